@@ -1,0 +1,39 @@
+"""cagdask: co-abundant gene groups, exact and out of core, on Dask.
+
+The names below are the whole public interface. They are loaded when first used, so that ``import cagdask`` and
+``cagdask --help`` are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# name -> module that holds it; no module is called like a public function, since importing it would hide the function
+_PUBLIC = {
+    "open_dataset": "storage",
+    "save_dataset": "storage",
+    "ingest": "io.ingest",
+    "normalize": "normalization",
+    "find_cags": "cags",
+    "cut": "cags",
+    "run": "pipeline",
+    "plan": "planning",
+    "report": "reporting",
+    "simulate": "simulation",
+    "connect": "client",
+    "errors": "errors",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'cagdask' has no attribute {name!r}")
+    module = importlib.import_module(f"cagdask.{_PUBLIC[name]}")
+    return module if name == "errors" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

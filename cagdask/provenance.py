@@ -1,0 +1,49 @@
+"""What made this result: versions, parameters, digests, history."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("dask", "distributed", "zarr", "numpy", "numba", "scipy", "faiss-cpu", "xarray", "pyarrow")
+
+
+def cagdask_version() -> str:
+    """Version of the installed cagdask, or ``"0+unknown"`` from a bare source tree."""
+    try:
+        return version("cagdask")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def source() -> str:
+    """The ``source`` attribute of what we write: ``"cagdask 0.1.0"``."""
+    return f"cagdask {cagdask_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, cagdask and what a result may depend on."""
+    found = {"python": platform.python_version(), "cagdask": cagdask_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of bytes, or of the canonical JSON of anything else, as hexadecimal."""
+    data = content if isinstance(content, bytes) else json.dumps(content, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def add_history(earlier: str, line: str) -> str:
+    """``earlier`` history with one more line: what was done, by which version.
+
+    Without a time, so that the same command gives the same bytes; ``run.json`` holds the times.
+    """
+    return "\n".join(part for part in (earlier, f"{source()}: {line}") if part)

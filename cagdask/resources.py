@@ -1,0 +1,92 @@
+"""Bytes, memory budgets and what a stage used.
+
+A worker's memory limit is shared out before a run: a task may plan at most :data:`TASK_SHARE` of it, the rest is for
+the interpreter, the libraries and what the allocator keeps. Nothing here does I/O on data or knows Dask.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+TASK_SHARE = 0.4
+"""Share of a worker's memory limit that the arrays of its running tasks may take together."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes of ``"4GiB"``, ``"512 MB"`` or a plain number.
+
+    Raises
+    ------
+    ValueError
+        It is none of these, or not positive.
+    """
+    if isinstance(text, int):
+        n = text
+    else:
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", text.lower())
+        if not match or match[2] not in _UNITS:
+            raise ValueError(f"{text!r} is not a size; write it as 4GiB or 500MB.")
+        n = int(float(match[1]) * _UNITS[match[2]])
+    if n <= 0:
+        raise ValueError(f"{text!r} is not a size; it must be above 0.")
+    return n
+
+
+def format_bytes(n: float) -> str:
+    """``n`` bytes for people: ``"1.5 GiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(n) < 1024:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.1f} TiB"
+
+
+@dataclass
+class StageUsage:
+    """What one stage of a run used.
+
+    Attributes
+    ----------
+    stage
+        Its name.
+    n_tasks
+        Tasks that ran now; those found finished by a resumed run are not counted.
+    wall_seconds
+        From submission to the last result.
+    cpu_seconds
+        Processor time of its tasks, over all workers.
+    peak_bytes
+        Largest resident memory of a worker process while it ran one of its tasks.
+    """
+
+    stage: str
+    n_tasks: int = 0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+def reset_peak() -> None:
+    """Start a new measurement of this process's peak memory, where the system can (Linux)."""
+    try:
+        with open("/proc/self/clear_refs", "w") as handle:
+            handle.write("5")
+    except OSError:
+        pass
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process, since :func:`reset_peak` where the system can tell."""
+    try:
+        with open("/proc/self/status") as handle:
+            for line in handle:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

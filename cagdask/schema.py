@@ -1,0 +1,163 @@
+"""The data model: one table of variables that validates input, annotates output and becomes a page of the docs.
+
+Everything cagdask reads and writes is an :class:`xarray.Dataset` on Zarr v3 with singular dims:
+
+    abundance store        gene x sample      what was measured
+    embedding store        gene x component   any vectors, one a gene
+    result store           gene, cag, merge   what co-abundance found in it
+
+Genes are the long axis: chunks split ``gene`` and keep ``sample`` whole, so a gene's profile is always in one block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cagdask.errors import SchemaError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCHEMA_VERSION = 1
+KINDS = ("abundance", "expression", "embedding")
+RESULT_KIND = "cags"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One row of the data model.
+
+    Attributes
+    ----------
+    name, dims
+        As stored.
+    dtype
+        NumPy name of the stored type; ``str`` is UTF-8 text of any length.
+    units
+        Unit of the values, or ``""`` for labels and indices.
+    long_name
+        One sentence for people.
+    coordinate
+        Whether xarray shows it as a coordinate.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    units: str
+    long_name: str
+    coordinate: bool = False
+
+
+def _table(*rows: Variable) -> dict[str, Variable]:
+    return {row.name: row for row in rows}
+
+
+VARIABLES: dict[str, Variable] = _table(
+    Variable("gene_id", ("gene",), "str", "", "Unique name of the gene", coordinate=True),
+    Variable("sample_id", ("sample",), "str", "", "Unique name of the sample", coordinate=True),
+    Variable(
+        "abundance", ("gene", "sample"), "float32", "as ingested", "Abundance of the gene in the sample, 0 = absent"
+    ),
+    Variable("embedding", ("gene", "component"), "float32", "as ingested", "Vector of the gene"),
+    Variable("gene_prevalence", ("gene",), "float32", "share of samples", "Samples in which the gene is present"),
+    Variable("gene_length", ("gene",), "int64", "bp", "Length of the gene, -1 = unknown"),
+    Variable("gene_cag", ("gene",), "int64", "", "CAG of the gene, 0 = the largest; -1 = filtered out"),
+    Variable("gene_linkage_cag", ("gene",), "int64", "", "CAG of the gene before refinement; -1 = filtered out"),
+    Variable(
+        "gene_cag_distance", ("gene",), "float32", "cosine distance", "Distance of the gene to its CAG's mean direction"
+    ),
+    Variable(
+        "gene_mean_abundance",
+        ("gene",),
+        "float32",
+        "as normalised",
+        "Mean abundance over samples, normalised, unfloored",
+    ),
+    Variable("cag_size", ("cag",), "int64", "genes", "Genes in the CAG"),
+    Variable(
+        "cag_prevalence", ("cag",), "float32", "share of samples", "Samples in which a gene of the CAG is present"
+    ),
+    Variable("cag_mean_abundance", ("cag",), "float32", "as normalised", "Mean of cag_abundance over samples"),
+    Variable(
+        "cag_std_abundance", ("cag",), "float32", "as normalised", "Standard deviation of cag_abundance over samples"
+    ),
+    Variable("cag_entropy", ("cag",), "float32", "nat", "Shannon entropy of the CAG's distribution over samples"),
+    Variable(
+        "cag_cohesion", ("cag",), "float32", "similarity", "Mean similarity of two genes of the CAG; 1 for a gene alone"
+    ),
+    Variable(
+        "cag_abundance", ("cag", "sample"), "float32", "as normalised", "Mean normalised abundance of member genes"
+    ),
+    Variable(
+        "merge_child",
+        ("merge", "child"),
+        "int64",
+        "",
+        "The two nodes joined; node n_genes + i is merge i, as in SciPy",
+    ),
+    Variable(
+        "merge_height", ("merge",), "float64", "distance", "Distance at which the two were joined, never decreasing"
+    ),
+)
+
+STORE_ATTRIBUTES = ("schema_version", "kind", "source", "history")
+RESULT_ATTRIBUTES = (
+    *STORE_ATTRIBUTES,
+    "parameters",
+    "input_digest",
+    "seed",
+    "metric",
+    "linkage",
+    "max_dist",
+    "certified",
+)
+
+
+def attributes(name: str) -> dict[str, Any]:
+    """Attributes to store with a variable: ``long_name`` and, where it has one, ``units``."""
+    row = VARIABLES[name]
+    return {"long_name": row.long_name} | ({"units": row.units} if row.units else {})
+
+
+def value_name(kind: str) -> str:
+    """Name of the matrix in a store of this kind: ``embedding`` or ``abundance``."""
+    return "embedding" if kind == "embedding" else "abundance"
+
+
+def validate(ds: xr.Dataset, *names: str, where: str = "dataset") -> None:
+    """Check that variables are there with the dims and kind of dtype of the data model.
+
+    Parameters
+    ----------
+    ds
+        What to check; nothing of it is read.
+    names
+        Variables that must be there.
+    where
+        Path or word that the message names.
+
+    Raises
+    ------
+    SchemaError
+        One is missing, or has other dims or another kind of dtype, or the schema version is not ours.
+    """
+    version = ds.attrs.get("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise SchemaError(
+            f"{where}: has schema version {version}, this cagdask reads version {SCHEMA_VERSION}. "
+            "Ingest it again, or use the cagdask that wrote it."
+        )
+    for name in names:
+        row = VARIABLES[name]
+        if name not in ds.variables:
+            raise SchemaError(
+                f"{where}: has no variable {name!r} (it has {', '.join(map(str, ds.variables)) or 'none'})."
+            )
+        found = ds[name]
+        if found.dims != row.dims:
+            raise SchemaError(f"{where}: {name} has dims {found.dims}, needs {row.dims}.")
+        wanted = {"str": "OTU", "int64": "iu", "float32": "fiu", "float64": "fiu"}[row.dtype]
+        if found.dtype.kind not in wanted:
+            raise SchemaError(f"{where}: {name} is of dtype {found.dtype}, needs {row.dtype}.")
