@@ -1,0 +1,1 @@
+"""Reading what people have into stores: sample sheets, sample JSONs, tables."""
