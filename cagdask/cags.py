@@ -1,0 +1,306 @@
+"""Co-abundant gene groups of a store.
+
+    store --statistics--> normalization --profiles--> fold --linkage--> merge tree --refinement--> CAGs --measure-->
+    result
+
+Each step is a stage of tasks on the workers (:mod:`cagdask.engine`); this module puts them in order, checks what it is
+given before any of them, and publishes the result store at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cagdask import provenance, schema, storage
+from cagdask.client import Runner, as_runner
+from cagdask.engine.sizes import EnginePlan, plan_engine
+from cagdask.errors import InputError, MemoryLimitError, SchemaError
+from cagdask.parameters import Parameters
+from cagdask.resources import format_bytes
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+    from cagdask.engine.steps import Groups, Job
+
+
+def find_cags(
+    source: str | xr.Dataset,
+    *,
+    output: str | None = None,
+    normalization: str = "sum",
+    clr_floor: float | str | None = None,
+    max_dist: float = 0.2,
+    min_samples: int = 1,
+    metric: str = "cosine",
+    linkage: str = "average",
+    refine: str = "aggregate",
+    refine_dist: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """Find the co-abundant gene groups of a store, exactly.
+
+    The partition is that of ``scipy.cluster.hierarchy.linkage`` (average or single) cut at ``max_dist``, for any number
+    of genes; equal distances are broken by the smallest (gene row, gene row) pair. Computes at once.
+
+    Parameters
+    ----------
+    source
+        Path or URL of an abundance or expression store, or a dataset like one.
+    output
+        Path or URL of the result store. None keeps the result in memory.
+    normalization
+        Per sample: ``sum``, ``median``, ``hellinger``, ``clr`` or ``none``; see :func:`cagdask.normalize`.
+    clr_floor
+        For ``clr``: ``"auto"``, log10 of a ratio, or None for the minimum of the table.
+    max_dist
+        Groups join while their mean distance is at most this, in [0, 1), unit of ``metric``.
+    min_samples
+        Genes present in fewer samples are left out (label -1).
+    metric
+        ``cosine`` distance of the profiles, ``correlation`` (of the centred profiles) or ``spearman`` (of ranks).
+    linkage
+        ``average`` or ``single``.
+    refine
+        ``aggregate`` joins CAGs whose mean profiles are within ``refine_dist``; ``none`` does not.
+    refine_dist
+        Cosine distance in [0, 1); by default the smaller of ``max_dist`` and 0.2.
+    seed
+        Kept with the result. Exact search needs no chance: results do not depend on it.
+    overwrite
+        Replace ``output``, once the new result is complete.
+    client
+        A Dask client, a scheduler's address or a :class:`cagdask.client.Runner`; None starts a LocalCluster of
+        ``n_workers`` workers with ``memory_limit`` each.
+
+    Returns
+    -------
+    Dataset
+        The result store of the data model: ``gene_cag`` (gene) int64, ``merge_child`` (merge, child) int64,
+        ``merge_height`` (merge) float64, ``cag_abundance`` (cag, sample) float32, and more. Lazy if ``output`` is
+        given.
+
+    Raises
+    ------
+    ValueError
+        A parameter is not known or out of range.
+    SchemaError, InputError, StoreError
+        The source can not be clustered, or the output not written.
+    MemoryLimitError
+        A worker's memory does not suffice.
+
+    References
+    ----------
+    .. [1] Minot and Willis (2019). Clustering co-abundant genes identifies components of the gut microbiome that are
+       reproducibly associated with colorectal cancer and inflammatory bowel disease. Microbiome 7:110.
+    """
+    parameters = Parameters(
+        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, seed
+    ).checked()
+    if output is not None:
+        storage.check_target(output, overwrite=overwrite)
+    if isinstance(source, str):
+        check_source(source, parameters)
+    with (
+        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+    ):
+        if isinstance(source, str):
+            store = storage.absolute(source)
+        else:
+            store = os.path.join(scratch, "input.zarr")
+            storage.save_dataset(source, store)
+            check_source(store, parameters)
+        target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+        _cluster(store, target, parameters, runner, overwrite=overwrite)
+        result = storage.open_dataset(target)
+        return result if output is not None else result.load()
+
+
+def check_source(url: str, parameters: Parameters) -> tuple[int, int]:
+    """Refuse a store that can not be clustered with these parameters, from its metadata; gives its shape.
+
+    Raises
+    ------
+    StoreError, SchemaError
+        It is missing, unfinished, or not a store of genes x samples.
+    InputError
+        It has fewer samples than ``min_samples``.
+    """
+    ds = storage.open_dataset(url)
+    kind = ds.attrs.get("kind", "abundance")
+    if kind not in ("abundance", "expression"):
+        raise SchemaError(f"{url}: holds {kind}, and CAGs are found in abundance or expression. Name another store.")
+    schema.validate(ds, "abundance", "gene_id", "sample_id", where=url)
+    n_genes, n_samples = ds["abundance"].shape
+    if parameters.min_samples > n_samples:
+        raise InputError(
+            f"{url}: min_samples is {parameters.min_samples}, but there are {n_samples} samples. "
+            f"Use at most {n_samples}."
+        )
+    earlier = ds.attrs.get("normalization", "none")
+    if parameters.normalization != "none" and (earlier != "none" or kind == "expression"):
+        held = f"is normalized already, by {earlier}" if earlier != "none" else "holds expression values"
+        raise SchemaError(f"{url}: {held}. Use normalization none, or start from the abundances as ingested.")
+    return n_genes, n_samples
+
+
+def checked_plan(n_genes: int, n_samples: int, runner: Runner) -> EnginePlan:
+    """The plan of a run, refused if a task can not fit its worker."""
+    plan = plan_engine(n_genes, n_samples, runner.task_budget, runner.n_threads)
+    worst = max(plan.task_bytes, key=lambda name: plan.task_bytes[name])
+    if plan.task_bytes[worst] > runner.task_budget:
+        needed = math.ceil(plan.task_bytes[worst] / runner.task_budget * runner.memory_limit)
+        raise MemoryLimitError(
+            f"{worst}: one task needs {format_bytes(plan.task_bytes[worst])} for {n_genes:,} genes x "
+            f"{n_samples:,} samples, but a worker of {format_bytes(runner.memory_limit)} gives its tasks {format_bytes(runner.task_budget)}. "
+            f"Use --memory-limit {format_bytes(needed)} or more."
+        )
+    return plan
+
+
+def cut(
+    result: str,
+    *,
+    max_dist: float,
+    store: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """The CAGs at a smaller threshold, from the merge tree of a result: nothing is clustered again.
+
+    Parameters
+    ----------
+    result
+        Path or URL of a result store.
+    max_dist
+        At most that of the result, unit of its metric.
+    store
+        The abundance store that was clustered, from which the measures of the new CAGs are taken. By default
+        ``abundance.zarr`` beside the result.
+    output
+        Path or URL of the new result store. None keeps it in memory.
+    overwrite, client, n_workers, memory_limit
+        As for :func:`find_cags`.
+
+    Returns
+    -------
+    Dataset
+        A result store at ``max_dist``, unrefined: what :func:`find_cags` gives with ``refine="none"``.
+
+    Raises
+    ------
+    ValueError
+        ``max_dist`` is above that of the result, or not in [0, 1).
+    SchemaError
+        ``result`` is no result store, or ``store`` is not what it was made from.
+
+    Notes
+    -----
+    One pass over the store for the measures; the cut itself takes O(merges).
+    """
+    ds = storage.open_dataset(result)
+    schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=result)
+    earlier = json.loads(ds.attrs["parameters"])
+    parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
+    if max_dist > earlier["max_dist"]:
+        raise ValueError(
+            f"max_dist is {max_dist}, but {result} was clustered up to {earlier['max_dist']}. Cluster again to go higher."
+        )
+    if output is not None:
+        storage.check_target(output, overwrite=overwrite)
+    store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(result)), "abundance.zarr"))
+    check_source(store, parameters)
+    held = storage.open_group(store).attrs.get("input_digest", "")
+    if held and held != ds.attrs["input_digest"]:
+        raise SchemaError(f"{store}: is not the store that {result} was made from. Name that one with --abundance.")
+    with (
+        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+    ):
+        target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+        job, attrs = _begin(store, target, parameters, runner, "cut", overwrite=overwrite)
+        job.prepare()
+        tree = job.cut(storage.absolute(result))
+        groups = job.refine(job.directions(job.mean_profiles(tree)))
+        _finish(job, target, tree, groups, attrs)
+        made = storage.open_dataset(target)
+        return made if output is not None else made.load()
+
+
+def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *, overwrite: bool) -> None:
+    """Make the result store ``target``, or resume making it."""
+    job, attrs = _begin(store, target, parameters, runner, "find_cags", overwrite=overwrite)
+    job.prepare()
+    tree, found, linked = job.link()
+    groups = job.refine(found)
+    runner.account = {
+        "rounds": len(linked.active),
+        "active": linked.active,
+        "refine_rounds": len(groups.linked.active),
+        "pairs_evaluated": linked.n_bounded + groups.linked.n_bounded,
+        "pairs_share": (linked.n_bounded + groups.linked.n_bounded) / job.n_genes**2,
+        "pairs_multiplied": linked.n_full + groups.linked.n_full,
+        "bytes_read": linked.bytes_read + groups.linked.bytes_read,
+    }
+    _finish(job, target, tree, groups, attrs)
+
+
+def _begin(
+    store: str, target: str, parameters: Parameters, runner: Runner, command: str, *, overwrite: bool
+) -> tuple[Job, dict[str, Any]]:
+    """A job in its work folder, and the attributes of the store."""
+    from cagdask.engine.steps import Job
+
+    n_genes, n_samples = check_source(store, parameters)
+    attrs = dict(storage.open_group(store).attrs)
+    recipe = {
+        "command": command,
+        "parameters": asdict(parameters),
+        "store": store,
+        "shape": [n_genes, n_samples],
+        "input_digest": attrs.get("input_digest", ""),
+        "plan": asdict(checked_plan(n_genes, n_samples, runner)),
+    }
+    folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
+    done = storage.join(folder, "done")
+    return Job(store, folder, done, n_genes, n_samples, parameters, EnginePlan(**planned), runner), attrs
+
+
+def _finish(job: Job, target: str, tree: str, groups: Groups, attrs: dict[str, Any]) -> None:
+    """Label and measure the groups, and publish the result store."""
+    labels = job.label(tree, groups)
+    job.measure(tree, groups, labels, _attributes(attrs, job.parameters, job.input_digest(attrs)))
+    storage.publish(job.staged, target)
+    storage.end_work(target)
+
+
+def _attributes(store: dict[str, Any], parameters: Parameters, input_digest: str) -> dict[str, Any]:
+    """Attributes of a result store; nothing in them depends on where or how it was made."""
+    as_json = json.dumps(asdict(parameters), sort_keys=True)
+    return {
+        "schema_version": schema.SCHEMA_VERSION,
+        "kind": schema.RESULT_KIND,
+        "source": provenance.source(),
+        "history": provenance.add_history(store.get("history", ""), f"find_cags {as_json}"),
+        "parameters": as_json,
+        "input_digest": input_digest,
+        "seed": parameters.seed,
+        "metric": parameters.metric,
+        "linkage": parameters.linkage,
+        "max_dist": parameters.max_dist,
+        "certified": True,
+    }

@@ -1,0 +1,98 @@
+"""How large blocks may be: memory of every kind of task, as arithmetic on integers.
+
+Each constant is the sum of the arrays that the kernel's module names, per row of a block; ``scripts`` and the tests
+compare them with what tasks are measured to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cagdask.engine.linkage import LinkagePlan
+
+LARGEST_BLOCK = 40_000
+"""Rows above which a larger block saves nothing."""
+SMALLEST_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """Rows per task, and bytes that the worst task of each kind takes.
+
+    Attributes
+    ----------
+    block_rows, merge_rows, cag_rows
+        Rows of a block, of one merging task, and groups in one summing task.
+    task_bytes
+        Planned bytes by kind of task.
+    disk_bytes
+        Largest size of the work folder.
+    """
+
+    block_rows: int
+    merge_rows: int
+    cag_rows: int
+    task_bytes: dict[str, int]
+    disk_bytes: int
+
+    def linkage(self, n_threads: int) -> LinkagePlan:
+        """The part that linkage needs."""
+        return LinkagePlan(block_rows=self.block_rows, merge_rows=self.merge_rows, n_threads=n_threads)
+
+
+def profile_bytes_per_row(n_samples: int) -> int:
+    """float32 block, its float64 values, their unit profiles and one temporary."""
+    return 30 * n_samples + 64
+
+
+def search_bytes_per_row(n_samples: int, k: int = 16) -> int:
+    """Rows in float64 and float32 of two chunks, unit directions, leading coordinates, lists."""
+    return 2 * (12 * n_samples + 300) + 4 * n_samples + 24 * k + 600
+
+
+def merge_bytes_per_row(n_samples: int, k: int = 16) -> int:
+    """Means before and after, lists as read and as linked in both directions."""
+    return 24 * n_samples + (24 + 16 + 12) * k + 150
+
+
+def measure_bytes_per_row(n_samples: int) -> int:
+    """A block as float32, normalized, as profiles, with its directions, and sums in two float64 and flags."""
+    return 54 * n_samples + 64
+
+
+def table_bytes_per_gene(k: int = 16) -> int:
+    """Components, labels and the merge tree are made in one task each."""
+    return 8 * k + 200
+
+
+def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int) -> EnginePlan:
+    """Sizes of a run.
+
+    Parameters
+    ----------
+    n_genes, n_samples
+        Shape of the store.
+    task_budget
+        Bytes that the arrays of one task may take.
+    n_threads
+        Tasks that run at once.
+    """
+    per_row = max(search_bytes_per_row(n_samples), measure_bytes_per_row(n_samples), profile_bytes_per_row(n_samples))
+    fitting = max(1, task_budget // per_row)
+    shared = max(SMALLEST_BLOCK, -(-n_genes // (4 * n_threads)))
+    block_rows = max(1, min(fitting, LARGEST_BLOCK, shared))
+    merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
+    cag_rows = max(1, min(task_budget // (30 * n_samples + 100), 2**24 // n_samples))
+    return EnginePlan(
+        block_rows=block_rows,
+        merge_rows=merge_rows,
+        cag_rows=cag_rows,
+        task_bytes={
+            "profiles": block_rows * profile_bytes_per_row(n_samples),
+            "search": block_rows * search_bytes_per_row(n_samples),
+            "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
+            "components": n_genes * table_bytes_per_gene(),
+            "measure": block_rows * measure_bytes_per_row(n_samples),
+        },
+        disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 4 + 17) + 300 + 24 * 16),
+    )
