@@ -1,0 +1,93 @@
+"""Commands that make tables: ``ingest``, ``normalize``, ``simulate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cagdask.cli.options import COUNT, Setting, computes, keys, kind, normalizing, writes
+
+
+def _outcome(store: str, ds: Any) -> dict[str, Any]:
+    kept = ("kind", "input_digest", "normalization")
+    sizes = {f"n_{dim}s": size for dim, size in ds.sizes.items()}
+    return {"store": store} | sizes | {name: ds.attrs[name] for name in kept if name in ds.attrs}
+
+
+def _text(outcome: dict[str, Any]) -> str:
+    shape = " x ".join(f"{n:,} {name[2:]}" for name, n in outcome.items() if name.startswith("n_"))
+    return f"{outcome['store']}: {shape}"
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.option("--store", required=True, metavar="URL", help="Store to make: a path, or an s3:// URL.")
+@keys
+@kind
+@click.option("--shards/--no-shards", default=True, show_default=True, help="Keep many chunks in one file.")
+@computes
+def ingest(setting: Setting, source: str, store: str, **options: Any) -> None:
+    """Turn a cohort into an abundance store.
+
+    INPUT is a sample sheet (a JSON object of sample and file), or a table of genes and samples: TSV or CSV (also
+    gzipped), Parquet or Feather. An interrupted ingest goes on where it stopped.
+    """
+    from cagdask.io.ingest import ingest as library_ingest
+
+    ds = library_ingest(source, store=store, overwrite=setting.overwrite, **setting.where, **options)
+    outcome = _outcome(store, ds)
+    setting.emit(outcome, _text(outcome))
+
+
+@click.command()
+@click.argument("source", metavar="STORE")
+@click.option("--output", required=True, metavar="URL", help="Store to make.")
+@normalizing("--method", "--normalization", "method")
+@computes
+def normalize(setting: Setting, source: str, output: str, method: str, clr_floor: Any) -> None:
+    """Write the normalized table of a store as another store.
+
+    Clustering normalizes by itself: this is for other programs.
+    """
+    from cagdask import normalization, storage
+    from cagdask.client import as_runner
+
+    storage.check_target(storage.absolute(output), overwrite=setting.overwrite)
+    ds = normalization.normalize(storage.open_dataset(source), method=method, clr_floor=clr_floor)
+    with as_runner(**setting.where) as runner, runner.client.as_current():
+        storage.save_dataset(ds, output, overwrite=setting.overwrite)
+    outcome = _outcome(output, ds)
+    setting.emit(outcome, _text(outcome))
+
+
+@click.command()
+@click.option("--output", required=True, metavar="FOLDER", help="Folder to make, or an s3:// URL.")
+@click.option("--n-genes", "--genes", "n_genes", type=COUNT, default=20_000, show_default=True)
+@click.option("--n-samples", "--samples", "n_samples", type=COUNT, default=200, show_default=True)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Median depth of a genome where it is present, in reads per base.",
+)
+@click.option(
+    "--loner-share",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of genes that belong to no genome.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@writes
+def simulate(setting: Setting, output: str, **options: Any) -> None:
+    """Make a cohort with planted CAGs.
+
+    Writes sample JSONs, sample_sheet.json for `cagdask run`, and truth.tsv with the genome of each gene.
+    """
+    from cagdask.simulation import simulate as library_simulate
+
+    made = library_simulate(output, overwrite=setting.overwrite, **options)
+    text = f"{made['sheet']}: {made['n_genes']:,} genes x {made['n_samples']:,} samples, {made['n_genomes']:,} genomes"
+    setting.emit(made, f"{text}\n{made['truth']}: the genome of each gene")

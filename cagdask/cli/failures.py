@@ -1,0 +1,42 @@
+"""What a failed command says: one line, and what to do next."""
+
+from __future__ import annotations
+
+import errno
+
+import click
+
+_VERBOSE = "cagdask.verbose"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+
+def is_verbose(ctx: click.Context) -> bool:
+    """Whether ``-v`` was given; known to a command's parents too."""
+    return bool(ctx.meta.get(_VERBOSE, 0))
+
+
+def set_verbose(ctx: click.Context, count: int) -> None:
+    """Remember ``-v`` for whoever reports a failure."""
+    ctx.meta[_VERBOSE] = count
+
+
+def explain(err: BaseException) -> tuple[str, int]:
+    """Give the line to print for an exception, without the program's name, and the exit code."""
+    if isinstance(err, KeyboardInterrupt):
+        return "interrupted. The same command goes on where it stopped.", INTERRUPTED
+    from cagdask.errors import CagdaskError
+
+    if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({err.filename})" if err.filename else ""
+        return (
+            f"error: the disk is full{where}. Finished work is kept; make room, and the same command goes on where it "
+            "stopped.",
+            1,
+        )
+    text = " ".join(str(err).split())
+    if isinstance(err, CagdaskError | ValueError) and text:
+        return f"error: {text}", 1
+    if isinstance(err, OSError) and err.filename:
+        return f"error: {err.filename}: {err.strerror}.", 1
+    return f"error: {type(err).__name__}: {text or 'no message'} (-v shows where)", 1

@@ -1,0 +1,91 @@
+"""Commands that look at what is there: ``info``, ``plan``, ``report``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cagdask.cli.options import COUNT, Setting, Size, keys, reads, writes
+from cagdask.cli.tables import cag_table, counts, table
+
+
+@click.command()
+@click.argument("url", metavar="URL")
+@reads
+def info(setting: Setting, url: str) -> None:
+    """Show what a store holds.
+
+    URL is a store, or the folder of a run.
+    """
+    from cagdask import reporting, storage
+
+    inside = storage.join(url, "cags.zarr")
+    ds = storage.open_dataset(inside if storage.exists(inside) else url)
+    content: dict[str, Any] = {
+        "url": ds.encoding["source"],
+        "kind": ds.attrs.get("kind"),
+        "sizes": {str(name): size for name, size in ds.sizes.items()},
+        "variables": {str(name): _variable(ds[name]) for name in ds.variables},
+        "attributes": {str(name): _plain(value) for name, value in ds.attrs.items()},
+    }
+    if "gene_cag" in ds.variables:
+        content["summary"] = reporting.summarize(ds)
+    setting.emit(content, _info_text(content))
+
+
+def _variable(array: Any) -> dict[str, Any]:
+    found = {"dims": list(array.dims), "dtype": str(array.dtype), "chunks": array.encoding.get("chunks")}
+    if array.encoding.get("shards"):
+        found["shards"] = array.encoding["shards"]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
+
+
+def _info_text(content: dict[str, Any]) -> str:
+    sizes = ", ".join(f"{size:,} {name}" for name, size in content["sizes"].items())
+    lines = [f"{content['url']}: {content['kind']}; {sizes}", ""]
+    rows = [
+        [name, ", ".join(found["dims"]), found["dtype"], " x ".join(f"{n:,}" for n in found["chunks"] or ())]
+        for name, found in content["variables"].items()
+    ]
+    lines += [table(["variable", "dims", "type", "chunks"], rows), ""]
+    lines += [f"{name}: {value}" for name, value in content["attributes"].items()]
+    if "summary" in content:
+        lines += ["", counts(content["summary"]), "", cag_table(content["summary"]["largest"])]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.option("--workers", type=COUNT, help="Worker processes; default: one per core of this machine, 16 at most.")
+@click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them.")
+@keys
+@reads
+def plan(setting: Setting, source: str, workers: int | None, memory_limit: str, **options: Any) -> None:
+    """Say what a run would need: memory, disk, tasks and time, without running it.
+
+    INPUT is what `cagdask run` takes.
+    """
+    from cagdask.planning import plan as library_plan
+
+    made = library_plan(source, n_workers=workers, memory_limit=memory_limit, **options)
+    setting.emit(made.to_json(), made.to_text())
+
+
+@click.command()
+@click.argument("result", metavar="RESULT")
+@click.option("--output", metavar="FILE", help="File to write; default: report.html beside the result.")
+@writes
+def report(setting: Setting, result: str, output: str | None) -> None:
+    """Write an HTML page about a result.
+
+    RESULT is a cags.zarr, or the folder of a run that holds one. The page needs nothing from elsewhere.
+    """
+    from cagdask.reporting import report as library_report
+
+    where = library_report(result, output=output, overwrite=setting.overwrite)
+    setting.emit({"output": where}, where)

@@ -1,0 +1,292 @@
+"""Options that several commands share, and what they set up before a command runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from cagdask.cli.failures import set_verbose
+
+Command = Callable[..., Any]
+
+_QUIET = ("distributed", "dask", "bokeh", "tornado", "asyncio", "fsspec", "s3fs", "botocore", "aiobotocore", "numba")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the shared options of a command say.
+
+    Attributes
+    ----------
+    overwrite, as_json, no_progress
+        Flags of these names.
+    client, n_workers, memory_limit
+        Where to compute, as the library takes it.
+    """
+
+    overwrite: bool = False
+    as_json: bool = False
+    no_progress: bool = False
+    client: str | None = None
+    n_workers: int | None = None
+    memory_limit: str = "4GiB"
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Arguments that say where to compute."""
+        return {"client": self.client, "n_workers": self.n_workers, "memory_limit": self.memory_limit}
+
+    def emit(self, content: dict[str, Any], text: str) -> None:
+        """Print the outcome: ``content`` as one JSON object, or ``text`` for people."""
+        click.echo(json.dumps(content) if self.as_json else text)
+
+
+class Size(click.ParamType[str]):
+    """A number of bytes such as 4GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the size, and keep it as it is written."""
+        from cagdask.resources import parse_bytes
+
+        try:
+            parse_bytes(value)
+        except ValueError as err:
+            self.fail(str(err), param, ctx)
+        return str(value)
+
+
+class Floor(click.ParamType[Any]):
+    """``auto`` or a number."""
+
+    name = "auto|number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the floor as the library takes it."""
+        if value == "auto":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither auto nor a number (log10 of a ratio).", param, ctx)
+
+
+DISTANCE = click.FloatRange(0, 1, max_open=True)
+COUNT = click.IntRange(min=1)
+
+
+# -- setting up ------------------------------------------------------------------------------------------------------
+
+
+def _set_endpoint(_ctx: click.Context, _param: click.Parameter, url: str | None) -> None:
+    """Use another S3 server, here and in every worker that this process starts."""
+    if url:
+        os.environ["AWS_ENDPOINT_URL"] = url
+        import fsspec
+
+        fsspec.config.conf.setdefault("s3", {})["endpoint_url"] = url
+
+
+def _set_logging(ctx: click.Context, _param: click.Parameter, count: int) -> None:
+    """Show warnings of cagdask, with -v also what it does; silence the libraries below."""
+    import logging
+    import warnings
+
+    set_verbose(ctx, count)
+    if count == 0:
+        for name in _QUIET:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        for name in ("distributed", "bokeh", "tornado"):  # read when Dask is imported, here and in its workers
+            os.environ.setdefault(f"DASK_LOGGING__{name.upper()}", "critical")
+        quiet = warnings.catch_warnings()
+        quiet.__enter__()
+        warnings.simplefilter("ignore")
+        ctx.call_on_close(lambda: quiet.__exit__(None, None, None))
+    logger = logging.getLogger("cagdask")
+    before = logger.level, logger.handlers, logger.propagate
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(count, 2)])
+    logger.handlers, logger.propagate = [_handler()], False
+
+    def restore() -> None:
+        logger.setLevel(before[0])
+        logger.handlers, logger.propagate = before[1], before[2]
+
+    ctx.call_on_close(restore)
+
+
+def _handler() -> Any:
+    import logging
+
+    class ToStderr(logging.Handler):
+        """Writes to stderr as it is at the moment: a progress bar puts itself before it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(f"cagdask: {record.levelname.lower()}: {record.getMessage()}", err=True)
+
+    return ToStderr()
+
+
+def _scheduler(address: str | None, file: str | None) -> str | None:
+    if address and file:
+        raise click.UsageError("--scheduler and --scheduler-file name two clusters; give one of them.")
+    if not file:
+        return address
+    try:
+        with open(file) as handle:
+            return str(json.load(handle)["address"])
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise click.BadParameter(
+            f"{file}: no scheduler file that can be read ({err}).", param_hint="--scheduler-file"
+        ) from err
+
+
+# -- decorators ------------------------------------------------------------------------------------------------------
+
+
+def _chain(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
+_endpoint = click.option(
+    "--endpoint-url", metavar="URL", expose_value=False, callback=_set_endpoint, help="S3 server, if it is not AWS."
+)
+_verbose = click.option(
+    "-v", "--verbose", count=True, expose_value=False, callback=_set_logging, help="Say what is done; twice: details."
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
+_no_progress = click.option("--no-progress", is_flag=True, help="Do not show progress.")
+_where = _chain(
+    click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to use; default: workers on this machine."),
+    click.option("--scheduler-file", metavar="FILE", help="File in which a Dask scheduler wrote its address."),
+    click.option("--workers", type=COUNT, help="Worker processes on this machine; default: one per core, 16 at most."),
+    click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them."),
+)
+
+
+def reads(command: Command) -> Command:
+    """Options of a command that only looks: --json, --endpoint-url, -v."""
+
+    @functools.wraps(command)
+    def with_setting(as_json: bool, **arguments: Any) -> Any:
+        return command(Setting(as_json=as_json), **arguments)
+
+    return _chain(_as_json, _endpoint, _verbose)(with_setting)
+
+
+def writes(command: Command) -> Command:
+    """Options of a command that writes without a cluster: those of :func:`reads`, --overwrite and --no-progress."""
+
+    @functools.wraps(command)
+    def with_setting(as_json: bool, overwrite: bool, no_progress: bool, **arguments: Any) -> Any:
+        setting = Setting(as_json=as_json, overwrite=overwrite, no_progress=no_progress)
+        return _reported(command, setting, arguments)
+
+    return _chain(_overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
+
+
+def computes(command: Command) -> Command:
+    """Options of a command that runs on Dask: those of :func:`writes`, and where to compute."""
+
+    @functools.wraps(command)
+    def with_setting(
+        scheduler: str | None,
+        scheduler_file: str | None,
+        workers: int | None,
+        memory_limit: str,
+        as_json: bool,
+        overwrite: bool,
+        no_progress: bool,
+        **arguments: Any,
+    ) -> Any:
+        client = _scheduler(scheduler, scheduler_file)
+        setting = Setting(overwrite, as_json, no_progress, client, workers, memory_limit)
+        return _reported(command, setting, arguments)
+
+    return _chain(_where, _overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
+
+
+def _reported(command: Command, setting: Setting, arguments: dict[str, Any]) -> Any:
+    from cagdask.cli.progress import shown
+
+    with shown(no_progress=setting.no_progress):
+        return command(setting, **arguments)
+
+
+keys = _chain(
+    click.option("--results-key", default="results", show_default=True, help="Key of a sample's list of genes."),
+    click.option("--abundance-key", default="depth", show_default=True, help="Key of a gene's abundance."),
+    click.option("--gene-id-key", default="id", show_default=True, help="Key of a gene's name."),
+    click.option(
+        "--orient",
+        type=click.Choice(["genes-by-samples", "samples-by-genes"]),
+        default="genes-by-samples",
+        show_default=True,
+        help="Which of the two the rows of a table are.",
+    ),
+)
+"""How to read a sample sheet or table."""
+
+kind = click.option(
+    "--kind",
+    type=click.Choice(["abundance", "expression", "embedding"]),
+    default="abundance",
+    show_default=True,
+    help="What the values are; only abundances must be 0 or more.",
+)
+
+clr_floor = click.option(
+    "--clr-floor",
+    type=Floor(),
+    help="Floor of clr: auto is the largest of the samples' own minima; default: the minimum of the table.",
+)
+
+
+def normalizing(*names: str) -> Callable[[Command], Command]:
+    """How samples are made comparable, under these names."""
+    method = click.option(
+        *names,
+        type=click.Choice(["sum", "clr", "median", "hellinger", "none"]),
+        default="sum",
+        show_default=True,
+        help="How samples are made comparable.",
+    )
+    return _chain(method, clr_floor)
+
+
+clustering = _chain(
+    normalizing("--normalization"),
+    click.option("--max-dist", type=DISTANCE, default=0.2, show_default=True, help="Largest distance that is joined."),
+    click.option("--min-samples", type=COUNT, default=1, show_default=True, help="Leave out genes in fewer samples."),
+    click.option(
+        "--metric",
+        type=click.Choice(["cosine", "correlation", "spearman"]),
+        default="cosine",
+        show_default=True,
+        help="Distance of two genes.",
+    ),
+    click.option(
+        "--linkage",
+        type=click.Choice(["average", "single"]),
+        default="average",
+        show_default=True,
+        help="Distance of two groups.",
+    ),
+    click.option(
+        "--refine",
+        type=click.Choice(["aggregate", "none"]),
+        default="aggregate",
+        show_default=True,
+        help="Join CAGs whose mean profiles are alike.",
+    ),
+    click.option("--refine-dist", type=DISTANCE, help="How alike; default: the smaller of --max-dist and 0.2."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn."),
+)
+"""How genes are grouped."""

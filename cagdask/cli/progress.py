@@ -1,0 +1,183 @@
+"""Showing how far a run has come, on stderr: bars on a terminal, plain lines when piped, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from cagdask.progress import Reporter, reporting
+from cagdask.resources import format_bytes
+
+LINE_SECONDS = 10.0
+"""Least time between two lines about the same stage."""
+SHORT_SECONDS = 1.0
+"""A stage shorter than this is worth one line."""
+
+
+@contextmanager
+def shown(*, no_progress: bool = False) -> Iterator[None]:
+    """Show progress within the block, as suits stderr."""
+    if no_progress:
+        yield
+    elif sys.stderr.isatty():
+        bars = Bars()
+        with reporting(bars):
+            try:
+                yield
+            finally:
+                bars.close()
+    else:
+        with reporting(Lines()):
+            yield
+
+
+def amount(n: float, unit: str) -> str:
+    """``n`` of a unit in words: ``"1,200 genes"``, ``"1.5 GiB"``."""
+    return format_bytes(n) if unit == "bytes" else f"{n:,.0f} {unit}"
+
+
+def share_of(done: float, total: float, unit: str) -> str:
+    """``done`` of ``total`` in words: ``"1,200 of 5,000 genes"``."""
+    return f"{format_bytes(done) if unit == 'bytes' else f'{done:,.0f}'} of {amount(total, unit)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``"8 s"``, ``"3 min 05 s"``, ``"2 h 10 min"``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class _Counting(Reporter):
+    """What both ways of showing have in common: the stage, what is done of it, and its rate."""
+
+    def __init__(self) -> None:
+        self.stage, self.unit = "", ""
+        self.total = self.done = 0
+        self.begun = 0.0
+
+    def start(self, stage: str, total: int, unit: str) -> None:
+        """Begin a stage."""
+        self.stage, self.total, self.unit, self.done = stage, total, unit, 0
+        self.begun = time.monotonic()
+
+    def advance(self, n: int = 1) -> None:
+        """Count what is done."""
+        self.done += n
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the stage began."""
+        return max(time.monotonic() - self.begun, 1e-9)
+
+    @property
+    def rate(self) -> float:
+        """Units per second."""
+        return self.done / self.elapsed
+
+    def rate_and_rest(self) -> str:
+        """``"12 genes/s, 30 s left"``, once there is something to tell from."""
+        if not self.done:
+            return ""
+        per_second = amount(self.rate, self.unit) if self.rate >= 1 else f"{self.rate:.2g} {self.unit}"
+        return f"{per_second}/s, {duration((self.total - self.done) / self.rate)} left"
+
+
+class Lines(_Counting):
+    """A line at the start and the end of each stage, and one every ten seconds between.
+
+    The end of a stage that took less than a second is not told: the next line says as much.
+    """
+
+    def start(self, stage: str, total: int, unit: str) -> None:
+        """Begin a stage."""
+        super().start(stage, total, unit)
+        self.shown = time.monotonic()
+        self._print(f"{stage}: {amount(total, unit)}")
+
+    def advance(self, n: int = 1) -> None:
+        """Count what is done."""
+        super().advance(n)
+        if time.monotonic() - self.shown >= LINE_SECONDS and self.done < self.total:
+            self.shown = time.monotonic()
+            share = 100 * self.done / max(1, self.total)
+            self._print(
+                f"{self.stage}: {share_of(self.done, self.total, self.unit)} ({share:.0f} %), {self.rate_and_rest()}"
+            )
+
+    def finish(self, note: str = "") -> None:
+        """End the stage."""
+        after = f"{duration(self.elapsed)}{f', {note}' if note else ''}"
+        if self.done < self.total:
+            self._print(f"{self.stage}: stopped at {share_of(self.done, self.total, self.unit)} after {after}")
+        elif self.elapsed >= SHORT_SECONDS or note:
+            self._print(f"{self.stage}: done in {after}")
+
+    def message(self, text: str) -> None:
+        """Show a line."""
+        self._print(text)
+
+    @staticmethod
+    def _print(text: str) -> None:
+        click.echo(text, err=True)
+
+
+class Bars(_Counting):
+    """A bar for the stage that runs; a finished stage leaves a line above it."""
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        super().__init__()
+        self.progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[rest]}"),
+            console=console or Console(stderr=True),
+            transient=True,
+            refresh_per_second=4,
+        )
+        self.task: Any = None
+
+    def start(self, stage: str, total: int, unit: str) -> None:
+        """Begin a stage."""
+        super().start(stage, total, unit)
+        self.progress.start()
+        self.task = self.progress.add_task(stage, total=max(total, 1), rest=amount(total, unit))
+
+    def advance(self, n: int = 1) -> None:
+        """Count what is done."""
+        super().advance(n)
+        self.progress.update(self.task, completed=self.done, rest=self.rate_and_rest())
+
+    def finish(self, note: str = "") -> None:
+        """End the stage."""
+        if self.task is None:
+            return
+        whole = self.done >= self.total
+        how = amount(self.total, self.unit) if whole else f"stopped at {share_of(self.done, self.total, self.unit)}"
+        line = f"{self.stage:<24} {how} in {duration(self.elapsed)}"
+        self.progress.remove_task(self.task)
+        self.task = None
+        self._print(f"{line}{f', {note}' if note else ''}")
+
+    def message(self, text: str) -> None:
+        """Show a line."""
+        self._print(text)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+    def _print(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
