@@ -10,7 +10,6 @@ given before any of them, and publishes the result store at the end.
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from dataclasses import asdict
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from cagdask import provenance, schema, storage
 from cagdask.client import Runner, as_runner
 from cagdask.engine.sizes import EnginePlan, plan_engine
-from cagdask.errors import InputError, MemoryLimitError, SchemaError
+from cagdask.errors import InputError, SchemaError
 from cagdask.parameters import Parameters
-from cagdask.resources import format_bytes
+from cagdask.resources import check_fits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,7 +67,7 @@ def find_cags(
     min_samples
         Genes present in fewer samples are left out (label -1).
     metric
-        ``cosine`` distance of the profiles, ``correlation`` (of the centred profiles) or ``spearman`` (of ranks).
+        ``cosine`` distance of the profiles, ``correlation`` (of the centered profiles) or ``spearman`` (of ranks).
     linkage
         ``average`` or ``single``.
     refine
@@ -159,18 +158,14 @@ def checked_plan(n_genes: int, n_samples: int, runner: Runner) -> EnginePlan:
     """The plan of a run, refused if a task can not fit its worker."""
     plan = plan_engine(n_genes, n_samples, runner.task_budget, runner.n_threads)
     worst = max(plan.task_bytes, key=lambda name: plan.task_bytes[name])
-    if plan.task_bytes[worst] > runner.task_budget:
-        needed = math.ceil(plan.task_bytes[worst] / runner.task_budget * runner.memory_limit)
-        raise MemoryLimitError(
-            f"{worst}: one task needs {format_bytes(plan.task_bytes[worst])} for {n_genes:,} genes x "
-            f"{n_samples:,} samples, but a worker of {format_bytes(runner.memory_limit)} gives its tasks {format_bytes(runner.task_budget)}. "
-            f"Use --memory-limit {format_bytes(needed)} or more."
-        )
+    what = f"{n_genes:,} genes x {n_samples:,} samples"
+    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
+    check_fits(worst, plan.task_bytes[worst], what, runner.memory_limit, at_once)
     return plan
 
 
 def cut(
-    result: str,
+    result: str | xr.Dataset,
     *,
     max_dist: float,
     store: str | None = None,
@@ -185,12 +180,12 @@ def cut(
     Parameters
     ----------
     result
-        Path or URL of a result store.
+        Path or URL of a result store, or what :func:`find_cags` returned.
     max_dist
         At most that of the result, unit of its metric.
     store
         The abundance store that was clustered, from which the measures of the new CAGs are taken. By default
-        ``abundance.zarr`` beside the result.
+        ``abundance.zarr`` beside the result; must be given for a result in memory.
     output
         Path or URL of the new result store. None keeps it in memory.
     overwrite, client, n_workers, memory_limit
@@ -212,29 +207,36 @@ def cut(
     -----
     One pass over the store for the measures; the cut itself takes O(merges).
     """
-    ds = storage.open_dataset(result)
-    schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=result)
+    ds = storage.open_dataset(result) if isinstance(result, str) else result
+    where = result if isinstance(result, str) else result.encoding.get("source", "the result")
+    schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=where)
     earlier = json.loads(ds.attrs["parameters"])
     parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
     if max_dist > earlier["max_dist"]:
         raise ValueError(
-            f"max_dist is {max_dist}, but {result} was clustered up to {earlier['max_dist']}. Cluster again to go higher."
+            f"max_dist is {max_dist}, but {where} was clustered up to {earlier['max_dist']}. "
+            "Cluster again to go higher."
         )
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
-    store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(result)), "abundance.zarr"))
+    if store is None and not storage.exists(where):
+        raise ValueError("the result is in memory only: name the store that was clustered (store=...).")
+    store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(where)), "abundance.zarr"))
     check_source(store, parameters)
     held = storage.open_group(store).attrs.get("input_digest", "")
     if held and held != ds.attrs["input_digest"]:
-        raise SchemaError(f"{store}: is not the store that {result} was made from. Name that one with --abundance.")
+        raise SchemaError(f"{store}: is not the store that {where} was made from. Name that one with --store.")
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
         as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
     ):
+        if not storage.exists(where):
+            where = os.path.join(scratch, "earlier.zarr")
+            storage.save_dataset(ds, where)
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         job, attrs = _begin(store, target, parameters, runner, "cut", overwrite=overwrite)
         job.prepare()
-        tree = job.cut(storage.absolute(result))
+        tree = job.cut(storage.absolute(where))
         groups = job.refine(job.directions(job.mean_profiles(tree)))
         _finish(job, target, tree, groups, attrs)
         made = storage.open_dataset(target)

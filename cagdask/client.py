@@ -28,6 +28,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, WorkerPlugin, as_completed
 from distributed.scheduler import KilledWorker, NoValidWorkerError
+from threadpoolctl import threadpool_limits
 
 from cagdask import provenance, resources, storage
 from cagdask.errors import CagdaskError, ClusterError
@@ -43,6 +44,7 @@ DASK_CONFIG = {
     "distributed.worker.memory.spill": False,  # tasks return a few numbers: there is nothing worth spilling
     "distributed.worker.memory.target": False,
 }
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 WINDOW_PER_THREAD = 4
 """Tasks submitted ahead per worker thread: keeps workers busy and the scheduler small."""
 
@@ -78,8 +80,7 @@ class Runner:
     @property
     def task_budget(self) -> int:
         """Bytes that the arrays of one task may take: its share of its worker's limit."""
-        per_worker = max(1, self.n_threads // max(1, self.n_workers))
-        return int(self.memory_limit * resources.TASK_SHARE / per_worker)
+        return resources.task_budget(self.memory_limit, max(1, self.n_threads // max(1, self.n_workers)))
 
     def map(
         self,
@@ -212,12 +213,15 @@ def _fingerprint(item: tuple[Any, ...]) -> str:
 
 
 def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: int) -> dict[str, Any]:
-    """On the worker: run one task with explicit thread counts, and measure it."""
-    set_threads(n_threads)
+    """On the worker: run one task with explicit thread counts, and measure it.
+
+    The counts are set here, in the thread that runs the task: OpenMP, which FAISS uses, keeps them per thread.
+    """
     resources.reset_peak()
     begun = time.process_time()
     try:
-        result = function(*item)
+        with threadpool_limits(n_threads):
+            result = function(*item)
     except (CagdaskError, OSError) as err:  # as an answer: if it is raised here, Dask logs a traceback to stderr
         return {"error": err}
     return {
@@ -225,18 +229,6 @@ def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: in
         "cpu_seconds": time.process_time() - begun,
         "peak_bytes": resources.peak_bytes(),
     }
-
-
-def set_threads(n: int) -> None:
-    """Let FAISS, BLAS and OpenMP use ``n`` threads in this thread.
-
-    FAISS keeps its number per calling thread, so a task sets it itself; a worker's start-up code would set it
-    elsewhere.
-    """
-    import sys
-
-    if "faiss" in sys.modules:
-        sys.modules["faiss"].omp_set_num_threads(n)
 
 
 # -- getting a client ------------------------------------------------------------------------------------------------
@@ -292,6 +284,7 @@ def connect(
         else:
             n_workers = n_workers or min(16, os.cpu_count() or 1)
             limit = resources.parse_bytes(memory_limit)
+            threads = str(max(1, (os.cpu_count() or 1) // n_workers))
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=n_workers,
@@ -300,6 +293,7 @@ def connect(
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.ERROR,
+                    env=dict.fromkeys(THREAD_VARIABLES, threads),
                 )
             )
             connected = stack.enter_context(Client(cluster, set_as_default=False))

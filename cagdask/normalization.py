@@ -130,7 +130,7 @@ def normalize_block(
     clr_floor: Floor = None,
     floored: bool = True,
 ) -> Values:
-    """Normalise a block of genes, each value for itself.
+    """Normalize a block of genes, each value for itself.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def normalize_block(
 
 
 def normalize(ds: xr.Dataset, *, method: str = "sum", clr_floor: Floor = None) -> xr.Dataset:
-    """Normalise abundances per sample.
+    """Normalize abundances per sample.
 
     Parameters
     ----------
@@ -173,13 +173,13 @@ def normalize(ds: xr.Dataset, *, method: str = "sum", clr_floor: Floor = None) -
     Returns
     -------
     Dataset
-        ``abundance``, float32, is normalised and absent is 0; attribute ``normalization`` says how. Lazy: nothing is
+        ``abundance``, float32, is normalized and absent is 0; attribute ``normalization`` says how. Lazy: nothing is
         read until asked. A value beyond float32 becomes its largest number.
 
     Raises
     ------
     ValueError
-        ``method`` or ``clr_floor`` is not known, or ``ds`` is normalised already.
+        ``method`` or ``clr_floor`` is not known, or ``ds`` is normalized already.
     SchemaError
         There is no ``abundance`` of these dims, or it is not of the kind abundance.
 
@@ -199,7 +199,7 @@ def normalize(ds: xr.Dataset, *, method: str = "sum", clr_floor: Floor = None) -
     check_options(method, clr_floor)
     earlier = ds.attrs.get("normalization", "none")
     if earlier != "none":
-        raise ValueError(f"this dataset is normalised already, by {earlier}. Start from the abundances as ingested.")
+        raise ValueError(f"this dataset is normalized already, by {earlier}. Start from the abundances as ingested.")
     schema.validate(ds, "abundance")
     kind = ds.attrs.get("kind", "abundance")
     if kind != "abundance" and method != "none":
@@ -212,14 +212,14 @@ def normalize(ds: xr.Dataset, *, method: str = "sum", clr_floor: Floor = None) -
     if method == "clr":
         attrs["clr_floor"] = "none" if clr_floor is None else clr_floor
     attrs["history"] = provenance.add_history(ds.attrs.get("history", ""), f"normalize method={method}{option}")
-    variable = ds["abundance"].copy(data=profiles).assign_attrs(units="as normalised")
+    variable = ds["abundance"].copy(data=profiles).assign_attrs(units="as normalized")
     normalized = ds.assign(abundance=variable).assign_attrs(attrs)
     normalized.encoding = {}  # it is no longer what lies at its source
     return normalized
 
 
 def _lazy_profiles(data: Any, method: str, clr_floor: Floor) -> Any:
-    """Normalise an array lazily: the statistics of all its blocks first, then block by block."""
+    """Normalize an array lazily: the statistics of all its blocks first, then block by block."""
     import dask.array as da
 
     from_array: Any = da.from_array

@@ -4,8 +4,7 @@
                                                                                     last of all: run.json
 
 Each stage replaces its own files at its end, so that an interrupted run leaves whole files; ``run.json`` exists only
-once
-everything else does. How an interrupted run is found and goes on: :mod:`cagdask.runs`.
+once everything else does. How an interrupted run is found and goes on: :mod:`cagdask.runs`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Reporter:
         """A line worth showing between stages."""
 
 
-_reporter: ContextVar[Reporter] = ContextVar("reporter", default=Reporter())
+_reporter: ContextVar[Reporter] = ContextVar("reporter", default=Reporter())  # noqa: B039  # this one holds no state
 
 
 def reporter() -> Reporter:

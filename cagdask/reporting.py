@@ -87,7 +87,12 @@ def _as_bool(value: Any) -> bool | None:
 def _largest(ds: xr.Dataset, n: int) -> list[dict[str, Any]]:
     columns = {name: ds[f"cag_{name}"].values[:n] for name in _COLUMNS if f"cag_{name}" in ds.variables}
     count = min(n, ds.sizes["cag"])
-    return [{"cag": i} | {name: values[i].item() for name, values in columns.items()} for i in range(count)]
+    return [{"cag": i} | {name: _plain(values[i].item()) for name, values in columns.items()} for i in range(count)]
+
+
+def _plain(value: float) -> float | None:
+    """Give None for what JSON has no number for."""
+    return value if math.isfinite(value) else None
 
 
 def parameters_of(ds: xr.Dataset) -> dict[str, Any]:

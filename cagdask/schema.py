@@ -72,23 +72,23 @@ VARIABLES: dict[str, Variable] = _table(
         "gene_mean_abundance",
         ("gene",),
         "float32",
-        "as normalised",
-        "Mean abundance over samples, normalised, unfloored",
+        "as normalized",
+        "Mean abundance over samples, normalized, unfloored",
     ),
     Variable("cag_size", ("cag",), "int64", "genes", "Genes in the CAG"),
     Variable(
         "cag_prevalence", ("cag",), "float32", "share of samples", "Samples in which a gene of the CAG is present"
     ),
-    Variable("cag_mean_abundance", ("cag",), "float32", "as normalised", "Mean of cag_abundance over samples"),
+    Variable("cag_mean_abundance", ("cag",), "float32", "as normalized", "Mean of cag_abundance over samples"),
     Variable(
-        "cag_std_abundance", ("cag",), "float32", "as normalised", "Standard deviation of cag_abundance over samples"
+        "cag_std_abundance", ("cag",), "float32", "as normalized", "Standard deviation of cag_abundance over samples"
     ),
     Variable("cag_entropy", ("cag",), "float32", "nat", "Shannon entropy of the CAG's distribution over samples"),
     Variable(
         "cag_cohesion", ("cag",), "float32", "similarity", "Mean similarity of two genes of the CAG; 1 for a gene alone"
     ),
     Variable(
-        "cag_abundance", ("cag", "sample"), "float32", "as normalised", "Mean normalised abundance of member genes"
+        "cag_abundance", ("cag", "sample"), "float32", "as normalized", "Mean normalized abundance of member genes"
     ),
     Variable(
         "merge_child",

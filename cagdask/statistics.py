@@ -1,4 +1,4 @@
-"""What normalisation has to know of every sample, by tasks on a store or lazily on a Dask array.
+"""What normalization has to know of every sample, by tasks on a store or lazily on a Dask array.
 
     store --> statistics_task (genes b to e) --> work folder: b-e.npy --+
     store --> statistics_task (genes e to f) --> work folder: e-f.npy --+--> driver: merge, advance
@@ -32,7 +32,7 @@ Floor = float | Literal["auto"] | None
 Values = NDArray[np.float64]
 
 STATISTIC = {"sum": "sum", "hellinger": "sum", "median": "median", "clr": "log"}
-"""Which statistic of :mod:`cagdask.exact` a method of normalisation needs; others need none."""
+"""Which statistic of :mod:`cagdask.exact` a method of normalization needs; others need none."""
 
 TASK_CELLS = 2**27
 """Cells of the table that one task reads at most: progress and resuming go in such steps."""

@@ -454,6 +454,8 @@ def save_dataset(ds: xr.Dataset, url: str, *, overwrite: bool = False) -> None:
     clean = ds.drop_encoding().assign_attrs(attrs)
     for name in clean.variables:
         clean[name].attrs.pop("coordinates", None)
+        if clean[name].dtype.kind == "U":  # Zarr v3 has names for text of any length only
+            clean[name] = clean[name].astype(object)
     clean.to_zarr(open_store(staged), mode="w", zarr_format=3, consolidated=False, safe_chunks=False)
     publish(staged, url)
     end_work(url)

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import DISTANCE, Setting, clustering, computes, keys, kind, writes
+from cagdask.cli.options import DISTANCE, Outcome, Setting, clustering, computes, keys, kind
 from cagdask.cli.tables import cag_table, counts
 
 
-def _emit(setting: Setting, output: str) -> None:
-    """Print what a run found and where its files are."""
+def _outcome(output: str) -> Outcome:
+    """Tell what a run found and where its files are."""
     from cagdask import storage
 
     content = storage.read_json(storage.join(output, "run.json"))
@@ -19,7 +19,7 @@ def _emit(setting: Setting, output: str) -> None:
     files = [*content["files"], "run.json"]
     text = [counts(summary), "", cag_table(summary["largest"]), "", f"Files in {output}:"]
     text += [f"  {name}" for name in files]
-    setting.emit(content, "\n".join(text))
+    return content, "\n".join(text)
 
 
 @click.command()
@@ -29,7 +29,7 @@ def _emit(setting: Setting, output: str) -> None:
 @keys
 @kind
 @computes
-def run(setting: Setting, source: str, output: str, **options: Any) -> None:
+def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """Ingest, cluster, and write all files, in one go.
 
     INPUT is a sample sheet (a JSON object of sample and file), a table of genes and samples (TSV or CSV, also gzipped,
@@ -38,7 +38,7 @@ def run(setting: Setting, source: str, output: str, **options: Any) -> None:
     from cagdask import pipeline
 
     pipeline.run(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
-    _emit(setting, output)
+    return _outcome(output)
 
 
 @click.command()
@@ -46,7 +46,7 @@ def run(setting: Setting, source: str, output: str, **options: Any) -> None:
 @click.option("--output", required=True, metavar="URL", help="Folder to write to: a path, or an s3:// URL.")
 @clustering
 @computes
-def cluster(setting: Setting, store: str, output: str, **options: Any) -> None:
+def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcome:
     """Find the CAGs of a store, and write all files of a run but the report.
 
     STORE is what `cagdask ingest` made. An interrupted command goes on when it is given again.
@@ -54,23 +54,36 @@ def cluster(setting: Setting, store: str, output: str, **options: Any) -> None:
     from cagdask import pipeline
 
     pipeline.cluster(store, output=output, overwrite=setting.overwrite, **setting.where, **options)
-    _emit(setting, output)
+    return _outcome(output)
 
 
 @click.command()
 @click.argument("result", metavar="RESULT")
 @click.option("--max-dist", type=DISTANCE, required=True, help="Distance to cut at; at most that of RESULT.")
 @click.option("--output", required=True, metavar="URL", help="Result store to make.")
-@writes
-def cut(setting: Setting, result: str, max_dist: float, output: str) -> None:
+@click.option("--store", metavar="URL", help="Store that was clustered; default: what the run of RESULT says.")
+@computes
+def cut(setting: Setting, result: str, max_dist: float, output: str, store: str | None) -> Outcome:
     """Get the CAGs of a smaller threshold, without clustering again.
 
     RESULT is a cags.zarr, or the folder of a run that holds one.
     """
     from cagdask import cags, reporting
 
-    ds = reporting.open_result(result)
-    cags.cut(ds.encoding["source"], max_dist=max_dist, output=output, overwrite=setting.overwrite)
+    url = reporting.open_result(result).encoding["source"]
+    store = store or _clustered_store(url)
+    cags.cut(url, max_dist=max_dist, store=store, output=output, overwrite=setting.overwrite, **setting.where)
     summary = reporting.summarize(output)
     text = f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
-    setting.emit({"output": output, "max_dist": max_dist, "summary": summary}, text)
+    return {"output": output, "max_dist": max_dist, "summary": summary}, text
+
+
+def _clustered_store(result: str) -> str | None:
+    """Look up, beside a result, which store its run clustered; None if there is nothing to tell from."""
+    from cagdask import storage
+
+    folder = storage.parent_of(result)
+    run = storage.read_json(storage.join(folder, "run.json"))
+    if run is None or storage.exists(storage.join(folder, "abundance.zarr")):
+        return None
+    return str(run["source"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Setting, computes, keys, kind, normalizing, writes
+from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, normalizing, writes
 
 
 def _outcome(store: str, ds: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def _text(outcome: dict[str, Any]) -> str:
 @kind
 @click.option("--shards/--no-shards", default=True, show_default=True, help="Keep many chunks in one file.")
 @computes
-def ingest(setting: Setting, source: str, store: str, **options: Any) -> None:
+def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome:
     """Turn a cohort into an abundance store.
 
     INPUT is a sample sheet (a JSON object of sample and file), or a table of genes and samples: TSV or CSV (also
@@ -37,7 +37,7 @@ def ingest(setting: Setting, source: str, store: str, **options: Any) -> None:
 
     ds = library_ingest(source, store=store, overwrite=setting.overwrite, **setting.where, **options)
     outcome = _outcome(store, ds)
-    setting.emit(outcome, _text(outcome))
+    return outcome, _text(outcome)
 
 
 @click.command()
@@ -45,7 +45,7 @@ def ingest(setting: Setting, source: str, store: str, **options: Any) -> None:
 @click.option("--output", required=True, metavar="URL", help="Store to make.")
 @normalizing("--method", "--normalization", "method")
 @computes
-def normalize(setting: Setting, source: str, output: str, method: str, clr_floor: Any) -> None:
+def normalize(setting: Setting, source: str, output: str, method: str, clr_floor: Any) -> Outcome:
     """Write the normalized table of a store as another store.
 
     Clustering normalizes by itself: this is for other programs.
@@ -58,7 +58,7 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
     with as_runner(**setting.where) as runner, runner.client.as_current():
         storage.save_dataset(ds, output, overwrite=setting.overwrite)
     outcome = _outcome(output, ds)
-    setting.emit(outcome, _text(outcome))
+    return outcome, _text(outcome)
 
 
 @click.command()
@@ -81,7 +81,7 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @writes
-def simulate(setting: Setting, output: str, **options: Any) -> None:
+def simulate(setting: Setting, output: str, **options: Any) -> Outcome:
     """Make a cohort with planted CAGs.
 
     Writes sample JSONs, sample_sheet.json for `cagdask run`, and truth.tsv with the genome of each gene.
@@ -90,4 +90,4 @@ def simulate(setting: Setting, output: str, **options: Any) -> None:
 
     made = library_simulate(output, overwrite=setting.overwrite, **options)
     text = f"{made['sheet']}: {made['n_genes']:,} genes x {made['n_samples']:,} samples, {made['n_genomes']:,} genomes"
-    setting.emit(made, f"{text}\n{made['truth']}: the genome of each gene")
+    return made, f"{text}\n{made['truth']}: the genome of each gene"

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Setting, Size, keys, reads, writes
+from cagdask.cli.options import COUNT, Outcome, Setting, Size, keys, reads, writes
 from cagdask.cli.tables import cag_table, counts, table
 
 
 @click.command()
 @click.argument("url", metavar="URL")
 @reads
-def info(setting: Setting, url: str) -> None:
+def info(setting: Setting, url: str) -> Outcome:
     """Show what a store holds.
 
     URL is a store, or the folder of a run.
@@ -31,7 +31,7 @@ def info(setting: Setting, url: str) -> None:
     }
     if "gene_cag" in ds.variables:
         content["summary"] = reporting.summarize(ds)
-    setting.emit(content, _info_text(content))
+    return content, _info_text(content)
 
 
 def _variable(array: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _info_text(content: dict[str, Any]) -> str:
 @click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them.")
 @keys
 @reads
-def plan(setting: Setting, source: str, workers: int | None, memory_limit: str, **options: Any) -> None:
+def plan(setting: Setting, source: str, workers: int | None, memory_limit: str, **options: Any) -> Outcome:
     """Say what a run would need: memory, disk, tasks and time, without running it.
 
     INPUT is what `cagdask run` takes.
@@ -73,14 +73,14 @@ def plan(setting: Setting, source: str, workers: int | None, memory_limit: str, 
     from cagdask.planning import plan as library_plan
 
     made = library_plan(source, n_workers=workers, memory_limit=memory_limit, **options)
-    setting.emit(made.to_json(), made.to_text())
+    return made.to_json(), made.to_text()
 
 
 @click.command()
 @click.argument("result", metavar="RESULT")
 @click.option("--output", metavar="FILE", help="File to write; default: report.html beside the result.")
 @writes
-def report(setting: Setting, result: str, output: str | None) -> None:
+def report(setting: Setting, result: str, output: str | None) -> Outcome:
     """Write an HTML page about a result.
 
     RESULT is a cags.zarr, or the folder of a run that holds one. The page needs nothing from elsewhere.
@@ -88,4 +88,4 @@ def report(setting: Setting, result: str, output: str | None) -> None:
     from cagdask.reporting import report as library_report
 
     where = library_report(result, output=output, overwrite=setting.overwrite)
-    setting.emit({"output": where}, where)
+    return {"output": where}, where

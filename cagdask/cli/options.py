@@ -13,7 +13,10 @@ import click
 
 from cagdask.cli.failures import set_verbose
 
-Command = Callable[..., Any]
+Outcome = tuple[dict[str, Any], str]
+"""What a command found: for ``--json``, and for people. It is printed once the progress bar is gone."""
+Command = Callable[..., Outcome]
+Parsed = Callable[..., None]
 
 _QUIET = ("distributed", "dask", "bokeh", "tornado", "asyncio", "fsspec", "s3fs", "botocore", "aiobotocore", "numba")
 
@@ -150,7 +153,7 @@ def _scheduler(address: str | None, file: str | None) -> str | None:
 # -- decorators ------------------------------------------------------------------------------------------------------
 
 
-def _chain(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def _chain(*options: Callable[[Parsed], Parsed]) -> Callable[[Parsed], Parsed]:
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
@@ -171,28 +174,29 @@ _where = _chain(
 )
 
 
-def reads(command: Command) -> Command:
+def reads(command: Command) -> Parsed:
     """Options of a command that only looks: --json, --endpoint-url, -v."""
 
     @functools.wraps(command)
-    def with_setting(as_json: bool, **arguments: Any) -> Any:
-        return command(Setting(as_json=as_json), **arguments)
+    def with_setting(as_json: bool, **arguments: Any) -> None:
+        setting = Setting(as_json=as_json)
+        setting.emit(*command(setting, **arguments))
 
     return _chain(_as_json, _endpoint, _verbose)(with_setting)
 
 
-def writes(command: Command) -> Command:
+def writes(command: Command) -> Parsed:
     """Options of a command that writes without a cluster: those of :func:`reads`, --overwrite and --no-progress."""
 
     @functools.wraps(command)
-    def with_setting(as_json: bool, overwrite: bool, no_progress: bool, **arguments: Any) -> Any:
+    def with_setting(as_json: bool, overwrite: bool, no_progress: bool, **arguments: Any) -> None:
         setting = Setting(as_json=as_json, overwrite=overwrite, no_progress=no_progress)
-        return _reported(command, setting, arguments)
+        _run_reported(command, setting, arguments)
 
     return _chain(_overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
 
 
-def computes(command: Command) -> Command:
+def computes(command: Command) -> Parsed:
     """Options of a command that runs on Dask: those of :func:`writes`, and where to compute."""
 
     @functools.wraps(command)
@@ -205,19 +209,20 @@ def computes(command: Command) -> Command:
         overwrite: bool,
         no_progress: bool,
         **arguments: Any,
-    ) -> Any:
+    ) -> None:
         client = _scheduler(scheduler, scheduler_file)
         setting = Setting(overwrite, as_json, no_progress, client, workers, memory_limit)
-        return _reported(command, setting, arguments)
+        _run_reported(command, setting, arguments)
 
     return _chain(_where, _overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
 
 
-def _reported(command: Command, setting: Setting, arguments: dict[str, Any]) -> Any:
+def _run_reported(command: Command, setting: Setting, arguments: dict[str, Any]) -> None:
     from cagdask.cli.progress import shown
 
     with shown(no_progress=setting.no_progress):
-        return command(setting, **arguments)
+        outcome = command(setting, **arguments)
+    setting.emit(*outcome)
 
 
 keys = _chain(
@@ -249,7 +254,7 @@ clr_floor = click.option(
 )
 
 
-def normalizing(*names: str) -> Callable[[Command], Command]:
+def normalizing(*names: str) -> Callable[[Parsed], Parsed]:
     """How samples are made comparable, under these names."""
     method = click.option(
         *names,

@@ -145,6 +145,7 @@ class Bars(_Counting):
             TextColumn("{task.fields[rest]}"),
             console=console or Console(stderr=True),
             transient=True,
+            redirect_stdout=False,
             refresh_per_second=4,
         )
         self.task: Any = None

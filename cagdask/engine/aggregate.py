@@ -34,6 +34,15 @@ def add_rows(high: Any, low: Any, target: Any, rows: Any) -> None:
             high[g, j] = s
 
 
+@njit(cache=True, nogil=True)
+def join_flags(joined: Any, target: Any, flags: Any) -> None:
+    """Set ``joined[target[i]]`` wherever ``flags[i]`` is set."""
+    for i in range(len(flags)):
+        g = target[i]
+        for j in range(flags.shape[1]):
+            joined[g, j] |= flags[i, j]
+
+
 def write_part(folder: str, label: Int64, values: Float64, **flags: NDArray[np.bool_]) -> None:
     """Sums by label of one block of genes, as ``label`` (m,), ``high`` and ``low`` (m, n); flags are joined by or.
 
@@ -56,7 +65,7 @@ def write_part(folder: str, label: Int64, values: Float64, **flags: NDArray[np.b
     joined = {}
     for name, flag in flags.items():
         joined[name] = np.zeros((len(present), flag.shape[1]), bool)
-        np.logical_or.at(joined[name], target, flag[taken])
+        join_flags(joined[name], target, flag if taken.all() else flag[taken])
     arrays.save(folder, label=present, high=high, low=low, **joined)
 
 

@@ -22,8 +22,7 @@ Int64 = NDArray[np.int64]
 
 
 def write_tree(merges: list[str], fold: str, n_genes: int, linkage: str, folder: str) -> dict[str, int]:
-    """Task: the merge table, ``child`` and ``height``, and ``leader`` (n_genes,), the smallest gene of each one's
-    group.
+    """Task: the merge table, ``child`` and ``height``, and the smallest gene of each gene's group, ``leader``.
 
     About 150 bytes per gene.
     """
@@ -81,12 +80,12 @@ def mean_profiles(parts: list[str], labels: str, begin: int, end: int, n_samples
 def write_labels(
     tree_folder: str, fold: str, joined: list[str], groups: list[str], table: str | None, folder: str
 ) -> dict[str, int]:
-    """Task: ``gene_cag`` and ``gene_linkage_cag`` (n_genes,) int64, and by CAG its ``size`` and where its direction
-    lies.
+    """Task: the labels of genes, and by CAG its size and where its direction lies.
 
-    ``joined`` holds the tables of the rounds of refinement and ``table`` the last one, if there were any; else every
-    group of ``groups`` is one. ``block`` and ``row`` (n_cags,) point into ``groups``, -1 for a gene without a profile.
-    100 bytes per gene.
+    Writes ``gene_cag`` and ``gene_linkage_cag`` (n_genes,) int64, ``size``, ``block`` and ``row`` (n_cags,). ``joined``
+    holds the tables of the rounds of refinement and ``table`` the last one, if there were any; else every group of
+    ``groups`` is one. ``block`` and ``row`` (n_cags,) point into ``groups``, -1 for a gene without a profile. 100 bytes
+    per gene.
     """
     leader = np.asarray(arrays.load(tree_folder, "leader"))
     left_out = np.asarray(arrays.load(fold, "first")) == FILTERED

@@ -51,6 +51,8 @@ class LinkagePlan:
         Rows of a block or chunk.
     merge_rows
         Rows that one merging task may hold.
+    training_rows
+        Rows that pivots are trained on, at most.
     k
         Neighbors listed per row, at least; more once fewer rows are active.
     n_lead
@@ -63,6 +65,7 @@ class LinkagePlan:
 
     block_rows: int
     merge_rows: int
+    training_rows: int = 200_000
     k: int = 16
     n_lead: int = 64
     small: int = 5_000
@@ -170,7 +173,7 @@ def order_rows(
     n_pivots = mapper.map(
         f"{name}pivots",
         pivots.train_pivots,
-        [(as_json, total, plan.n_lead, seed, plan.n_threads, here)],
+        [(as_json, total, plan.training_rows, plan.n_lead, seed, plan.n_threads, here)],
         done=done,
     )[0]
     in_order = [storage.join(folder, "sorted", str(i)) for i in range(len(as_json))]

@@ -28,6 +28,7 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 TRAINING_ROWS_PER_PIVOT = 30
+LEAST_ROWS_PER_PIVOT = 4
 MAX_PIVOTS = 8192
 GRAM_SAMPLES = 1024  # up to here the leading directions come from the n_samples² Gram matrix
 
@@ -64,15 +65,17 @@ def directions(rows: NDArray[np.float64]) -> tuple[Float32, NDArray[np.float64]]
     return (rows / length[:, None]).astype(np.float32), length
 
 
-def train_pivots(blocks: list[dict[str, Any]], n: int, n_lead: int, seed: int, n_threads: int, folder: str) -> int:
-    """Task: pivots and leading directions from a sample of the rows.
+def train_pivots(
+    blocks: list[dict[str, Any]], n: int, max_rows: int, n_lead: int, seed: int, n_threads: int, folder: str
+) -> int:
+    """Task: pivots and leading directions from a sample of at most ``max_rows`` rows.
 
     Writes ``pivots`` (n_pivots, n_samples) float32, unit length, and ``basis`` (n_samples, n_lead) float32, orthonormal
     columns. Returns the number of pivots.
     """
-    n_pivots = n_pivots_for(n)
+    n_pivots = min(n_pivots_for(n), max(1, max_rows // LEAST_ROWS_PER_PIVOT))
     rng = np.random.default_rng(seed)
-    share = min(1.0, TRAINING_ROWS_PER_PIVOT * n_pivots / n)
+    share = min(1.0, min(max_rows, TRAINING_ROWS_PER_PIVOT * n_pivots) / n)
     parts = []
     for block in (Block(**b) for b in blocks):
         rows, _, _ = members(block)
@@ -109,7 +112,7 @@ def _kmeans(sample: Float32, n_pivots: int, seed: int, n_threads: int) -> Float3
 def leading_directions(sample: Float32, n_lead: int, rng: np.random.Generator) -> Float32:
     """Orthonormal columns that hold most of the rows' length, shape (n_samples, n_lead).
 
-    The eigenvectors of the Gram matrix, or for many samples a randomised range finder [1]_; any orthonormal columns
+    The eigenvectors of the Gram matrix, or for many samples a randomized range finder [1]_; any orthonormal columns
     keep the bound valid.
 
     References
@@ -134,8 +137,8 @@ def near_ones_together(pivots: Float32) -> Int64:
     def halve(which: Int64) -> list[Int64]:
         if len(which) <= 2:
             return [which]
-        centred = pivots[which] - pivots[which].mean(axis=0)
-        along = centred @ centred[np.argmax(np.einsum("ij,ij->i", centred, centred))]
+        centered = pivots[which] - pivots[which].mean(axis=0)
+        along = centered @ centered[np.argmax(np.einsum("ij,ij->i", centered, centered))]
         ordered = which[np.argsort(along, kind="stable")]
         middle = len(which) // 2
         return halve(ordered[:middle]) + halve(ordered[middle:])

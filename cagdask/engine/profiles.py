@@ -1,11 +1,11 @@
 """From the store to unit profiles, identical ones folded.
 
-    store rows a:b --normalise--> float64 --centre or rank--> --unit length--> rows.npy of the block
+    store rows a:b --normalize--> float64 --center or rank--> --unit length--> rows.npy of the block
                                                                     |
                                      128-bit key of each row --> one table --> weight of each row
 
-A profile is a row of the normalised table (for ``correlation`` centred, for ``spearman`` centred ranks) scaled to unit
-length, in float64 from the float32 of the store on, so that rows which are equal in exact arithmetic stay equal to
+A profile is a row of the normalized table (for ``correlation`` centered, for ``spearman`` centered ranks) scaled to
+unit length, in float64 from the float32 of the store on, so that rows which are equal in exact arithmetic stay equal to
 1e-12. Genes with the same profile are at distance 0: the first of them stands for all, with their number as its weight.
 In real catalogues that is every gene that was seen once in one sample, often a fifth of all.
 
@@ -47,7 +47,7 @@ def scale_to_unit(rows: Float64, smallest: Float64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def centre(rows: Float64, smallest: Float64) -> None:
+def center(rows: Float64, smallest: Float64) -> None:
     """Subtract each row's mean in place; ``smallest`` becomes the length below which only rounding is left."""
     for i in range(rows.shape[0]):
         total = 0.0
@@ -75,7 +75,7 @@ def row_keys(rows: Float64, multipliers: NDArray[np.uint64], keys: NDArray[np.ui
 
 
 def unit_profiles(values: Float64, metric: str) -> Float64:
-    """Unit profiles of normalised values.
+    """Unit profiles of normalized values.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def unit_profiles(values: Float64, metric: str) -> Float64:
 
         values = rankdata(values, axis=1).astype(np.float64)
     if metric != "cosine":
-        centre(values, smallest)
+        center(values, smallest)
     scale_to_unit(values, smallest)
     return values
 

@@ -21,8 +21,8 @@ class EnginePlan:
 
     Attributes
     ----------
-    block_rows, merge_rows, cag_rows
-        Rows of a block, of one merging task, and groups in one summing task.
+    block_rows, merge_rows, training_rows, cag_rows
+        Rows of a block, of one merging task, to train pivots on, and groups in one summing task.
     task_bytes
         Planned bytes by kind of task.
     disk_bytes
@@ -31,18 +31,29 @@ class EnginePlan:
 
     block_rows: int
     merge_rows: int
+    training_rows: int
     cag_rows: int
     task_bytes: dict[str, int]
     disk_bytes: int
 
     def linkage(self, n_threads: int) -> LinkagePlan:
         """The part that linkage needs."""
-        return LinkagePlan(block_rows=self.block_rows, merge_rows=self.merge_rows, n_threads=n_threads)
+        return LinkagePlan(
+            block_rows=self.block_rows,
+            merge_rows=self.merge_rows,
+            training_rows=self.training_rows,
+            n_threads=n_threads,
+        )
 
 
 def profile_bytes_per_row(n_samples: int) -> int:
     """float32 block, its float64 values, their unit profiles and one temporary."""
     return 30 * n_samples + 64
+
+
+def training_bytes_per_row(n_samples: int) -> int:
+    """A row in float64 while it is read, and three times in float32: as sampled, joined, and as FAISS copies it."""
+    return 20 * n_samples + 64
 
 
 def search_bytes_per_row(n_samples: int, k: int = 16) -> int:
@@ -82,13 +93,16 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int) 
     shared = max(SMALLEST_BLOCK, -(-n_genes // (4 * n_threads)))
     block_rows = max(1, min(fitting, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
+    training_rows = max(8, task_budget // training_bytes_per_row(n_samples))
     cag_rows = max(1, min(task_budget // (30 * n_samples + 100), 2**24 // n_samples))
     return EnginePlan(
         block_rows=block_rows,
         merge_rows=merge_rows,
+        training_rows=training_rows,
         cag_rows=cag_rows,
         task_bytes={
             "profiles": block_rows * profile_bytes_per_row(n_samples),
+            "pivots": min(training_rows, n_genes) * training_bytes_per_row(n_samples),
             "search": block_rows * search_bytes_per_row(n_samples),
             "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
             "components": n_genes * table_bytes_per_gene(),

@@ -35,8 +35,10 @@ def similarity_of(max_dist: float) -> float:
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups with their directions: folders of blocks, the table that says which rows live (None: all), tables of the
-    rounds that joined any, and the account of the searches.
+    """Groups with their directions.
+
+    Folders of blocks, the table that says which of their rows live (None: all), the tables of the rounds that joined
+    any, and the account of the searches.
     """
 
     folders: list[str]
@@ -122,6 +124,7 @@ class Job:
             weights=[e - b for b, e in ranges],
         )
         if sum(c["n_filtered"] for c in counts) == self.n_genes:
+            storage.remove(self.folder)  # what lies there helps no other run, and would be in its way
             raise InputError(
                 f"{self.store}: no gene is left: none of {self.n_genes:,} is in {self.parameters.min_samples} or more "
                 f"of {self.n_samples:,} samples. Use a smaller --min-samples."
