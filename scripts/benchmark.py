@@ -384,8 +384,8 @@ def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: s
     peak = max(row["peak_mib"] for row in rows)
     seconds = time.perf_counter() - begun
     click.echo(
-        f"\nstore {format_bytes(4 * genes * samples)}, workers 2 x {format_bytes(limit)}; {int(ds.sizes['cag']):,} CAGs "
-        f"in {seconds:.0f} s; same workers at the end: {same}; largest peak {peak:.0f} MiB; "
+        f"\nstore {format_bytes(4 * genes * samples)}, workers 2 x {format_bytes(limit)}; {int(ds.sizes['cag']):,} "
+        f"CAGs in {seconds:.0f} s; same workers at the end: {same}; largest peak {peak:.0f} MiB; "
         f"planned per task { ({k: format_bytes(v) for k, v in plan.task_bytes.items()}) }"
     )
 
