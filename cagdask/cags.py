@@ -21,6 +21,7 @@ from cagdask.engine.sizes import EnginePlan, plan_engine
 from cagdask.errors import InputError, SchemaError
 from cagdask.parameters import Parameters
 from cagdask.resources import check_fits
+from cagdask.statistics import sample_statistics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -117,11 +118,15 @@ def find_cags(
         if isinstance(source, str):
             store = storage.absolute(source)
         else:
-            store = os.path.join(scratch, "input.zarr")
-            storage.save_dataset(source, store)
+            beside = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+            store = f"{beside}.input.zarr"
+            whole = source.assign_attrs(input_digest="")  # it may have been changed since it was given one
+            storage.save_dataset(whole, store, overwrite=True)
             check_source(store, parameters)
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         _cluster(store, target, parameters, runner, overwrite=overwrite)
+        if not isinstance(source, str):
+            storage.remove(store)
         result = storage.open_dataset(target)
         return result if output is not None else result.load()
 
@@ -154,13 +159,10 @@ def check_source(url: str, parameters: Parameters) -> tuple[int, int]:
     return n_genes, n_samples
 
 
-def checked_plan(n_genes: int, n_samples: int, runner: Runner) -> EnginePlan:
+def checked_plan(n_genes: int, n_samples: int, linkage: str, runner: Runner) -> EnginePlan:
     """The plan of a run, refused if a task can not fit its worker."""
-    plan = plan_engine(n_genes, n_samples, runner.task_budget, runner.n_threads)
-    worst = max(plan.task_bytes, key=lambda name: plan.task_bytes[name])
-    what = f"{n_genes:,} genes x {n_samples:,} samples"
-    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
-    check_fits(worst, plan.task_bytes[worst], what, runner.memory_limit, at_once)
+    plan = plan_engine(n_genes, n_samples, runner.task_budget, runner.n_threads, linkage)
+    _check_plan(plan, n_genes, n_samples, runner)
     return plan
 
 
@@ -210,6 +212,9 @@ def cut(
     ds = storage.open_dataset(result) if isinstance(result, str) else result
     where = result if isinstance(result, str) else result.encoding.get("source", "the result")
     schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=where)
+    missing = [name for name in schema.RESULT_ATTRIBUTES if name not in ds.attrs]
+    if missing:
+        raise SchemaError(f"{where}: lacks the attributes {', '.join(missing)}. Cluster again.")
     earlier = json.loads(ds.attrs["parameters"])
     parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
     if max_dist > earlier["max_dist"]:
@@ -238,9 +243,16 @@ def cut(
         job.prepare()
         tree = job.cut(storage.absolute(where))
         groups = job.refine(job.directions(job.mean_profiles(tree)))
-        _finish(job, target, tree, groups, attrs)
+        _finish(job, target, tree, groups, attrs, "cut", certified=bool(ds.attrs["certified"]))
         made = storage.open_dataset(target)
         return made if output is not None else made.load()
+
+
+def _check_plan(plan: EnginePlan, n_genes: int, n_samples: int, runner: Runner) -> None:
+    worst = max(plan.task_bytes, key=lambda name: plan.task_bytes[name])
+    what = f"{n_genes:,} genes x {n_samples:,} samples"
+    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
+    check_fits(worst, plan.task_bytes[worst], what, runner.memory_limit, at_once)
 
 
 def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *, overwrite: bool) -> None:
@@ -258,7 +270,7 @@ def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *,
         "pairs_multiplied": linked.n_full + groups.linked.n_full,
         "bytes_read": linked.bytes_read + groups.linked.bytes_read,
     }
-    _finish(job, target, tree, groups, attrs)
+    _finish(job, target, tree, groups, attrs, "find_cags", certified=True)
 
 
 def _begin(
@@ -269,40 +281,54 @@ def _begin(
 
     n_genes, n_samples = check_source(store, parameters)
     attrs = dict(storage.open_group(store).attrs)
+    attrs["input_digest"] = attrs.get("input_digest") or _digest_of(store, runner)
     recipe = {
         "command": command,
         "parameters": asdict(parameters),
         "store": store,
         "shape": [n_genes, n_samples],
-        "input_digest": attrs.get("input_digest", ""),
-        "plan": asdict(checked_plan(n_genes, n_samples, runner)),
+        "input_digest": attrs["input_digest"],
+        "plan": asdict(checked_plan(n_genes, n_samples, parameters.linkage, runner)),
     }
     folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
+    plan = EnginePlan(**planned)
+    _check_plan(plan, n_genes, n_samples, runner)  # that of an earlier try may be of larger workers
     done = storage.join(folder, "done")
-    return Job(store, folder, done, n_genes, n_samples, parameters, EnginePlan(**planned), runner), attrs
+    return Job(store, folder, done, n_genes, n_samples, parameters, plan, runner), attrs
 
 
-def _finish(job: Job, target: str, tree: str, groups: Groups, attrs: dict[str, Any]) -> None:
+def _digest_of(store: str, runner: Runner) -> str:
+    """Digest of a store that has none of its own: of its exact sums per sample."""
+    folder = storage.join(storage.parent_of(store), f".{storage.name_of(store)}.sums")
+    try:
+        return provenance.digest(sample_statistics(store, runner, "sum", folder).to_bytes())
+    finally:
+        storage.remove(folder)
+
+
+def _finish(
+    job: Job, target: str, tree: str, groups: Groups, attrs: dict[str, Any], command: str, *, certified: bool
+) -> None:
     """Label and measure the groups, and publish the result store."""
     labels = job.label(tree, groups)
-    job.measure(tree, groups, labels, _attributes(attrs, job.parameters, job.input_digest(attrs)))
+    job.measure(tree, groups, labels, _attributes(attrs, job.parameters, command, certified=certified))
     storage.publish(job.staged, target)
     storage.end_work(target)
 
 
-def _attributes(store: dict[str, Any], parameters: Parameters, input_digest: str) -> dict[str, Any]:
+def _attributes(store: dict[str, Any], parameters: Parameters, command: str, *, certified: bool) -> dict[str, Any]:
     """Attributes of a result store; nothing in them depends on where or how it was made."""
     as_json = json.dumps(asdict(parameters), sort_keys=True)
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "kind": schema.RESULT_KIND,
         "source": provenance.source(),
-        "history": provenance.add_history(store.get("history", ""), f"find_cags {as_json}"),
+        "history": provenance.add_history(store.get("history", ""), f"{command} {as_json}"),
         "parameters": as_json,
-        "input_digest": input_digest,
+        "input_digest": store["input_digest"],
         "seed": parameters.seed,
         "metric": parameters.metric,
         "linkage": parameters.linkage,
         "max_dist": parameters.max_dist,
-        "certified": True,
+        "certified": certified,
     }

@@ -217,6 +217,7 @@ def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: in
 
     The counts are set here, in the thread that runs the task: OpenMP, which FAISS uses, keeps them per thread.
     """
+    resources.set_task_threads(n_threads)
     resources.reset_peak()
     begun = time.process_time()
     try:
@@ -234,11 +235,17 @@ def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: in
 # -- getting a client ------------------------------------------------------------------------------------------------
 
 
-class _IgnoreInterrupts(WorkerPlugin):
-    """Ctrl-C reaches every process of a terminal; the driver alone decides what happens then, and ends the workers."""
+class _QuietWorker(WorkerPlugin):
+    """A worker of our own cluster leaves it to the driver what happens on Ctrl-C, and what is said about failures.
+
+    Ctrl-C reaches every process of a terminal, and a worker that is being closed logs that its scheduler has gone; what
+    fails in a task reaches the driver as an exception.
+    """
 
     def setup(self, worker: Any) -> None:
         """In the worker's main thread, where its event loop runs."""
+        for name in ("distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -292,12 +299,12 @@ def connect(
                     memory_limit=limit,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,
                     env=dict.fromkeys(THREAD_VARIABLES, threads),
                 )
             )
             connected = stack.enter_context(Client(cluster, set_as_default=False))
-            connected.register_plugin(_IgnoreInterrupts())
+            connected.register_plugin(_QuietWorker())
         runner = _runner(connected, own_machine=not (client or scheduler_file))
         reporter().message(f"Dask dashboard: {connected.dashboard_link}")
         yield runner

@@ -211,6 +211,8 @@ def normalize(ds: xr.Dataset, *, method: str = "sum", clr_floor: Floor = None) -
     attrs: dict[str, Any] = {"normalization": method}
     if method == "clr":
         attrs["clr_floor"] = "none" if clr_floor is None else clr_floor
+    if ds.attrs.get("input_digest"):  # it is another table now
+        attrs["input_digest"] = provenance.digest([ds.attrs["input_digest"], method, str(clr_floor)])
     attrs["history"] = provenance.add_history(ds.attrs.get("history", ""), f"normalize method={method}{option}")
     variable = ds["abundance"].copy(data=profiles).assign_attrs(units="as normalized")
     normalized = ds.assign(abundance=variable).assign_attrs(attrs)

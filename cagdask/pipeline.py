@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from cagdask import client as clients
 from cagdask import outputs, provenance, reporting, runs, schema, storage
 from cagdask.cags import check_source, find_cags
+from cagdask.errors import InputError
 from cagdask.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -159,9 +160,12 @@ def run(
     found = runs.look_at(source)
     if found.is_store:
         check_source(found.url, _parameters(chosen))
+    else:
+        _check_before_ingest(found, chosen)
     products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
     names = [*products.values(), *outputs.FILES, REPORT, RUN]
-    progress = runs.begin(output, _recipe("run", found, chosen), products, names, overwrite=overwrite)
+    recipe = _recipe("run", found, chosen)
+    progress = runs.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
     store = found.url if found.is_store else storage.join(output, ABUNDANCE)
     with runs.tidy(progress), clients.as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
         if not found.is_store and "ingest" not in progress.done:
@@ -170,6 +174,7 @@ def run(
             arguments = {name: chosen[name] for name in INGEST_DEFAULTS}
             with progress.stage("ingest", runner):
                 ingest(found.url, store=store, overwrite=progress.replace, client=runner, **arguments)
+            storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another store
         written = _cluster_stages(store, progress, runner)
         with progress.stage("report", runner):
             reporting.report(storage.join(output, CAGS), output=storage.join(output, REPORT), overwrite=True)
@@ -224,6 +229,24 @@ def cluster(
     return storage.open_dataset(storage.join(output, CAGS))
 
 
+def _check_before_ingest(found: runs.Source, chosen: dict[str, Any]) -> None:
+    """Refuse, before reading the samples, what clustering them would refuse."""
+    if chosen["kind"] == "embedding":
+        raise ValueError(
+            "kind is 'embedding', and CAGs are found in abundance or expression. Use cagdask ingest alone."
+        )
+    if chosen["kind"] == "expression" and chosen["normalization"] != "none":
+        raise ValueError("kind is 'expression': use normalization none.")
+    if found.samples is None:
+        return
+    outputs.check_sample_names(list(found.samples), "cag")
+    n_samples, least = len(found.samples), chosen["min_samples"]
+    if least > n_samples:
+        raise InputError(
+            f"{found.url}: min_samples is {least}, but there are {n_samples} samples. Use at most {n_samples}."
+        )
+
+
 def _recipe(command: str, found: runs.Source, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"command": command, "source": found.url, "source_digest": found.digest, "parameters": parameters}
 
@@ -235,6 +258,7 @@ def _cluster_stages(store: str, progress: runs.Progress, runner: clients.Runner)
         arguments = asdict(_parameters(progress.recipe["parameters"]))
         with progress.stage("cluster", runner):
             find_cags(store, output=result, overwrite=progress.replace, client=runner, **arguments)
+            storage.remove(storage.join(progress.output, RUN))  # of an earlier run: it speaks of another result
             progress.search = runner.account
     with progress.stage("outputs", runner):
         items = [(name, result, progress.output) for name in outputs.FILES]

@@ -86,6 +86,20 @@ def check_fits(stage: str, task_bytes: int, what: str, memory_limit: int, tasks_
     )
 
 
+_threads = 1
+
+
+def set_task_threads(n: int) -> None:
+    """Say how many threads libraries may use inside the tasks of this process."""
+    global _threads
+    _threads = n
+
+
+def task_threads() -> int:
+    """Threads that FAISS may use in the running task; it keeps its own number per calling thread."""
+    return _threads
+
+
 @dataclass
 class StageUsage:
     """What one stage of a run used.

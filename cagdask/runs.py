@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,7 @@ class Source:
     is_store: bool
     digest: str
     n_bytes: int
+    samples: tuple[str, ...] | None = None
 
 
 def look_at(source: str) -> Source:
@@ -73,12 +74,13 @@ def look_at(source: str) -> Source:
     if not storage.is_remote(url) and os.path.isdir(url):
         raise InputError(f"{url}: is a folder. Name a sample sheet, a table, or a store such as abundance.zarr in it.")
     n_bytes = outputs.tree_size(url)
-    digest = provenance.digest(storage.read_bytes(url) if n_bytes < 2**26 else [url, n_bytes])
-    if url.removesuffix(".gz").endswith(".json"):
-        from cagdask.io.sheet import read_sheet
+    from cagdask.io.sheet import read_sheet, stat
 
-        n_bytes += sum(file.size for file in read_sheet(url))
-    return Source(url, False, digest, n_bytes)
+    if url.removesuffix(".gz").endswith(".json"):
+        files = read_sheet(url)
+        digest = provenance.digest([[file.sample, file.url, file.size, file.modified] for file in files])
+        return Source(url, False, digest, n_bytes + sum(f.size for f in files), tuple(f.sample for f in files))
+    return Source(url, False, provenance.digest([url, stat(url)]), n_bytes)
 
 
 # -- a run that can be interrupted -----------------------------------------------------------------------------------
@@ -163,6 +165,7 @@ def begin(
     products: dict[str, str],
     names: list[str],
     *,
+    options: Collection[str] = (),
     overwrite: bool,
 ) -> Progress:
     """Start or resume a run, or refuse before anything is touched.
@@ -177,6 +180,8 @@ def begin(
         Store in ``output`` that each of the long stages makes.
     names
         Everything that the run writes in ``output``.
+    options
+        Parameters that the ingest depends on: a finished ingest is kept if these are the same.
     overwrite
         Replace what is there, and throw away unfinished work of another recipe.
 
@@ -199,6 +204,10 @@ def begin(
         done = [name for name in found["done"] if storage.exists(storage.join(output, products.get(name, "")))]
         logger.info("%s: going on with an interrupted run; done: %s", output, ", ".join(done) or "nothing")
         return Progress(output, recipe, products, True, done, found["stages"], found["search"])
+    if found and "ingest" in found["done"] and _ingested(found["recipe"], options) == _ingested(recipe, options):
+        logger.info("%s: going on after the ingest of an earlier run, with other options", output)
+        stages = [stage for stage in found["stages"] if stage["stage"] == "ingest"]
+        return Progress(output, recipe, products, True, ["ingest"], stages)
     if found and found["done"] and not overwrite:
         differs = _differences(found["recipe"], recipe)
         raise ResumeError(
@@ -211,6 +220,11 @@ def begin(
                 f"{output}: {name} is already there. Add --overwrite to replace it, or name another folder."
             )
     return Progress(output, recipe, products, overwrite)
+
+
+def _ingested(recipe: dict[str, Any], options: Collection[str]) -> list[Any]:
+    parameters = recipe["parameters"]
+    return [recipe["command"], recipe["source_digest"], {name: parameters.get(name) for name in options}]
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -280,7 +280,8 @@ def _publish_remote(staged: str, target: str) -> None:
 
 
 def end_work(target: str) -> None:
-    """Throw away what the work for a finished target left."""
+    """Throw away what the work for a finished target left; first what would let a later try rely on it."""
+    remove(join(work_folder(target), "recipe.json"))
     remove(work_folder(target))
 
 
@@ -452,6 +453,9 @@ def save_dataset(ds: xr.Dataset, url: str, *, overwrite: bool = False) -> None:
     staged = join(folder, "store")
     attrs = {"schema_version": schema.SCHEMA_VERSION, "kind": "abundance"} | ds.attrs
     clean = ds.drop_encoding().assign_attrs(attrs)
+    lazy = [v.chunksizes["gene"] for v in clean.variables.values() if "gene" in v.chunksizes]
+    if lazy:  # Zarr's chunks are all of one size
+        clean = clean.chunk(gene=max(max(sizes) for sizes in lazy))
     for name in clean.variables:
         clean[name].attrs.pop("coordinates", None)
         if clean[name].dtype.kind == "U":  # Zarr v3 has names for text of any length only

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from distributed import Client
 
 from cagdask.client import Runner, _measured
+from cagdask.resources import HIGHEST_SHARE, WORKER_BASE
+
+
+def memory_for(task_bytes: int) -> int:
+    """The memory limit of a worker that leaves a task about this many bytes, however few."""
+    return math.ceil((task_bytes + WORKER_BASE) / HIGHEST_SHARE) + 1
 
 
 class InlineRunner(Runner):

@@ -107,8 +107,6 @@ def write_labels(
     arrays.save(folder, gene_cag=gene_cag, gene_linkage_cag=linkage_cag, size=size, block=block, row=row)
     return {
         "n_cags": len(size),
-        "n_linkage_cags": int(linkage_cag.max(initial=-1)) + 1,
-        "n_left_out": int(left_out.sum()),
         "n_merges": len(arrays.load(tree_folder, "height")),
     }
 

@@ -59,8 +59,6 @@ class LinkagePlan:
         Leading directions in the first bound.
     small
         Groups below which one task finishes alone.
-    n_threads
-        Threads in a task.
     """
 
     block_rows: int
@@ -69,7 +67,6 @@ class LinkagePlan:
     k: int = 16
     n_lead: int = 64
     small: int = 5_000
-    n_threads: int = 1
 
 
 MAX_K = 256
@@ -173,14 +170,14 @@ def order_rows(
     n_pivots = mapper.map(
         f"{name}pivots",
         pivots.train_pivots,
-        [(as_json, total, plan.training_rows, plan.n_lead, seed, plan.n_threads, here)],
+        [(as_json, total, plan.training_rows, plan.n_lead, seed, here)],
         done=done,
     )[0]
     in_order = [storage.join(folder, "sorted", str(i)) for i in range(len(as_json))]
     counts = mapper.map(
         f"{name}assign",
         pivots.assign_block,
-        [(block, here, plan.n_threads, url) for block, url in zip(as_json, in_order, strict=True)],
+        [(block, here, url) for block, url in zip(as_json, in_order, strict=True)],
         done=done,
     )
     planned = pivots.plan_chunks(np.array(counts, np.int64).reshape(-1, n_pivots), plan.block_rows)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cagdask import resources
 from cagdask.engine import arrays
 
 Float32 = NDArray[np.float32]
@@ -65,9 +66,7 @@ def directions(rows: NDArray[np.float64]) -> tuple[Float32, NDArray[np.float64]]
     return (rows / length[:, None]).astype(np.float32), length
 
 
-def train_pivots(
-    blocks: list[dict[str, Any]], n: int, max_rows: int, n_lead: int, seed: int, n_threads: int, folder: str
-) -> int:
+def train_pivots(blocks: list[dict[str, Any]], n: int, max_rows: int, n_lead: int, seed: int, folder: str) -> int:
     """Task: pivots and leading directions from a sample of at most ``max_rows`` rows.
 
     Writes ``pivots`` (n_pivots, n_samples) float32, unit length, and ``basis`` (n_samples, n_lead) float32, orthonormal
@@ -83,16 +82,16 @@ def train_pivots(
         parts.append(directions(rows[picked])[0])
     sample = np.concatenate(parts)
     basis = leading_directions(sample[:20_000], n_lead, rng)
-    pivots = sample[:1] if n_pivots == 1 else _kmeans(sample, n_pivots, seed, n_threads)
+    pivots = sample[:1] if n_pivots == 1 else _kmeans(sample, n_pivots, seed)
     pivots = pivots[near_ones_together(pivots)]
     arrays.save(folder, pivots=pivots, basis=basis)
     return len(pivots)
 
 
-def _kmeans(sample: Float32, n_pivots: int, seed: int, n_threads: int) -> Float32:
+def _kmeans(sample: Float32, n_pivots: int, seed: int) -> Float32:
     import faiss
 
-    faiss.omp_set_num_threads(n_threads)
+    faiss.omp_set_num_threads(resources.task_threads())
     kmeans = faiss.Kmeans(
         sample.shape[1],
         min(n_pivots, len(sample)),
@@ -146,7 +145,7 @@ def near_ones_together(pivots: Float32) -> Int64:
     return np.concatenate(halve(np.arange(len(pivots))))
 
 
-def assign_block(block: dict[str, Any], pivots: str, n_threads: int, folder: str) -> list[int]:
+def assign_block(block: dict[str, Any], pivots: str, folder: str) -> list[int]:
     """Task: sort a block by (nearest pivot, angle to it).
 
     Writes ``rows``, ``gene``, ``size``, ``pivot`` (n,) int32 and ``angle`` (n,) float32. Returns the number of rows of
@@ -154,7 +153,7 @@ def assign_block(block: dict[str, Any], pivots: str, n_threads: int, folder: str
     """
     import faiss
 
-    faiss.omp_set_num_threads(n_threads)
+    faiss.omp_set_num_threads(resources.task_threads())
     rows, gene, size = members(Block(**block))
     centers = arrays.load(pivots, "pivots")
     quantizer = faiss.IndexFlatIP(centers.shape[1])

@@ -38,7 +38,8 @@ Int64 = NDArray[np.int64]
 GROUP_ARRAYS = ("rows", "size", "gene", "mean_length")
 NONE = np.iinfo(np.int64).max
 """Gene of a nearest group where there is none; larger than any, so that ties go to real ones."""
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
+PAIRS_AT_ONCE = 2**14
 
 
 def directions_of(
@@ -239,7 +240,8 @@ def _best(products: Any, rows: Float64, others: Float64, gene: Int64, threshold:
         return near, sim
     need = np.maximum(products.max(axis=1), np.float32(threshold)) - 2 * PRODUCT_MARGIN
     i, j = np.nonzero(products >= need[:, None])
-    exact = np.rint(np.einsum("ij,ij->i", rows[i], others[j]) * STEP) / STEP
+    parts = [np.einsum("ij,ij->i", rows[i[p]], others[j[p]]) for p in _slices(len(i))]
+    exact = np.rint(np.concatenate([np.empty(0), *parts]) * STEP) / STEP
     i, j, exact = i[exact >= threshold], j[exact >= threshold], exact[exact >= threshold]
     order = np.lexsort((gene[j], -exact, i))
     first = np.ones(len(order), bool)
@@ -247,6 +249,10 @@ def _best(products: Any, rows: Float64, others: Float64, gene: Int64, threshold:
     chosen = order[first]
     near[i[chosen]], sim[i[chosen]] = gene[j[chosen]], exact[chosen]
     return near, sim
+
+
+def _slices(n: int) -> list[slice]:
+    return [slice(begin, begin + PAIRS_AT_ONCE) for begin in range(0, n, PAIRS_AT_ONCE)]
 
 
 # -- the rounds ------------------------------------------------------------------------------------------------------

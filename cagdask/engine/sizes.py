@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cagdask.engine.linkage import LinkagePlan
+from cagdask.engine.refinement import ROWS_AT_ONCE
+from cagdask.engine.single import K
 
 LARGEST_BLOCK = 40_000
 """Rows above which a larger block saves nothing."""
@@ -36,14 +38,9 @@ class EnginePlan:
     task_bytes: dict[str, int]
     disk_bytes: int
 
-    def linkage(self, n_threads: int) -> LinkagePlan:
+    def linkage(self) -> LinkagePlan:
         """The part that linkage needs."""
-        return LinkagePlan(
-            block_rows=self.block_rows,
-            merge_rows=self.merge_rows,
-            training_rows=self.training_rows,
-            n_threads=n_threads,
-        )
+        return LinkagePlan(self.block_rows, self.merge_rows, self.training_rows)
 
 
 def profile_bytes_per_row(n_samples: int) -> int:
@@ -71,12 +68,22 @@ def measure_bytes_per_row(n_samples: int) -> int:
     return 54 * n_samples + 64
 
 
-def table_bytes_per_gene(k: int = 16) -> int:
-    """Components, labels and the merge tree are made in one task each."""
-    return 8 * k + 200
+def compare_bytes_per_row(n_samples: int) -> int:
+    """Directions in float64 and float32, and products with some stale ones, with masks."""
+    return 12 * n_samples + 6 * ROWS_AT_ONCE + 100
 
 
-def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int) -> EnginePlan:
+def cag_bytes_per_row(n_samples: int) -> int:
+    """Two sums and their total, abundance, and what its measures take."""
+    return 64 * n_samples + 100
+
+
+def table_bytes_per_gene(linkage: str, k: int = 16) -> int:
+    """Components, labels and the merge tree are made in one task each; single linkage joins all links in one."""
+    return 8 * k + 200 if linkage == "average" else 100 * K + 200
+
+
+def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, linkage: str = "average") -> EnginePlan:
     """Sizes of a run.
 
     Parameters
@@ -87,14 +94,17 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int) 
         Bytes that the arrays of one task may take.
     n_threads
         Tasks that run at once.
+    linkage
+        ``average`` or ``single``.
     """
-    per_row = max(search_bytes_per_row(n_samples), measure_bytes_per_row(n_samples), profile_bytes_per_row(n_samples))
+    kinds = (search_bytes_per_row, measure_bytes_per_row, profile_bytes_per_row, compare_bytes_per_row)
+    per_row = max(kind(n_samples) for kind in kinds)
     fitting = max(1, task_budget // per_row)
     shared = max(SMALLEST_BLOCK, -(-n_genes // (4 * n_threads)))
     block_rows = max(1, min(fitting, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
     training_rows = max(8, task_budget // training_bytes_per_row(n_samples))
-    cag_rows = max(1, min(task_budget // (30 * n_samples + 100), 2**24 // n_samples))
+    cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
     return EnginePlan(
         block_rows=block_rows,
         merge_rows=merge_rows,
@@ -105,7 +115,9 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int) 
             "pivots": min(training_rows, n_genes) * training_bytes_per_row(n_samples),
             "search": block_rows * search_bytes_per_row(n_samples),
             "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
-            "components": n_genes * table_bytes_per_gene(),
+            "components": n_genes * table_bytes_per_gene(linkage),
+            "refine": block_rows * compare_bytes_per_row(n_samples),
+            "write CAGs": min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
             "measure": block_rows * measure_bytes_per_row(n_samples),
         },
         disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 4 + 17) + 300 + 24 * 16),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import normalization, provenance, schema, storage
+from cagdask import normalization, schema, storage
 from cagdask.engine import groups, linkage, profiles, refinement, single
 from cagdask.engine.linkage import LinkagePlan, Linked
 from cagdask.engine.neighbors import STEP
@@ -86,7 +86,7 @@ class Job:
     @property
     def linkage_plan(self) -> LinkagePlan:
         """Sizes for linkage and refinement."""
-        return self.plan.linkage(self.runner.threads_per_task)
+        return self.plan.linkage()
 
     def _at(self, *parts: str) -> str:
         return storage.join(self.folder, *parts)
@@ -204,13 +204,6 @@ class Job:
         item = (tree, self._at("fold"), found.joined, found.folders, found.table, self._at("labels"))
         answer: dict[str, int] = self.runner.one("labels", groups.write_labels, *item, done=self.done)
         return answer
-
-    def input_digest(self, attrs: dict[str, Any]) -> str:
-        """Digest of what was clustered: the store's own, or one of its exact per-sample sums."""
-        if attrs.get("input_digest"):
-            return str(attrs["input_digest"])
-        sums = normalization.sample_statistics(self.store, self.runner, "sum", self.folder, done=self.done)
-        return provenance.digest(sums.to_bytes())
 
     def measure(self, tree: str, found: Groups, counts: dict[str, int], attrs: dict[str, Any]) -> None:
         """Write the result store, complete but not yet in place."""

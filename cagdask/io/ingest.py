@@ -299,7 +299,7 @@ def _prepare_store(work: str, plan: ChunkPlan, samples: list[str], kind: str, at
     staged, done = storage.join(work, "store"), storage.join(work, "done", "write")
     layout = storage.join(work, "layout.json")
     wanted = provenance.digest([vars(plan), samples, kind, attrs])
-    if storage.read_json(layout) != wanted:
+    if storage.read_json(layout) != wanted or not storage.exists(staged):
         storage.remove(layout)
         storage.remove(done)
         create_store(staged, plan, samples, kind, attrs)

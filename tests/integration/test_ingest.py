@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cagdask import ingest, storage
 from cagdask.errors import InputError, MemoryLimitError, ResumeError, StoreError
-from tests.inline_runner import InlineRunner
+from tests.inline_runner import InlineRunner, memory_for
 
 REAL = os.environ.get("CAGDASK_REAL_DATA")
 
@@ -100,7 +100,7 @@ def test_values_do_not_depend_on_memory_threads_or_shards(tmp_path, drawn, memor
         ds = ingest(
             sheet,
             store=str(tmp_path / "s.zarr"),
-            client=InlineRunner(memory, n_threads),
+            client=InlineRunner(memory_for(memory), n_threads),
             shards=shards,
             overwrite=True,
         )
@@ -295,7 +295,7 @@ def test_a_stopped_ingest_goes_on_where_it_stopped(tmp_path, monkeypatch, after,
 def test_a_resumed_ingest_may_have_other_memory(tmp_path):
     sheet, store = cohort(tmp_path / "in", SAMPLES), str(tmp_path / "s.zarr")
     with pytest.raises(KeyboardInterrupt):
-        ingest(sheet, store=store, client=Stopping(5, KeyboardInterrupt(), memory_limit=5000))
+        ingest(sheet, store=store, client=Stopping(5, KeyboardInterrupt(), memory_limit=memory_for(2000)))
     check(ingest(sheet, store=store, client=InlineRunner()), SAMPLES)
 
 

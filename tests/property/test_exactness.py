@@ -219,7 +219,7 @@ def test_families_of_equal_similarities(family: str, method: str, tmp_path: Path
 
 
 @given(st.data())
-@settings(max_examples=3 * settings().max_examples)
+@settings(max_examples=2 * settings().max_examples)
 def test_engine_equals_scipy_where_nothing_ties(tmp_path: Path, data: st.DataObject) -> None:
     values = data.draw(planted_matrices(max_genes=40), label="values").astype(np.float64)
     metric, method = data.draw(METRICS, label="metric"), data.draw(LINKAGES, label="linkage")
@@ -260,7 +260,6 @@ def test_merge_table_is_the_same_bytes_for_any_plan(tmp_path: Path, data: st.Dat
 
 
 @given(st.data())
-@settings(max_examples=2 * settings().max_examples)
 def test_gene_order_does_not_matter_where_nothing_ties(tmp_path: Path, data: st.DataObject) -> None:
     values = data.draw(planted_matrices(max_genes=40), label="values").astype(np.float64)
     metric, method = data.draw(METRICS, label="metric"), data.draw(LINKAGES, label="linkage")
@@ -290,7 +289,6 @@ def test_cutting_lower_only_splits(tmp_path: Path, data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=2 * settings().max_examples)
 def test_refinement_equals_the_naive_reference(tmp_path: Path, data: st.DataObject) -> None:
     values = data.draw(matrices(), label="values")
     metric = data.draw(METRICS, label="metric")

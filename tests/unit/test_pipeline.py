@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,17 +107,52 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(
     assert (tmp_path / "out" / "report.html").read_bytes() == (tmp_path / "clean" / "report.html").read_bytes()
 
 
-def test_another_command_does_not_go_on_with_an_interrupted_run(
+def test_another_input_does_not_go_on_with_an_interrupted_run(
     toy_sheet: Path, tmp_path: Path, here: InlineRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = str(tmp_path / "out")
     fail_once(monkeypatch, pipeline, "find_cags", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(str(toy_sheet), output=output, client=here)
-    with pytest.raises(ResumeError, match=r"differs in max_dist, refine_dist"):
-        pipeline.run(str(toy_sheet), output=output, client=here, max_dist=0.1)
-    pipeline.run(str(toy_sheet), output=output, client=here, max_dist=0.1, overwrite=True)
+    with pytest.raises(ResumeError, match=r"differs in gene_id_key"):
+        pipeline.run(str(toy_sheet), output=output, client=here, gene_id_key="name")
+    sample = next(toy_sheet.parent.rglob("*.json.gz"))
+    os.utime(sample, (1, 1))
+    with pytest.raises(ResumeError, match=r"differs in source_digest"):
+        pipeline.run(str(toy_sheet), output=output, client=here)
+    pipeline.run(str(toy_sheet), output=output, client=here, overwrite=True)
     assert names(tmp_path / "out") == RUN_FILES
+
+
+def test_a_finished_ingest_serves_other_options_of_clustering(
+    toy_sheet: Path, tmp_path: Path, here: InlineRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "out")
+    fail_once(monkeypatch, pipeline, "find_cags", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(str(toy_sheet), output=output, client=here)
+    here.calls.clear()
+    ds = pipeline.run(str(toy_sheet), output=output, client=here, max_dist=0.1)
+    assert ds.attrs["max_dist"] == 0.1
+    assert not any(stage == "read samples" for stage, _ in here.calls)
+    assert names(tmp_path / "out") == RUN_FILES
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_samples": 99}, "min_samples is 99"),
+        ({"kind": "embedding"}, "embedding"),
+        ({"kind": "expression"}, "none"),
+    ],
+)
+def test_what_clustering_refuses_is_refused_before_the_ingest(
+    toy_sheet: Path, tmp_path: Path, here: InlineRunner, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(str(toy_sheet), output=str(tmp_path / "out"), client=here, **options)
+    assert not here.calls
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_input_leaves_nothing_and_keeps_what_was_there(toy_sheet: Path, tmp_path: Path, here: InlineRunner) -> None:

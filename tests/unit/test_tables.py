@@ -14,7 +14,7 @@ from pyarrow import feather
 from cagdask import ingest
 from cagdask.errors import InputError, MemoryLimitError
 from cagdask.io import formats
-from tests.inline_runner import InlineRunner
+from tests.inline_runner import InlineRunner, memory_for
 
 FORMATS = ["t.tsv", "t.csv", "t.tsv.gz", "t.csv.gz", "t.parquet", "t.feather", "index.parquet"]
 
@@ -90,7 +90,7 @@ def test_values_do_not_depend_on_memory_parts_or_shards(
         ds = read(
             write(turned, tmp_path / name),
             tmp_path / "s.zarr",
-            runner=InlineRunner(memory),
+            runner=InlineRunner(memory_for(memory)),
             orient=orient,
             shards=shards,
             overwrite=True,

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from cagdask.engine.sizes import plan_engine
+
+
+@pytest.mark.parametrize("n_genes", [1, 1_000, 100_000, 10_000_000])
+@pytest.mark.parametrize("n_samples", [1, 200, 5_000])
+@pytest.mark.parametrize("budget", [2**24, 2**28, 2**32])
+def test_tasks_whose_size_can_be_chosen_fit_the_budget(n_genes: int, n_samples: int, budget: int) -> None:
+    plan = plan_engine(n_genes, n_samples, budget, 2)
+    assert all(bytes_ <= budget for name, bytes_ in plan.task_bytes.items() if name != "components")
+    assert plan.block_rows >= 1
+    assert plan.merge_rows >= 2
+    assert plan.cag_rows >= 1
+
+
+def test_more_memory_makes_larger_tasks_and_more_workers_smaller_ones() -> None:
+    little, much = (plan_engine(1_000_000, 200, budget, 2) for budget in (2**24, 2**30))
+    assert little.block_rows < much.block_rows
+    assert little.merge_rows < much.merge_rows
+    assert plan_engine(100_000, 200, 2**30, 64).block_rows < plan_engine(100_000, 200, 2**30, 2).block_rows
+
+
+def test_a_budget_that_holds_no_row_shows_in_the_plan() -> None:
+    plan = plan_engine(1_000, 100_000, 10_000, 1)
+    assert max(plan.task_bytes.values()) > 10_000
