@@ -93,10 +93,8 @@ def make_batches(
     for url, offset in zip(neighbors, offsets, strict=False):
         _unite(parent, np.asarray(arrays.load(url, "row")), offset)
     component = flat(parent)
-    n_cut = 0
     counts = np.bincount(component, minlength=n)
     if counts.max() > largest:
-        n_cut = int((counts > largest).sum())
         component = _cut_components(neighbors, offsets, component, counts, largest)
         counts = np.bincount(component, minlength=n)
     members = np.argsort(component, kind="stable")
@@ -107,7 +105,7 @@ def make_batches(
         arrays.save(f"{folder}/{len(rows)}", position=np.sort(members[begin : begin + size]))
         rows.append(int(size))
         begin += size
-    return {"batches": rows, "largest_component": int(sizes.max()), "n_cut": n_cut}
+    return {"batches": rows, "largest_component": int(sizes.max())}
 
 
 def flat(parent: Int64) -> Int64:
