@@ -280,6 +280,7 @@ def _begin(
     from cagdask.engine.steps import Job
 
     n_genes, n_samples = check_source(store, parameters)
+    runner.check_reach([store], [target])
     attrs = dict(storage.open_group(store).attrs)
     attrs["input_digest"] = attrs.get("input_digest") or _digest_of(store, runner)
     recipe = {

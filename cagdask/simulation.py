@@ -78,7 +78,7 @@ def simulate(
     One sample at a time, about 150 bytes per gene. An interrupted run goes on with the next sample.
     """
     options = {"coverage": coverage, "seed": seed, "loner_share": loner_share, "prevalence": prevalence}
-    cohort = make_cohort(n_genes, n_samples, **options)  # type: ignore[arg-type]
+    cohort = make_cohort(n_genes, n_samples, **options)  # type: ignore[arg-type]  # mixed values
     output = storage.absolute(output)
     storage.check_target(output, overwrite=overwrite)
     recipe = {"command": "simulate", "n_genes": n_genes, "n_samples": n_samples, **options}

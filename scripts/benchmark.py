@@ -8,6 +8,7 @@ second. ``over start-up`` subtracts what the same command takes for a cohort of 
     python scripts/benchmark.py ingest --genes 300000 --samples 100
     python scripts/benchmark.py agreement
     python scripts/benchmark.py out-of-core
+    python scripts/benchmark.py out-of-core --genes 100000 --samples 200 --store STORE --memory-limit 2GiB
     python scripts/benchmark.py run --genes 100000
 
 The peers come from packages: fastcluster, faiss-cpu, scikit-learn; and for find-cags' library an environment with
@@ -108,14 +109,14 @@ def genomes(truth: Any) -> Any:
 
 
 def unit_profiles(store: str) -> tuple[Any, Any]:
-    """Unit rows of the sum-normalized table, float32, and which genes they are."""
+    """Unit rows of the sum-normalized table, float64, and which genes they are."""
     import zarr
 
     table = zarr.open_group(store, mode="r")["abundance"][:].astype(np.float64)
     table /= table.sum(axis=0)
     length = np.linalg.norm(table, axis=1)
     here = np.flatnonzero(length > 0)
-    return (table[here] / length[here, None]).astype(np.float32), here
+    return table[here] / length[here, None], here
 
 
 def by_cagdask(store: str, max_dist: float) -> Any:
@@ -123,7 +124,8 @@ def by_cagdask(store: str, max_dist: float) -> Any:
     import cagdask
 
     found = cagdask.find_cags(store, max_dist=max_dist, refine="none", n_workers=2, memory_limit="2GiB")
-    return found.gene_cag.values
+    labels = found.gene_cag.values
+    return np.where(labels < 0, labels.max() + 1 + np.arange(len(labels)), labels)  # genes never seen, each alone
 
 
 def by_fastcluster(store: str, max_dist: float) -> Any:
@@ -133,7 +135,7 @@ def by_fastcluster(store: str, max_dist: float) -> Any:
     from scipy.spatial.distance import pdist
 
     unit, here = unit_profiles(store)
-    tree = fastcluster.linkage(pdist(unit.astype(np.float64), "cosine"), "average", preserve_input=False)
+    tree = fastcluster.linkage(pdist(unit, "cosine"), "average", preserve_input=False)
     return whole(fcluster(tree, max_dist, "distance"), here, store)
 
 
@@ -147,8 +149,9 @@ def by_composition(store: str, max_dist: float) -> Any:
 
     unit, here = unit_profiles(store)
     index = faiss.IndexFlatIP(unit.shape[1])
-    index.add(unit)
-    begins, _, near = index.range_search(unit, float(np.float32(1 - max_dist - 1e-5)))
+    unit32 = unit.astype(np.float32)
+    index.add(unit32)
+    begins, _, near = index.range_search(unit32, float(np.float32(1 - max_dist - 1e-5)))
     graph = csr_matrix((np.ones(len(near), bool), near, begins.astype(np.int64)), shape=(len(unit),) * 2)
     n_parts, part = connected_components(graph, directed=False)
     labels = np.empty(len(unit), np.int64)
@@ -159,7 +162,7 @@ def by_composition(store: str, max_dist: float) -> Any:
             labels[members] = used
             used += 1
             continue
-        rows = unit[members].astype(np.float64)
+        rows = unit[members]
         distance = np.maximum(1 - (rows @ rows.T.copy())[np.triu_indices(len(rows), 1)], 0)
         found = fcluster(fastcluster.linkage(distance, "average"), max_dist, "distance")
         labels[members] = used + found - 1
@@ -347,31 +350,33 @@ def ingest(genes: int, samples: int, seed: int, cohort: str | None) -> None:
 
 
 def planted_store(store: str, genes: int, samples: int, seed: int) -> None:
-    """Genomes of 50 genes each, in a tenth of the samples, with noise: quick to make at any size, never in memory."""
+    """Genomes of 50 genes or more, in a tenth of the samples, with noise: quick to make, and never in memory."""
     from cagdask import schema, storage
 
     rows = 1000
     group = storage.create_group(store, {"schema_version": schema.SCHEMA_VERSION, "kind": "abundance", "history": ""})
     table = storage.create_array(group, "abundance", (genes, samples), chunks=(rows // 4, samples))
+    n_genomes = min(500, -(-genes // 50))
+    rng = np.random.default_rng([seed, 1])
+    level = rng.lognormal(0, 1, (n_genomes, samples)) * (rng.random((n_genomes, samples)) < 0.1)
     for begin in range(0, genes, rows):
-        rng = np.random.default_rng([seed, begin])
-        n = min(rows, genes - begin)
-        level = rng.lognormal(0, 1, (-(-n // 50), samples)) * (rng.random((-(-n // 50), samples)) < 0.1)
-        noise = rng.lognormal(0, rng.uniform(0.1, 0.6, (n, 1)), (n, samples))
-        table[begin : begin + n] = (np.repeat(level, 50, axis=0)[:n] * noise).astype(np.float32)
+        rng = np.random.default_rng([seed, 2, begin])
+        gene = np.arange(begin, min(begin + rows, genes))
+        noise = rng.lognormal(0, rng.uniform(0.1, 0.6, (len(gene), 1)), (len(gene), samples))
+        table[begin : begin + rows] = (level[gene * n_genomes // genes] * noise).astype(np.float32)
     storage.write_array(group, "gene_id", np.array([f"gene-{i:07d}" for i in range(genes)]))
     storage.write_array(group, "sample_id", np.array([f"sample-{j:05d}" for j in range(samples)]))
     storage.finish_group(group)
 
 
 @main.command("out-of-core")
-@click.option("--genes", default=100_000)
-@click.option("--samples", default=11_000)
+@click.option("--genes", default=400_000)
+@click.option("--samples", default=2_700)
 @click.option("--memory-limit", default="512MiB")
 @click.option("--seed", default=0)
 @click.option("--store", help="A store made before, instead of making one.")
 def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: str | None) -> None:
-    """Cluster a store four times as large as all workers' memory limits together."""
+    """Cluster a store, by default four times as large as all workers' memory limits together, stage by stage."""
     import cagdask
     from cagdask.engine.sizes import plan_engine
     from cagdask.resources import format_bytes
@@ -396,13 +401,15 @@ def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: s
                 for used in runner.usage
             ]
             same = pids == runner.client.run(os.getpid)
-            limit = runner.memory_limit
+            limit, account = runner.memory_limit, runner.account
     show(rows, seed)
     peak = max(row["peak_mib"] for row in rows)
     seconds = time.perf_counter() - begun
     click.echo(
         f"\nstore {format_bytes(4 * genes * samples)}, workers 2 x {format_bytes(limit)}; {int(ds.sizes['cag']):,} "
-        f"CAGs in {seconds:.0f} s; same workers at the end: {same}; largest peak {peak:.0f} MiB; "
+        f"CAGs in {seconds:.0f} s; stages {sum(row['cpu_s'] for row in rows):.1f} CPU s, of them search "
+        f"{sum(row['cpu_s'] for row in rows if 'search' in row['stage']):.1f}; pairs bounded "
+        f"{account['pairs_share']:.1%}; same workers at the end: {same}; largest peak {peak:.0f} MiB; "
         f"planned per task { ({k: format_bytes(v) for k, v in plan.task_bytes.items()}) }"
     )
 

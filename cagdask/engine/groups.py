@@ -20,6 +20,17 @@ from cagdask.statistics import SampleStatistics
 
 Int64 = NDArray[np.int64]
 
+GENE_VARIABLES = (
+    "gene_id",
+    "gene_length",
+    "gene_prevalence",
+    "gene_cag",
+    "gene_linkage_cag",
+    "gene_cag_distance",
+    "gene_mean_abundance",
+)
+"""What :func:`write_genes` writes; the length only where it is known."""
+
 
 def write_tree(merges: list[str], fold: str, n_genes: int, linkage: str, folder: str) -> dict[str, int]:
     """Task: the merge table, ``child`` and ``height``, and the smallest gene of each gene's group, ``leader``.
@@ -164,7 +175,8 @@ def write_cags(
     """Task: the CAGs ``begin:end`` of the result store, which this task alone writes."""
     size, block, row = (np.asarray(arrays.load(labels, name, begin, end)) for name in ("size", "block", "row"))
     sums, (present,) = aggregate.read_sums(parts, begin, end, n_samples, "present")
-    abundance = (sums / size[:, None]).astype(np.float32)
+    sums[size == 0] = absent  # as for a gene that is in no sample
+    abundance = (sums / np.maximum(size, 1)[:, None]).astype(np.float32)
     mean, std, entropy = metrics.cag_statistics(abundance, absent=absent)
     length = np.zeros(end - begin)
     for b in np.unique(block[block >= 0]):

@@ -47,8 +47,8 @@ class LinkagePlan:
 
     Attributes
     ----------
-    block_rows
-        Rows of a block or chunk.
+    chunk_rows
+        Rows of a chunk, and of a block of groups.
     merge_rows
         Rows that one merging task may hold.
     training_rows
@@ -61,7 +61,7 @@ class LinkagePlan:
         Groups below which one task finishes alone.
     """
 
-    block_rows: int
+    chunk_rows: int
     merge_rows: int
     training_rows: int = 200_000
     k: int = 16
@@ -145,7 +145,7 @@ def average_linkage(
             return linked
         linked.active.append(total)
         k = int(np.clip(LISTED_AT_ONCE // total, plan.k, max(plan.k, MAX_K)))
-        chunked = order_rows(mapper, blocks, plan, here, f"linkage {turn}: ", done, seed=turn)
+        chunked = order_rows(mapper, blocks, threshold, plan, here, f"linkage {turn}: ", done, seed=turn)
         lists = search(mapper, chunked, threshold, k, here, f"linkage {turn}: search", linked, done)
         blocks = _merge(mapper, chunked, lists, threshold, plan, here, f"linkage {turn}: ", linked, done)
         for name in ("sorted", "chunks", "neighbors", "batches"):
@@ -161,8 +161,9 @@ def finish_alone(blocks: list[dict[str, Any]], threshold: float, plan: dict[str,
 
 
 def order_rows(
-    mapper: Mapper, blocks: list[Block], plan: LinkagePlan, folder: str, name: str, done: str | None, *, seed: int
-) -> Chunked:
+    mapper: Mapper, blocks: list[Block], threshold: float, plan: LinkagePlan, folder: str, name: str,
+    done: str | None, *, seed: int,
+) -> Chunked:  # fmt: skip
     """Rewrite the rows of blocks in pivot order, as chunks of whole lists."""
     here = storage.join(folder, "pivots")
     as_json = [asdict(block) for block in blocks if block.n]
@@ -170,7 +171,7 @@ def order_rows(
     n_pivots = mapper.map(
         f"{name}pivots",
         pivots.train_pivots,
-        [(as_json, total, plan.training_rows, plan.n_lead, seed, here)],
+        [(as_json, total, plan.training_rows, plan.n_lead, threshold, seed, here)],
         done=done,
     )[0]
     in_order = [storage.join(folder, "sorted", str(i)) for i in range(len(as_json))]
@@ -180,7 +181,7 @@ def order_rows(
         [(block, here, url) for block, url in zip(as_json, in_order, strict=True)],
         done=done,
     )
-    planned = pivots.plan_chunks(np.array(counts, np.int64).reshape(-1, n_pivots), plan.block_rows)
+    planned = pivots.plan_chunks(np.array(counts, np.int64).reshape(-1, n_pivots), plan.chunk_rows)
     chunks = [storage.join(folder, "chunks", str(i)) for i in range(len(planned))]
     slices = [[(in_order[b], begin, end) for b, begin, end in part] for part in planned]
     rows = mapper.map(

@@ -8,6 +8,9 @@ A chunk is what FAISS calls an inverted file: the pivots are its coarse quantize
 by their angle to it. By the triangle inequality only rows with angles in a window around the query's own can be near
 it.
 
+Rows that are far from every pivot, most of them genes of no genome, would make every list so wide that nothing can skip
+it. Beyond the angle ``cut`` they belong to no list; they are the fringe of the chunk, at its end.
+
 Each chunk also holds ``lead``: the coordinates of its rows in the leading directions of the data, and the length of
 what is left. The product of two such rows is an upper bound of the product of the full rows (Cauchy and Schwarz).
 
@@ -28,9 +31,10 @@ from cagdask.engine import arrays
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-TRAINING_ROWS_PER_PIVOT = 30
+TRAINING_ROWS_PER_PIVOT = 10
 LEAST_ROWS_PER_PIVOT = 4
-MAX_PIVOTS = 8192
+SKIPPING = 0.95
+MAX_PIVOTS = 16384
 GRAM_SAMPLES = 1024  # up to here the leading directions come from the n_samples² Gram matrix
 
 
@@ -48,7 +52,7 @@ class Block:
 
 def n_pivots_for(n: int) -> int:
     """Number of pivots for ``n`` rows: the lists and their number both grow with the root."""
-    return int(min(MAX_PIVOTS, 2 * np.sqrt(n))) if n > 200 else 1
+    return int(min(MAX_PIVOTS, 5 * np.sqrt(n))) if n > 200 else 1
 
 
 def members(block: Block) -> tuple[NDArray[np.float64], Int64, Int64]:
@@ -66,25 +70,32 @@ def directions(rows: NDArray[np.float64]) -> tuple[Float32, NDArray[np.float64]]
     return (rows / length[:, None]).astype(np.float32), length
 
 
-def train_pivots(blocks: list[dict[str, Any]], n: int, max_rows: int, n_lead: int, seed: int, folder: str) -> int:
+def train_pivots(
+    blocks: list[dict[str, Any]], n: int, max_rows: int, n_lead: int, threshold: float, seed: int, folder: str
+) -> int:
     """Task: pivots and leading directions from a sample of at most ``max_rows`` rows.
 
-    Writes ``pivots`` (n_pivots, n_samples) float32, unit length, and ``basis`` (n_samples, n_lead) float32, orthonormal
-    columns. Returns the number of pivots.
+    Writes ``pivots`` (n_pivots, n_samples) float32, unit length, ``basis`` (n_samples, n_lead) float32, orthonormal
+    columns, and ``cut`` (1,), the angle up to which a row belongs to its list: the share :data:`SKIPPING` of all rows
+    can skip a list of that radius. Returns the number of pivots.
     """
     n_pivots = min(n_pivots_for(n), max(1, max_rows // LEAST_ROWS_PER_PIVOT))
     rng = np.random.default_rng(seed)
     share = min(1.0, min(max_rows, TRAINING_ROWS_PER_PIVOT * n_pivots) / n)
     parts = []
     for block in (Block(**b) for b in blocks):
-        rows, _, _ = members(block)
-        picked = np.sort(rng.choice(len(rows), min(len(rows), int(np.ceil(share * len(rows)))), replace=False))
-        parts.append(directions(rows[picked])[0])
+        rows = arrays.load(block.folder, "rows")
+        here = np.arange(len(rows))
+        if block.weight is not None:
+            here = np.flatnonzero(arrays.load(block.weight, "weight")[arrays.load(block.folder, "gene")])
+        picked = np.sort(rng.choice(len(here), min(len(here), int(np.ceil(share * len(here)))), replace=False))
+        parts.append(directions(rows[here[picked]])[0])
     sample = np.concatenate(parts)
     basis = leading_directions(sample[:20_000], n_lead, rng)
     pivots = sample[:1] if n_pivots == 1 else _kmeans(sample, n_pivots, seed)
     pivots = pivots[near_ones_together(pivots)]
-    arrays.save(folder, pivots=pivots, basis=basis)
+    usual = np.arccos(np.clip(np.quantile(sample[:2_000] @ pivots.T, SKIPPING), -1, 1))
+    arrays.save(folder, pivots=pivots, basis=basis, cut=np.array([usual - np.arccos(threshold)]))
     return len(pivots)
 
 
@@ -95,7 +106,7 @@ def _kmeans(sample: Float32, n_pivots: int, seed: int) -> Float32:
     kmeans = faiss.Kmeans(
         sample.shape[1],
         min(n_pivots, len(sample)),
-        niter=4,
+        niter=2,
         spherical=True,
         max_points_per_centroid=TRAINING_ROWS_PER_PIVOT,
         min_points_per_centroid=1,
@@ -224,18 +235,24 @@ def gather_chunk(slices: list[tuple[str, int, int]], pivots: str, folder: str) -
     """Task: one chunk out of its slices of the sorted blocks.
 
     Writes ``rows`` (n, n_samples) float64, ``rows32`` the same in float32, ``lead`` (n, n_lead + 1) float32, ``length``
-    (n,) float32, ``gene`` and ``size`` (n,) int64, ``angle`` (n,) float32, and for its lists ``list_pivot``,
-    ``list_begin`` (n_lists + 1,) and ``list_radius``, the largest angle in each.
+    (n,) float32, ``gene`` and ``size`` (n,) int64, ``angle`` (n,) float32; for its lists ``list_pivot``, ``list_begin``
+    (n_lists + 1,), where the fringe begins at the last, and ``list_radius``, the largest angle in each; and with the
+    fringe ``all_pivot`` and ``all_radius``.
     """
     parts = {
         name: np.concatenate([arrays.load(url, name, begin, end) for url, begin, end in slices])
         for name in ("pivot", "angle", "gene", "size", "rows")
     }
-    order = np.lexsort((parts["gene"], parts["angle"], parts["pivot"]))
+    is_fringe = parts["angle"] > float(arrays.load(pivots, "cut")[0])
+    order = np.lexsort((parts["gene"], parts["angle"], parts["pivot"], is_fringe))
     rows = parts.pop("rows")[order]
     pivot, angle = parts["pivot"][order], parts["angle"][order]
-    list_pivot, list_begin = np.unique(pivot, return_index=True)
-    list_begin = np.append(list_begin, len(pivot))
+    n_core = int((~is_fringe).sum())
+    list_pivot, list_begin = np.unique(pivot[:n_core], return_index=True)
+    list_begin = np.append(list_begin, n_core)
+    all_pivot, at = np.unique(pivot, return_inverse=True)
+    all_radius = np.zeros(len(all_pivot), np.float32)
+    np.maximum.at(all_radius, at, angle)
     rows32 = rows.astype(np.float32)
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     arrays.save(
@@ -250,6 +267,8 @@ def gather_chunk(slices: list[tuple[str, int, int]], pivots: str, folder: str) -
         list_pivot=list_pivot.astype(np.int64),
         list_begin=list_begin.astype(np.int64),
         list_radius=angle[list_begin[1:] - 1],
+        all_pivot=all_pivot.astype(np.int64),
+        all_radius=all_radius,
     )
     return {"n": len(rows)}
 
@@ -271,11 +290,11 @@ def write_directory(chunks: list[str], folder: str) -> int:
 
     Returns their number.
     """
-    n_lists = [len(arrays.load(url, "list_pivot")) for url in chunks]
+    n_lists = [len(arrays.load(url, "all_pivot")) for url in chunks]
     arrays.save(
         folder,
         chunk=np.repeat(np.arange(len(n_lists)), n_lists),
-        pivot=arrays.concatenate(chunks, "list_pivot"),
-        radius=arrays.concatenate(chunks, "list_radius"),
+        pivot=arrays.concatenate(chunks, "all_pivot"),
+        radius=arrays.concatenate(chunks, "all_radius"),
     )
     return sum(n_lists)

@@ -43,7 +43,12 @@ PAIRS_AT_ONCE = 2**14
 
 
 def directions_of(
-    mapper: Mapper, blocks: list[Block], block_rows: int, folder: str, done: str | None = None
+    mapper: Mapper,
+    blocks: list[Block],
+    block_rows: int,
+    folder: str,
+    done: str | None = None,
+    what: str = "groups",
 ) -> list[Block]:
     """Groups as linkage leaves them (``rows`` their means), with unit directions and ``mean_length``.
 
@@ -52,7 +57,7 @@ def directions_of(
     packed = _pack(blocks, block_rows)
     made = [storage.join(folder, str(i)) for i in range(len(packed))]
     items = [([block.folder for block in part], url) for part, url in zip(packed, made, strict=True)]
-    counts = mapper.map("directions of groups", write_directions, items, done=done)
+    counts = mapper.map(f"directions of {what}", write_directions, items, done=done)
     return [Block(url, n) for url, n in zip(made, counts, strict=True)]
 
 
@@ -284,7 +289,7 @@ def refine(
         return answer["blocks"], answer["table"], answer["joined"], Linked(**answer["linked"])
     linked = Linked()
     here = storage.join(folder, "round-1")
-    chunked = linkage.order_rows(mapper, groups, plan, here, "refine 1: ", done, seed=1)
+    chunked = linkage.order_rows(mapper, groups, threshold, plan, here, "refine 1: ", done, seed=1)
     lists = linkage.search(mapper, chunked, threshold, 1, here, "refine 1: search", linked, done)
     blocks = [block.folder for block in groups]
     n_rows = [block.n for block in groups]
@@ -304,7 +309,7 @@ def refine(
         blocks = blocks + [url for url, _ in changed]
         n_rows = n_rows + [n for _, n in changed]
         new, lone = [url for url, _ in changed], [url for url, _ in orphans]
-        numbered = _pack([Block(str(i), n) for i, n in enumerate(n_rows)], plan.block_rows)
+        numbered = _pack([Block(str(i), n) for i, n in enumerate(n_rows)], plan.chunk_rows)
         compared = [storage.join(here, "compared", str(i)) for i in range(len(numbered))]
         tasks = [
             (blocks, [int(block.folder) for block in part], table, new, lone, threshold, url)
@@ -323,7 +328,7 @@ def _in_parts(
     done: str | None,
 ) -> list[tuple[str, int]]:  # fmt: skip
     """Run ``function`` on ranges of ``n`` things; the folders that it wrote, and what it returned."""
-    ranges = [(begin, min(begin + plan.block_rows, n)) for begin in range(0, n, plan.block_rows)]
+    ranges = [(begin, min(begin + plan.chunk_rows, n)) for begin in range(0, n, plan.chunk_rows)]
     made = [storage.join(folder, function.__name__, str(i)) for i in range(len(ranges))]
     items = [(table, blocks, begin, end, url) for (begin, end), url in zip(ranges, made, strict=True)]
     return list(zip(made, mapper.map(name, function, items, done=done), strict=True))

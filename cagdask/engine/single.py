@@ -138,7 +138,7 @@ def single_linkage(
         turn = len(linked.active)
         here = storage.join(folder, f"round-{turn}")
         name = f"linkage {turn}: "
-        chunked = linkage.order_rows(mapper, blocks, plan, here, name, done, seed=turn)
+        chunked = linkage.order_rows(mapper, blocks, threshold, plan, here, name, done, seed=turn)
         if before is not None:
             mapper.map(f"{name}groups", write_groups, [(url, before) for url in chunked.chunks], done=done)
         lists = linkage.search(

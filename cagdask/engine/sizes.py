@@ -14,6 +14,8 @@ from cagdask.engine.single import K
 
 LARGEST_BLOCK = 40_000
 """Rows above which a larger block saves nothing."""
+SMALL_BLOCK = 8_192
+"""Rows up to which two blocks a thread, rather than four, share out the work: a task costs some 20 ms."""
 SMALLEST_BLOCK = 256
 
 
@@ -23,8 +25,9 @@ class EnginePlan:
 
     Attributes
     ----------
-    block_rows, merge_rows, training_rows, cag_rows
-        Rows of a block, of one merging task, to train pivots on, and groups in one summing task.
+    block_rows, chunk_rows, merge_rows, training_rows, cag_rows
+        Rows of a block of the store, of a chunk in pivot order, of one merging task, to train pivots on, and groups in
+        one summing task.
     task_bytes
         Planned bytes by kind of task.
     disk_bytes
@@ -32,6 +35,7 @@ class EnginePlan:
     """
 
     block_rows: int
+    chunk_rows: int
     merge_rows: int
     training_rows: int
     cag_rows: int
@@ -40,7 +44,7 @@ class EnginePlan:
 
     def linkage(self) -> LinkagePlan:
         """The part that linkage needs."""
-        return LinkagePlan(self.block_rows, self.merge_rows, self.training_rows)
+        return LinkagePlan(self.chunk_rows, self.merge_rows, self.training_rows)
 
 
 def profile_bytes_per_row(n_samples: int) -> int:
@@ -54,8 +58,8 @@ def training_bytes_per_row(n_samples: int) -> int:
 
 
 def search_bytes_per_row(n_samples: int, k: int = 16) -> int:
-    """Rows in float64 and float32 of two chunks, unit directions, leading coordinates, lists."""
-    return 2 * (12 * n_samples + 300) + 4 * n_samples + 24 * k + 600
+    """Rows in float64 and float32 of two chunks, leading coordinates, lists; or as they are gathered, twice float64."""
+    return 28 * n_samples + 24 * k + 1200
 
 
 def merge_bytes_per_row(n_samples: int, k: int = 16) -> int:
@@ -97,26 +101,27 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
     linkage
         ``average`` or ``single``.
     """
-    kinds = (search_bytes_per_row, measure_bytes_per_row, profile_bytes_per_row, compare_bytes_per_row)
-    per_row = max(kind(n_samples) for kind in kinds)
-    fitting = max(1, task_budget // per_row)
-    shared = max(SMALLEST_BLOCK, -(-n_genes // (4 * n_threads)))
-    block_rows = max(1, min(fitting, LARGEST_BLOCK, shared))
+    of_store = max(measure_bytes_per_row(n_samples), profile_bytes_per_row(n_samples))
+    of_search = max(search_bytes_per_row(n_samples), compare_bytes_per_row(n_samples))
+    shared = max(SMALLEST_BLOCK, -(-n_genes // (4 * n_threads)), min(-(-n_genes // (2 * n_threads)), SMALL_BLOCK))
+    block_rows = max(1, min(task_budget // of_store, LARGEST_BLOCK, shared))
+    chunk_rows = max(1, min(task_budget // of_search, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
     training_rows = max(8, task_budget // training_bytes_per_row(n_samples))
     cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
     return EnginePlan(
         block_rows=block_rows,
+        chunk_rows=chunk_rows,
         merge_rows=merge_rows,
         training_rows=training_rows,
         cag_rows=cag_rows,
         task_bytes={
             "profiles": block_rows * profile_bytes_per_row(n_samples),
             "pivots": min(training_rows, n_genes) * training_bytes_per_row(n_samples),
-            "search": block_rows * search_bytes_per_row(n_samples),
+            "search": chunk_rows * search_bytes_per_row(n_samples),
             "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
             "components": n_genes * table_bytes_per_gene(linkage),
-            "refine": block_rows * compare_bytes_per_row(n_samples),
+            "refine": chunk_rows * compare_bytes_per_row(n_samples),
             "write CAGs": min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
             "measure": block_rows * measure_bytes_per_row(n_samples),
         },

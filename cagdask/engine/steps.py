@@ -84,6 +84,11 @@ class Job:
         return _ranges(self.n_genes, self.plan.block_rows)
 
     @property
+    def profiles(self) -> list[str]:
+        """Folders of the profiles of each block."""
+        return self._folders("profiles")
+
+    @property
     def linkage_plan(self) -> LinkagePlan:
         """Sizes for linkage and refinement."""
         return self.plan.linkage()
@@ -108,29 +113,28 @@ class Job:
 
     def prepare(self) -> None:
         """Per-sample statistics, unit profiles, and the fold of identical ones."""
-        method = self.parameters.normalization
-        self.statistics = normalization.sample_statistics(self.store, self.runner, method, self.folder, done=self.done)
-        storage.write_bytes(self._recipe()["statistics"], self.statistics.to_bytes())
-        ranges = self.ranges
-        counts = self.runner.map(
-            "profiles",
-            profiles.write_profiles,
-            [
-                (self.store, b, e, self._recipe(), url)
-                for (b, e), url in zip(ranges, self._folders("profiles"), strict=True)
-            ],
-            done=self.done,
-            unit="genes",
-            weights=[e - b for b, e in ranges],
-        )
+        counts = self.profile(self.store)
         if sum(c["n_filtered"] for c in counts) == self.n_genes:
-            storage.remove(self.folder)  # what lies there helps no other run, and would be in its way
+            storage.abandon_work(self.folder)  # what lies there helps no other run, and would be in its way
             raise InputError(
                 f"{self.store}: no gene is left: none of {self.n_genes:,} is in {self.parameters.min_samples} or more "
                 f"of {self.n_samples:,} samples. Use a smaller --min-samples."
             )
-        self.runner.one(
-            "fold", profiles.fold_identical, self._folders("profiles"), self.n_genes, self._at("fold"), done=self.done
+        self.runner.one("fold", profiles.fold_identical, self.profiles, self.n_genes, self._at("fold"), done=self.done)
+
+    def profile(self, measured: str) -> list[dict[str, int]]:
+        """Unit profiles, normalized by the per-sample statistics of the store ``measured``; counts by block."""
+        method = self.parameters.normalization
+        self.statistics = normalization.sample_statistics(measured, self.runner, method, self.folder, done=self.done)
+        storage.write_bytes(self._recipe()["statistics"], self.statistics.to_bytes())
+        ranges = self.ranges
+        return self.runner.map(
+            "profiles",
+            profiles.write_profiles,
+            [(self.store, b, e, self._recipe(), url) for (b, e), url in zip(ranges, self.profiles, strict=True)],
+            done=self.done,
+            unit="genes",
+            weights=[e - b for b, e in ranges],
         )
 
     def link(self) -> tuple[str, list[Block], Linked]:
@@ -172,22 +176,26 @@ class Job:
         """Blocks of the groups of a tree with their mean profiles, summed over their genes."""
         here = self._at("means")
         made = self.runner.one("leaders", groups.label_leaders, tree, self._at("fold"), here, done=self.done)
+        return self.means_of(here, made["n"])
+
+    def means_of(self, here: str, n_groups: int, what: str = "profiles") -> list[Block]:
+        """Blocks of groups, as ``here`` labels the genes, with their mean profiles; ``what`` tells stages apart."""
         parts = [storage.join(here, "part", str(i)) for i in range(len(self.ranges))]
-        items = [(url, here, part) for url, part in zip(self._folders("profiles"), parts, strict=True)]
-        self.runner.map("sum profiles", groups.sum_profiles, items, done=self.done)
-        ranges = _ranges(made["n"], self.plan.cag_rows)
+        items = [(url, here, part) for url, part in zip(self.profiles, parts, strict=True)]
+        self.runner.map(f"sum {what}", groups.sum_profiles, items, done=self.done)
+        ranges = _ranges(n_groups, self.plan.cag_rows)
         blocks = [Block(storage.join(here, "block", str(b)), e - b) for b, e in ranges]
         self.runner.map(
-            "mean profiles",
+            f"mean {what}",
             groups.mean_profiles,
             [(parts, here, b, e, self.n_samples, block.folder) for (b, e), block in zip(ranges, blocks, strict=True)],
             done=self.done,
         )
         return blocks
 
-    def directions(self, found: list[Block]) -> list[Block]:
-        """Groups with their mean profiles scaled to unit length, in larger blocks."""
-        return refinement.directions_of(self.runner, found, self.plan.block_rows, self._at("groups"), self.done)
+    def directions(self, found: list[Block], what: str = "groups") -> list[Block]:
+        """Groups with their mean profiles scaled to unit length, in larger blocks; ``what`` tells stages apart."""
+        return refinement.directions_of(self.runner, found, self.plan.chunk_rows, self._at(what), self.done, what)
 
     def refine(self, found: list[Block]) -> Groups:
         """Groups whose mean directions are close, joined."""
@@ -208,20 +216,27 @@ class Job:
     def measure(self, tree: str, found: Groups, counts: dict[str, int], attrs: dict[str, Any]) -> None:
         """Write the result store, complete but not yet in place."""
         labels = self._at("labels")
-        folders = found.folders
+        self.measure_genes(labels, found.folders)
+        self.write(tree, labels, found.folders, counts, attrs)
+
+    def measure_genes(self, labels: str, folders: list[str]) -> None:
+        """Measure the genes, and sum their abundances by CAG; ``folders`` hold the directions of the CAGs."""
         ranges = self.ranges
-        measured = self._folders("measured")
         self.runner.map(
             "measure genes",
             groups.measure_genes,
             [
                 (self.store, b, e, self._recipe(), profile, labels, folders, url)
-                for (b, e), profile, url in zip(ranges, self._folders("profiles"), measured, strict=True)
+                for (b, e), profile, url in zip(ranges, self.profiles, self._folders("measured"), strict=True)
             ],
             done=self.done,
             unit="genes",
             weights=[e - b for b, e in ranges],
         )
+
+    def write(self, tree: str, labels: str, folders: list[str], counts: dict[str, int], attrs: dict[str, Any]) -> None:
+        """Write the measures; the cohesion of the CAGs is taken from the lengths of the means in ``folders``."""
+        ranges, measured = self.ranges, self._folders("measured")
         n_cags, n_merges, rows = counts["n_cags"], counts["n_merges"], max(1, min(2**20 // self.n_samples, GENE_CHUNK))
         self._create(n_cags, n_merges, rows, attrs)
         assert self.statistics is not None
@@ -249,8 +264,7 @@ class Job:
         """The result store with arrays yet to fill."""
         group = storage.create_group(self.staged, attrs)
         source = storage.open_group(self.store)
-        names = [n for n, v in schema.VARIABLES.items() if v.dims[0] == "gene" and n not in ("abundance", "embedding")]
-        for name in names:
+        for name in groups.GENE_VARIABLES:
             if name == "gene_length" and name not in source:
                 continue
             storage.create_array(group, name, (self.n_genes,), chunks=(GENE_CHUNK,))

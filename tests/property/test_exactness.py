@@ -42,6 +42,7 @@ class Plan:
     k: int = 16
     n_lead: int = 64
     n_pivots: int = 1
+    skipping: float = 0.95
 
 
 @st.composite
@@ -54,6 +55,7 @@ def plans(draw: st.DrawFn, n: int) -> Plan:
         k=draw(st.sampled_from([1, 2, 3, 8, 16, 32])),
         n_lead=draw(st.sampled_from([1, 2, 3, 64])),
         n_pivots=draw(st.sampled_from([1, 1, 2, 5])),
+        skipping=draw(st.sampled_from([0.0, 0.5, 0.95, 1.0])),  # lists only, some fringe, fringe only
     )
 
 
@@ -164,6 +166,7 @@ def run(
         patch.setattr(linkage, "LISTED_AT_ONCE", 0)  # else few rows get long lists
         patch.setattr(single, "K", plan.k)
         patch.setattr(pivots, "n_pivots_for", lambda n: min(n, plan.n_pivots))
+        patch.setattr(pivots, "SKIPPING", plan.skipping)
         blocks, fold, unit = write_profiles(values, metric, plan.chunks, here)
         linked: Linked
         if method == "single":
@@ -301,6 +304,7 @@ def test_refinement_equals_the_naive_reference(tmp_path: Path, data: st.DataObje
     found_groups = refinement.directions_of(InPlace(), found.finished, plan.block_rows, f"{here}/groups")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pivots, "n_pivots_for", lambda n: min(n, plan.n_pivots))
+        patch.setattr(pivots, "SKIPPING", plan.skipping)
         _, table, joined, _ = refinement.refine(
             InPlace(), found_groups, similarity_of(refine_dist), sizes, f"{here}/refine"
         )

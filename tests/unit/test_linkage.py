@@ -41,7 +41,7 @@ def test_groups_of_a_planted_cohort_are_those_of_scipy(
     profiles: NDArray[np.float64], method: str, max_dist: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linkage, "LISTED_AT_ONCE", 0)
-    plan = LinkagePlan(block_rows=300, merge_rows=500, k=6)
+    plan = LinkagePlan(chunk_rows=300, merge_rows=500, k=6)
     blocks, n, threshold = write_blocks(profiles, tmp_path), len(profiles), round(1 - max_dist, 10)
     if method == "average":
         linked = linkage.average_linkage(InPlace(), blocks, threshold, plan, str(tmp_path / "linkage"))

@@ -35,7 +35,7 @@ def searched(rows: NDArray[Any], size: NDArray[Any], gene: NDArray[Any], thresho
         part = slice(begin, begin + 170)
         arrays.save(folders[-1].folder, rows=rows[part], size=size[part], gene=gene[part])
     plan, account = LinkagePlan(150, 150, n_lead=8), Linked()
-    chunked = linkage.order_rows(InPlace(), folders, plan, str(where), "", None, seed=1)
+    chunked = linkage.order_rows(InPlace(), folders, threshold, plan, str(where), "", None, seed=1)
     lists = linkage.search(InPlace(), chunked, threshold, k, str(where), "search", account, None)
     found_gene, row, sim, bound = (arrays.concatenate(lists, name) for name in ("gene", "row", "sim", "bound"))
     order = np.argsort(found_gene)
