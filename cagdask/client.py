@@ -14,24 +14,29 @@ work folder, and a task whose answer is there does not run again.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
+import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import dask
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed
-from distributed.scheduler import KilledWorker, NoValidWorkerError
+from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
+from distributed.security import Security
 from threadpoolctl import threadpool_limits
 
-from cagdask import provenance, resources, storage
-from cagdask.errors import CagdaskError, ClusterError
+from cagdask import clusters, preflight, provenance, resources, storage
+from cagdask.errors import CagdaskError, ClusterError, TaskError
 from cagdask.progress import reporter
 
 logger = logging.getLogger(__name__)
@@ -47,6 +52,14 @@ DASK_CONFIG = {
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 WINDOW_PER_THREAD = 4
 """Tasks submitted ahead per worker thread: keeps workers busy and the scheduler small."""
+PATIENCE = {
+    "cagdask.first-worker-timeout": "60s",  # until a cluster that runs already has a worker
+    "cagdask.launched-worker-timeout": "1 hour",  # the same for one that --cluster starts: jobs may queue
+    "cagdask.no-workers-timeout": "60s",  # how long a run goes on without any worker
+}
+"""How long cagdask waits, by the name in Dask's configuration that changes it."""
+_POLL_SECONDS = 1.0
+_SHOWN = 120  # characters of a task's arguments in a message
 
 
 @dataclass
@@ -63,6 +76,8 @@ class Runner:
         Bytes of the smallest worker.
     threads_per_task
         Threads that FAISS, BLAS and numba may use inside one task.
+    is_given
+        Whether somebody else started the workers, maybe on other machines.
     usage
         One entry per stage, in order.
     account
@@ -74,6 +89,7 @@ class Runner:
     n_threads: int
     memory_limit: int
     threads_per_task: int = 1
+    is_given: bool = False
     usage: list[resources.StageUsage] = field(default_factory=list)
     account: dict[str, Any] = field(default_factory=dict)
 
@@ -135,6 +151,17 @@ class Runner:
         logger.info("%s: %d tasks, %.1f s, %.1f CPU-s", stage, used.n_tasks, used.wall_seconds, used.cpu_seconds)
         return results
 
+    def check_reach(self, reads: Sequence[str], writes: Sequence[str]) -> None:
+        """Ask workers that somebody else started whether they reach these places.
+
+        Raises
+        ------
+        ClusterError
+            One does not; names it and the place.
+        """
+        if self.is_given:
+            preflight.check_reach(self.client, list(reads), list(writes))
+
     def one(self, stage: str, function: Callable[..., Any], *item: Any, done: str | None = None) -> Any:
         """Run a single task as a stage of its own."""
         return self.map(stage, function, [item], done=done)[0]
@@ -161,12 +188,12 @@ class Runner:
     def _execute(
         self, stage: str, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], waiting: list[int]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        index_of: dict[str, int] = {}
+        futures: dict[int, Any] = {}
+        arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
         todo = iter(waiting)
 
-        def submit(n: int) -> list[Any]:
-            futures = []
-            for i in todo:
+        def submit(n: int) -> None:
+            for i in itertools.islice(todo, n):
                 future = self.client.submit(
                     _measured,
                     function,
@@ -175,21 +202,41 @@ class Runner:
                     pure=False,
                     key=f"{stage}-{i}-{time.time_ns()}",
                 )
-                index_of[str(future.key)] = i
-                futures.append(future)
-                if len(futures) == n:
-                    break
-            return futures
+                futures[i] = future
+                future.add_done_callback(lambda _, i=i: arrived.put(i))
 
-        arriving = as_completed(submit(max(2, WINDOW_PER_THREAD * self.n_threads)), loop=self.client.loop)
         try:
-            for future in arriving:
-                answer = self._result(stage, future, items[index_of[str(future.key)]])
-                arriving.update(submit(1))
-                yield index_of.pop(str(future.key)), answer
+            submit(max(2, WINDOW_PER_THREAD * self.n_threads))
+            while futures:
+                i = self._next(stage, arrived)
+                answer = self._result(stage, futures.pop(i), items[i])
+                submit(1)
+                yield i, answer
         finally:
-            for future in list(arriving.futures):  # the loop's thread takes out what ends meanwhile
-                future.cancel()
+            if futures:
+                with suppress(Exception):  # a cluster that is gone must not hide why
+                    self.client.cancel(list(futures.values()))
+
+    def _next(self, stage: str, arrived: queue.SimpleQueue[int]) -> int:
+        """The next task that ended; an error once there has been no worker for too long."""
+        patience = _seconds("cagdask.no-workers-timeout")
+        alone_since: float | None = None
+        while True:
+            try:
+                return arrived.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                pass
+            if self.client.status in ("closing", "closed"):
+                raise _lost(stage)
+            if _count_workers(self.client):
+                alone_since = None
+                continue
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since >= patience:
+                raise ClusterError(
+                    f"{stage}: the cluster has had no workers for {patience:g} s. Finished work is kept: start workers "
+                    "and run the same command again."
+                )
 
     def _result(self, stage: str, future: Any, item: tuple[Any, ...]) -> dict[str, Any]:
         try:
@@ -199,13 +246,89 @@ class Runner:
                 f"{stage}: the task {item!r} ended several workers, most likely for memory. Give workers more with "
                 f"--memory-limit (they have {resources.format_bytes(self.memory_limit)})."
             ) from err
-        except NoValidWorkerError as err:
+        except (NoValidWorkerError, NoWorkerError) as err:
             raise ClusterError(
                 f"{stage}: the cluster has no workers left. Start workers and run the command again."
+            ) from err
+        except CancelledError as err:
+            raise _lost(stage) from err
+        except Exception as err:  # whatever a task may raise: it is told with stage and subject, and chained
+            _blame_store(item, err)
+            first = (str(err).strip().splitlines() or ["no message"])[0]
+            raise TaskError(
+                f"{stage}: the task for {_shown(item)} failed with {type(err).__name__}: {first} (-v shows where). "
+                "Finished work is kept."
             ) from err
         if "error" in answer:
             raise answer["error"]
         return answer
+
+
+def _blame_store(item: tuple[Any, ...], err: BaseException) -> None:
+    """Raise an error that names the damaged files, if a store that a failed task read has some."""
+    for url in {part for part in item if isinstance(part, str) and "/" in part}:
+        with suppress(Exception):  # it is about to be said that the task failed
+            wrong = storage.find_damage(url)
+            if wrong:
+                break
+    else:
+        return
+    raise storage.damaged(url, wrong) from err
+
+
+def _lost(stage: str) -> ClusterError:
+    return ClusterError(
+        f"{stage}: the connection to the Dask scheduler is lost. Finished work is kept: start scheduler and workers, "
+        "and run the same command again."
+    )
+
+
+def _shown(item: tuple[Any, ...]) -> str:
+    """The beginning of a task's arguments, where what it is about stands."""
+    text = ", ".join(map(str, item))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _seconds(name: str) -> float:
+    return float(dask.utils.parse_timedelta(dask.config.get(name, PATIENCE[name])))
+
+
+def _count_workers(client: Client) -> int:
+    try:
+        return int(client.scheduler_info(n_workers=0)["n_workers"])
+    except (OSError, RuntimeError):  # the scheduler is gone, or the client is just noticing
+        return 0
+
+
+class InProcess(Runner):
+    """Runs tasks in threads of this process: for what is done before a worker would have started."""
+
+    def __init__(self, memory_limit: str | int = "4GiB") -> None:
+        limit = resources.parse_bytes(memory_limit)
+        super().__init__(cast(Client, None), 1, 1, limit, threads_per_task=os.cpu_count() or 1)
+
+    def _execute(
+        self, stage: str, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], waiting: list[int]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        cores = os.cpu_count() or 1
+        n_threads = max(1, min(cores, len(waiting)))
+        resources.set_task_threads(max(1, cores // n_threads))
+        with threadpool_limits(max(1, cores // n_threads)), ThreadPoolExecutor(n_threads) as pool:
+            index_of = {pool.submit(_timed, function, items[i]): i for i in waiting}
+            try:
+                for future in as_completed(index_of):
+                    yield index_of[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _timed(function: Callable[..., Any], item: tuple[Any, ...]) -> dict[str, Any]:
+    begun = time.thread_time()
+    return {
+        "result": function(*item),
+        "cpu_seconds": time.thread_time() - begun,
+        "peak_bytes": resources.peak_bytes(),
+    }
 
 
 def _fingerprint(item: tuple[Any, ...]) -> str:
@@ -263,31 +386,34 @@ def connect(
     Parameters
     ----------
     client
-        A connected client, or a scheduler's address. None starts a LocalCluster.
+        A connected client, a scheduler's address, or the name of a launcher (slurm, pbs, sge, lsf, kubernetes,
+        gateway). None starts a LocalCluster.
     scheduler_file
         A scheduler file, instead of an address.
     n_workers
-        Worker processes of the LocalCluster, of one thread each; by default one per core, 16 at most.
+        Worker processes of the LocalCluster, of one thread each; by default one per core, 16 at most. Workers to ask a
+        launcher for.
     memory_limit
-        Memory of each LocalCluster worker.
+        Memory of each of them.
 
     Raises
     ------
     ClusterError
-        The scheduler does not answer, or no worker comes.
+        The scheduler does not answer, no worker comes, or versions differ.
+
+    Notes
+    -----
+    Certificates for ``tls://`` addresses are those of Dask's configuration, ``distributed.comm.tls``.
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(DASK_CONFIG))
         if isinstance(client, Client):
             connected = client
         elif client or scheduler_file:
-            try:
-                connected = stack.enter_context(Client(address=client, scheduler_file=scheduler_file, timeout="20s"))
-            except (OSError, TimeoutError, ValueError) as err:
-                raise ClusterError(
-                    f"no Dask scheduler answers at {client or scheduler_file} ({err}). Check the address, and that "
-                    "this machine may connect to it."
-                ) from err
+            target: Any = client
+            if client in clusters.LAUNCHERS:
+                target = stack.enter_context(clusters.launched(str(client), n_workers, memory_limit))
+            connected = stack.enter_context(_connected(target, scheduler_file))
         else:
             n_workers = n_workers or min(16, os.cpu_count() or 1)
             limit = resources.parse_bytes(memory_limit)
@@ -305,27 +431,59 @@ def connect(
             )
             connected = stack.enter_context(Client(cluster, set_as_default=False))
             connected.register_plugin(_QuietWorker())
-        runner = _runner(connected, own_machine=not (client or scheduler_file))
-        reporter().message(f"Dask dashboard: {connected.dashboard_link}")
-        yield runner
+        if logging.getLogger("distributed").level >= logging.CRITICAL:  # Dask gives its client a level of its own
+            logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+        launched = client in clusters.LAUNCHERS if isinstance(client, str) else False
+        try:
+            runner = _runner(connected, own_machine=not (client or scheduler_file), launched=launched)
+            reporter().message(f"Dask dashboard: {connected.dashboard_link}")
+            yield runner
+        except CommClosedError as err:
+            raise _lost("cluster") from err
 
 
-def _runner(client: Client, *, own_machine: bool) -> Runner:
-    try:
-        client.wait_for_workers(1, timeout=60)
-    except TimeoutError as err:
+def _connected(target: Any, scheduler_file: str | None) -> Client:
+    where = getattr(target, "scheduler_address", None) or target or scheduler_file
+    if str(where).startswith("tls://") and not Security().get_connection_args("client").get("ssl_context"):
         raise ClusterError(
-            "the Dask cluster has no workers after 60 s. Start workers and run the command again."
+            f"no Dask scheduler answers at {where} without certificates. Name them with --tls-ca-file, --tls-cert and "
+            "--tls-key, or in Dask's configuration (distributed.comm.tls)."
+        )
+    try:
+        return Client(target, scheduler_file=scheduler_file, timeout="20s", set_as_default=False)
+    except (OSError, TimeoutError, ValueError, RuntimeError) as err:  # the last: TCP where encryption is required
+        said = (str(err.__cause__ or err).strip().splitlines() or [type(err).__name__])[0]
+        raise ClusterError(
+            f"no Dask scheduler answers at {where} ({said}). Check the address, that this machine may connect to it, "
+            "and for tls:// the certificates (--tls-ca-file, --tls-cert, --tls-key)."
         ) from err
+
+
+def _runner(client: Client, *, own_machine: bool, launched: bool = False) -> Runner:
+    patience = _seconds("cagdask.launched-worker-timeout" if launched else "cagdask.first-worker-timeout")
+    try:
+        # a task, not a count: a cluster that adapts starts workers only when there is something to do
+        client.submit(os.getpid, pure=False).result(timeout=patience)
+    except (TimeoutError, NoWorkerError, NoValidWorkerError, CancelledError) as err:
+        raise ClusterError(
+            f"the Dask cluster has no workers after {patience:g} s. Start workers and run the command again."
+        ) from err
+    if not own_machine:
+        client.register_plugin(preflight.S3Environment())
+        preflight.check_versions(client)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     n_threads = sum(w["nthreads"] for w in workers)
-    limits = [w["memory_limit"] for w in workers if w["memory_limit"]]
+    if not n_threads:  # they came, and are gone
+        raise ClusterError("the Dask cluster has lost its workers. Start workers and run the command again.")
+    default = resources.parse_bytes("4GiB")
+    smallest = min(((w["memory_limit"] or default) / w["nthreads"] for w in workers), default=default)
     return Runner(
         client=client,
         n_workers=len(workers),
         n_threads=n_threads,
-        memory_limit=min(limits, default=resources.parse_bytes("4GiB")),
+        memory_limit=int(smallest * max(1, n_threads // max(1, len(workers)))),  # of workers that differ, the least
         threads_per_task=max(1, (os.cpu_count() or 1) // n_threads) if own_machine else 1,
+        is_given=not own_machine,
     )
 
 

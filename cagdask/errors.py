@@ -29,5 +29,9 @@ class MemoryLimitError(CagdaskError, ValueError):
     """A task would need more memory than a worker has; raised from the plan, before any work."""
 
 
+class TaskError(CagdaskError, RuntimeError):
+    """A task failed for a reason that nobody foresaw; names the stage and what the task was about."""
+
+
 class ClusterError(CagdaskError, RuntimeError):
     """The Dask cluster can not be reached, has no workers, or lost them."""

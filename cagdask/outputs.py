@@ -214,7 +214,7 @@ def _gzip(url: str) -> Iterator[BinaryIO]:
         storage.open_output(url) as raw,
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as out,
     ):
-        yield out  # type: ignore[misc]
+        yield out  # type: ignore[misc]  # a GzipFile is a BinaryIO in all but its stubs
 
 
 def write_membership(result: str, url: str) -> None:

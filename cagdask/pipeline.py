@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-ABUNDANCE, CAGS, REPORT, RUN = "abundance.zarr", "cags.zarr", "report.html", "run.json"
+ABUNDANCE, CAGS, REPORT, RUN = "abundance.zarr", "cags.zarr", "report.html", runs.RUN
 
 
 class IngestOptions(TypedDict, total=False):

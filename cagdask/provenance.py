@@ -8,7 +8,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("dask", "distributed", "zarr", "numpy", "numba", "scipy", "faiss-cpu", "xarray", "pyarrow")
+PACKAGES = ("dask", "distributed", "zarr", "numpy", "numba", "scipy", "faiss-cpu", "xarray", "pyarrow", "obstore")
 
 
 def cagdask_version() -> str:

@@ -72,7 +72,7 @@ def summarize(result: str | xr.Dataset, *, n_largest: int = 10) -> dict[str, Any
     return {
         "n_genes": ds.sizes["gene"],
         "n_samples": ds.sizes["sample"],
-        "n_cags": len(sizes),
+        "n_cags": int((sizes > 0).sum()),  # an assignment leaves empty ones
         "n_alone": int((sizes == 1).sum()),
         "n_filtered": int(ds.sizes["gene"] - sizes.sum()),
         "certified": _as_bool(ds.attrs.get("certified")),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RUN = "run.json"
 PARTIAL = "run.json.partial"
 
 
@@ -65,6 +66,7 @@ class Source:
 def look_at(source: str) -> Source:
     """Check that an input is there, and all sample files of a sheet."""
     url = storage.absolute(source)
+    storage.check_reach(url)
     if is_store(url):
         storage.open_dataset(url)  # says what is wrong with it
         digest = provenance.digest(storage.read_json(storage.join(url, "zarr.json")))
@@ -235,12 +237,13 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def tidy(progress: Progress) -> Iterator[None]:
-    """Leave nothing behind if the run fails before anything is worth keeping."""
+    """Hold the folder for this run, and leave nothing behind if it fails before anything is worth keeping."""
     existed = storage.exists(progress.output)
     storage.make_folder(progress.output)
     try:
-        progress.save()
-        yield
+        with storage.claimed(storage.join(progress.output, RUN)):
+            progress.save()
+            yield
     except BaseException:
         if not progress.done:
             stores = [storage.join(progress.output, name) for name in progress.products.values()]

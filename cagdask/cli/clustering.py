@@ -1,4 +1,4 @@
-"""Commands that find CAGs: ``run``, ``cluster``, ``cut``."""
+"""Commands that find CAGs: ``run``, ``cluster``, ``cut``, ``assign``."""
 
 from __future__ import annotations
 
@@ -76,6 +76,53 @@ def cut(setting: Setting, result: str, max_dist: float, output: str, store: str 
     summary = reporting.summarize(output)
     text = f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
     return {"output": output, "max_dist": max_dist, "summary": summary}, text
+
+
+@click.command()
+@click.argument("store", metavar="STORE")
+@click.option("--to", required=True, metavar="RESULT", help="A cags.zarr, or the folder of a run that holds one.")
+@click.option("--output", required=True, metavar="URL", help="Result store to make.")
+@click.option("--max-dist", type=DISTANCE, help="Largest distance to a CAG's mean direction; default: that of RESULT.")
+@click.option(
+    "--min-size",
+    type=click.IntRange(min=2),
+    default=2,
+    show_default=True,
+    help="Fewest genes of a CAG that takes others in.",
+)
+@click.option(
+    "--min-support",
+    type=click.FloatRange(1),
+    default=2,
+    show_default=True,
+    help="Fewest samples, effectively, on which a similarity must rest.",
+)
+@click.option(
+    "--clustered", metavar="URL", help="Store that was clustered, if not STORE; default: what the run of RESULT says."
+)
+@computes
+def assign(setting: Setting, store: str, to: str, output: str, clustered: str | None, **options: Any) -> Outcome:
+    """Put genes that are alone, left out or new to the nearest CAG.
+
+    STORE is the store that was clustered, or one with other genes of the same samples. CAGs keep their numbers.
+    """
+    import json
+
+    from cagdask import assignment, reporting
+
+    url = reporting.open_result(to).encoding["source"]
+    clustered = clustered or _clustered_store(url)
+    ds = assignment.assign(
+        store, to=to, output=output, clustered=clustered, overwrite=setting.overwrite, **setting.where, **options
+    )
+    found = json.loads(ds.attrs["assignment"])
+    summary = reporting.summarize(output)
+    text = (
+        f"{found['n_assigned']:,} genes assigned within {found['max_dist']:g}: {found['n_assigned_alone']:,} were "
+        f"alone, {found['n_assigned_left_out']:,} left out, {found['n_assigned_new']:,} new. {found['n_clustered']:,} "
+        f"are clustered, {found['n_alone']:,} alone, {found['n_left_out']:,} left out."
+    )
+    return {"output": output, "assignment": found, "summary": summary}, f"{text}\n\nResult: {output}"
 
 
 def _clustered_store(result: str) -> str | None:

@@ -25,13 +25,17 @@ def _text(outcome: dict[str, Any]) -> str:
 @click.option("--store", required=True, metavar="URL", help="Store to make: a path, or an s3:// URL.")
 @keys
 @kind
+@click.option("--ids", metavar="FILE", help="Names of the rows of an .npy of vectors: one per line, JSON list or .npy.")
+@click.option("--matrix", metavar="NAME", help="Which matrix of an .h5ad holds vectors, such as varm/PCs.")
+@click.option("--descriptions", metavar="FILE", help="Table of id, symbol, description to store with the genes.")
 @click.option("--shards/--no-shards", default=True, show_default=True, help="Keep many chunks in one file.")
 @computes
 def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome:
     """Turn a cohort into an abundance store.
 
     INPUT is a sample sheet (a JSON object of sample and file), or a table of genes and samples: TSV or CSV (also
-    gzipped), Parquet or Feather. An interrupted ingest goes on where it stopped.
+    gzipped), Parquet or Feather. With --kind embedding it holds a vector per gene: also .npz, .npy, .json, word2vec
+    text (.vec, .txt) or binary (.bin), .h5ad. An interrupted ingest goes on where it stopped.
     """
     from cagdask.io.ingest import ingest as library_ingest
 

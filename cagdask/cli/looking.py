@@ -12,8 +12,9 @@ from cagdask.cli.tables import cag_table, counts, table
 
 @click.command()
 @click.argument("url", metavar="URL")
+@click.option("--verify", is_flag=True, help="Read all of it, and compare with the digests of its manifest.")
 @reads
-def info(setting: Setting, url: str) -> Outcome:
+def info(setting: Setting, url: str, verify: bool) -> Outcome:
     """Show what a store holds.
 
     URL is a store, or the folder of a run.
@@ -22,6 +23,10 @@ def info(setting: Setting, url: str) -> Outcome:
 
     inside = storage.join(url, "cags.zarr")
     ds = storage.open_dataset(inside if storage.exists(inside) else url)
+    if verify:
+        wrong = storage.find_damage(ds.encoding["source"])
+        if wrong:
+            raise storage.damaged(ds.encoding["source"], wrong)
     content: dict[str, Any] = {
         "url": ds.encoding["source"],
         "kind": ds.attrs.get("kind"),
@@ -29,6 +34,8 @@ def info(setting: Setting, url: str) -> Outcome:
         "variables": {str(name): _variable(ds[name]) for name in ds.variables},
         "attributes": {str(name): _plain(value) for name, value in ds.attrs.items()},
     }
+    if verify:
+        content["verified"] = True
     if "gene_cag" in ds.variables:
         content["summary"] = reporting.summarize(ds)
     return content, _info_text(content)
@@ -54,6 +61,8 @@ def _info_text(content: dict[str, Any]) -> str:
     ]
     lines += [table(["variable", "dims", "type", "chunks"], rows), ""]
     lines += [f"{name}: {value}" for name, value in content["attributes"].items()]
+    if content.get("verified"):
+        lines += ["", "Every file is as its manifest says."]
     if "summary" in content:
         lines += ["", counts(content["summary"]), "", cag_table(content["summary"]["largest"])]
     return "\n".join(lines)

@@ -81,6 +81,8 @@ class Floor(click.ParamType[Any]):
             self.fail(f"{value!r} is neither auto nor a number (log10 of a ratio).", param, ctx)
 
 
+_TLS = "cagdask.tls"
+_FILE = click.Path(exists=True, dir_okay=False)
 DISTANCE = click.FloatRange(0, 1, max_open=True)
 COUNT = click.IntRange(min=1)
 
@@ -88,13 +90,55 @@ COUNT = click.IntRange(min=1)
 # -- setting up ------------------------------------------------------------------------------------------------------
 
 
-def _set_endpoint(_ctx: click.Context, _param: click.Parameter, url: str | None) -> None:
-    """Use another S3 server, here and in every worker that this process starts."""
-    if url:
-        os.environ["AWS_ENDPOINT_URL"] = url
-        import fsspec
+def _set_variables(ctx: click.Context, **values: str | None) -> None:
+    """Set or unset environment variables until the command ends; the workers that it starts inherit them."""
+    before = {name: os.environ.get(name) for name in values}
+    _apply(values)
+    ctx.call_on_close(lambda: _apply(before))
 
-        fsspec.config.conf.setdefault("s3", {})["endpoint_url"] = url
+
+def _apply(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _set_endpoint(ctx: click.Context, _param: click.Parameter, url: str | None) -> None:
+    if url:
+        _set_variables(ctx, AWS_ENDPOINT_URL=url, AWS_ENDPOINT_URL_S3=None)
+
+
+def _set_region(ctx: click.Context, _param: click.Parameter, region: str | None) -> None:
+    if region:
+        _set_variables(ctx, AWS_REGION=region)
+
+
+def _set_profile(ctx: click.Context, _param: click.Parameter, profile: str | None) -> None:
+    """Use a profile; as with the AWS tools, keys in the environment count less than a profile that is named."""
+    if profile:
+        keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
+        _set_variables(ctx, AWS_PROFILE=profile, **keys)
+
+
+def _set_anonymous(ctx: click.Context, _param: click.Parameter, anonymous: bool) -> None:
+    if anonymous:
+        _set_variables(ctx, CAGDASK_S3_ANONYMOUS="1")
+
+
+def _set_options(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> None:
+    if not pairs:
+        return
+    from cagdask.errors import StoreError
+    from cagdask.storage import s3
+
+    found = dict(pair.partition("=")[::2] for pair in pairs)
+    try:
+        options = s3.json_options(os.environ.get(s3.OPTIONS, "{}")) | s3.json_options(json.dumps(found))
+    except StoreError as err:
+        raise click.BadParameter(str(err), param_hint="--s3-option") from err
+    _set_variables(ctx, **{s3.OPTIONS: json.dumps(options)})
 
 
 def _set_logging(ctx: click.Context, _param: click.Parameter, count: int) -> None:
@@ -136,11 +180,30 @@ def _handler() -> Any:
     return ToStderr()
 
 
-def _scheduler(address: str | None, file: str | None) -> str | None:
-    if address and file:
-        raise click.UsageError("--scheduler and --scheduler-file name two clusters; give one of them.")
+def _set_tls(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    """Tell Dask of a certificate, and to connect to nobody without one."""
+    if not path:
+        return
+    import dask
+
+    assert param.name is not None
+    setting = {"tls_ca_file": "ca-file", "tls_cert": "client.cert", "tls_key": "client.key"}[param.name]
+    chosen = dask.config.set({f"distributed.comm.tls.{setting}": path, "distributed.comm.require-encryption": True})
+    chosen.__enter__()
+    ctx.call_on_close(lambda: chosen.__exit__(None, None, None))
+    ctx.meta[_TLS] = True
+
+
+def _scheduler(address: str | None, file: str | None, cluster: str | None) -> str | None:
+    given = [name for name, value in _named(address, file, cluster).items() if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} name two clusters; give one of them.")
+    if not given and click.get_current_context().meta.get(_TLS):
+        raise click.UsageError(
+            "--tls-ca-file, --tls-cert and --tls-key need --scheduler, --scheduler-file or --cluster."
+        )
     if not file:
-        return address
+        return address or cluster
     try:
         with open(file) as handle:
             return str(json.load(handle)["address"])
@@ -150,15 +213,37 @@ def _scheduler(address: str | None, file: str | None) -> str | None:
         ) from err
 
 
+def _named(address: str | None, file: str | None, cluster: str | None) -> dict[str, str | None]:
+    return {"--scheduler": address, "--scheduler-file": file, "--cluster": cluster}
+
+
 # -- decorators ------------------------------------------------------------------------------------------------------
 
 
-def _chain(*options: Callable[[Parsed], Parsed]) -> Callable[[Parsed], Parsed]:
+def chain(*options: Callable[[Parsed], Parsed]) -> Callable[[Parsed], Parsed]:
+    """Several options as one decorator, shown in this order."""
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
-_endpoint = click.option(
-    "--endpoint-url", metavar="URL", expose_value=False, callback=_set_endpoint, help="S3 server, if it is not AWS."
+_endpoint = chain(
+    click.option(
+        "--endpoint-url", metavar="URL", expose_value=False, callback=_set_endpoint, help="S3 server, if it is not AWS."
+    ),
+    click.option("--region", metavar="NAME", expose_value=False, callback=_set_region, help="Region of the buckets."),
+    click.option(
+        "--profile", metavar="NAME", expose_value=False, callback=_set_profile, help="Profile of the AWS tools to use."
+    ),
+    click.option(
+        "--anonymous", is_flag=True, expose_value=False, callback=_set_anonymous, help="Read public buckets, unsigned."
+    ),
+    click.option(
+        "--s3-option",
+        metavar="NAME=VALUE",
+        multiple=True,
+        expose_value=False,
+        callback=_set_options,
+        help="Another option of the S3 client, such as timeout=120s; may be repeated.",
+    ),
 )
 _verbose = click.option(
     "-v", "--verbose", count=True, expose_value=False, callback=_set_logging, help="Say what is done; twice: details."
@@ -166,10 +251,25 @@ _verbose = click.option(
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 _no_progress = click.option("--no-progress", is_flag=True, help="Do not show progress.")
-_where = _chain(
+_where = chain(
     click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to use; default: workers on this machine."),
     click.option("--scheduler-file", metavar="FILE", help="File in which a Dask scheduler wrote its address."),
-    click.option("--workers", type=COUNT, help="Worker processes on this machine; default: one per core, 16 at most."),
+    click.option(
+        "--cluster",
+        type=click.Choice(["slurm", "pbs", "sge", "lsf", "kubernetes", "gateway"]),
+        help="Start --workers there, as Dask's configuration says.",
+    ),
+    *(
+        click.option(
+            f"--tls-{name}", type=_FILE, metavar="FILE", expose_value=False, callback=_set_tls, help=f"{what} (PEM)."
+        )
+        for name, what in (
+            ("ca-file", "Authority that signed the certificates of scheduler and workers"),
+            ("cert", "Certificate to show them"),
+            ("key", "Its key"),
+        )
+    ),
+    click.option("--workers", type=COUNT, help="Worker processes; default: one per core of this machine, 16 at most."),
     click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them."),
 )
 
@@ -182,7 +282,7 @@ def reads(command: Command) -> Parsed:
         setting = Setting(as_json=as_json)
         setting.emit(*command(setting, **arguments))
 
-    return _chain(_as_json, _endpoint, _verbose)(with_setting)
+    return chain(_as_json, _endpoint, _verbose)(with_setting)
 
 
 def writes(command: Command) -> Parsed:
@@ -193,7 +293,7 @@ def writes(command: Command) -> Parsed:
         setting = Setting(as_json=as_json, overwrite=overwrite, no_progress=no_progress)
         _run_reported(command, setting, arguments)
 
-    return _chain(_overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
+    return chain(_overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
 
 
 def computes(command: Command) -> Parsed:
@@ -203,6 +303,7 @@ def computes(command: Command) -> Parsed:
     def with_setting(
         scheduler: str | None,
         scheduler_file: str | None,
+        cluster: str | None,
         workers: int | None,
         memory_limit: str,
         as_json: bool,
@@ -210,11 +311,11 @@ def computes(command: Command) -> Parsed:
         no_progress: bool,
         **arguments: Any,
     ) -> None:
-        client = _scheduler(scheduler, scheduler_file)
+        client = _scheduler(scheduler, scheduler_file, cluster)
         setting = Setting(overwrite, as_json, no_progress, client, workers, memory_limit)
         _run_reported(command, setting, arguments)
 
-    return _chain(_where, _overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
+    return chain(_where, _overwrite, _as_json, _endpoint, _verbose, _no_progress)(with_setting)
 
 
 def _run_reported(command: Command, setting: Setting, arguments: dict[str, Any]) -> None:
@@ -225,7 +326,7 @@ def _run_reported(command: Command, setting: Setting, arguments: dict[str, Any])
     setting.emit(*outcome)
 
 
-keys = _chain(
+keys = chain(
     click.option("--results-key", default="results", show_default=True, help="Key of a sample's list of genes."),
     click.option("--abundance-key", default="depth", show_default=True, help="Key of a gene's abundance."),
     click.option("--gene-id-key", default="id", show_default=True, help="Key of a gene's name."),
@@ -263,10 +364,10 @@ def normalizing(*names: str) -> Callable[[Parsed], Parsed]:
         show_default=True,
         help="How samples are made comparable.",
     )
-    return _chain(method, clr_floor)
+    return chain(method, clr_floor)
 
 
-clustering = _chain(
+clustering = chain(
     normalizing("--normalization"),
     click.option("--max-dist", type=DISTANCE, default=0.2, show_default=True, help="Largest distance that is joined."),
     click.option("--min-samples", type=COUNT, default=1, show_default=True, help="Leave out genes in fewer samples."),

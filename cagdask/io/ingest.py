@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 
 ACCEPTED = ".json (sample sheet), .tsv, .csv (each also with .gz), .parquet, .feather"
 """What :func:`ingest` takes, by suffix."""
+ACCEPTED_VECTORS = (
+    ".npz, .npy, .json, .vec, .txt, .w2v, .bin, .parquet, .h5ad, .tsv, .csv, .feather (text also with .gz)"
+)
+"""What :func:`ingest` takes of kind embedding."""
 ORIENTATIONS = ("genes-by-samples", "samples-by-genes")
 _NAMED = 5  # samples that a warning names
 
@@ -47,6 +51,9 @@ def ingest(
     gene_id_key: str = "id",
     orient: Literal["genes-by-samples", "samples-by-genes"] = "genes-by-samples",
     kind: Literal["abundance", "expression", "embedding"] = "abundance",
+    ids: str | None = None,
+    matrix: str | None = None,
+    descriptions: str | None = None,
     shards: bool = True,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
@@ -67,7 +74,14 @@ def ingest(
     orient
         What a table has in rows and in columns.
     kind
-        ``abundance`` is 0 or more; ``expression`` may be negative; ``embedding``: a table of components.
+        ``abundance`` is 0 or more; ``expression`` may be negative; ``embedding``: a vector per gene, from any format of
+        :mod:`cagdask.io.embeddings`.
+    ids
+        Of an ``.npy`` of vectors: the file of their names, one per line, as JSON list or ``.npy``.
+    matrix
+        Of an ``.h5ad``: which matrix holds the vectors, such as ``varm/PCs``.
+    descriptions
+        A table of ``id``, ``symbol``, ``description``, or a JSON object gene -> description, to store with the genes.
     shards
         Keep many chunks in one file. The values are the same either way.
     overwrite
@@ -102,13 +116,22 @@ def ingest(
     About 1.5 CPU microseconds per record of a sample. A task reads one sample: two to six times its decompressed JSON.
     The later stages are cut to fit the workers' memory.
     """
-    reader = _reader(source, orient, kind, (results_key, abundance_key, gene_id_key))
+    vectors = {"ids": ids and storage.absolute(ids), "matrix": matrix} if kind == "embedding" else None
+    reader = _reader(source, orient, kind, (results_key, abundance_key, gene_id_key), vectors)
+    if vectors is None and (ids or matrix):
+        raise ValueError(f"--{'ids' if ids else 'matrix'} is for --kind embedding, not for {kind}. Leave it out.")
     source, store = storage.absolute(source), storage.absolute(store)
     storage.check_target(store, overwrite=overwrite)
     recipe, items = reader(source)
     recipe |= {"command": "ingest", "kind": kind, "shards": shards}
+    described = _read_descriptions(descriptions, recipe)
     resumed = storage.exists(storage.work_folder(store))
-    with _disk_full(store), as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+    with (
+        _disk_full(store),
+        storage.claimed(store),
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+    ):
+        runner.check_reach([source, *_first_sample(recipe, items)], [store])
         work, _ = storage.begin_work(store, recipe, overwrite=overwrite)
         attrs = {"history": provenance.add_history("", f"ingest {storage.name_of(source)}")}
         try:
@@ -120,6 +143,8 @@ def ingest(
             if not resumed:
                 storage.end_work(store)
             raise
+        if described:
+            _add_descriptions(storage.join(work, "store"), described)
         storage.publish(storage.join(work, "store"), store)
         storage.end_work(store)
     return storage.open_dataset(store)
@@ -129,16 +154,16 @@ def ingest(
 
 
 def _reader(
-    source: str, orient: str, kind: str, keys: tuple[str, str, str]
+    source: str, orient: str, kind: str, keys: tuple[str, str, str], vectors: dict[str, str | None] | None
 ) -> Callable[[str], tuple[dict[str, Any], Any]]:
     """Check the options, and choose by the suffix how to look at the source."""
     for option, value, choices in (("--orient", orient, ORIENTATIONS), ("--kind", kind, schema.KINDS)):
         if value not in choices:
             raise ValueError(f"{option} {value!r} is not known; use {', '.join(choices)}.")
+    if vectors is not None:
+        return _vector_reader(source, orient, vectors)
     name = storage.name_of(source).lower().removesuffix(".gz")
     if name.endswith(".json"):
-        if kind == "embedding":
-            raise ValueError("--kind embedding needs a table; sample JSONs hold one number per gene.")
         from cagdask.io.samples import check_keys
 
         check_keys(*keys)
@@ -149,6 +174,44 @@ def _reader(
     if suffix is None:
         raise InputError(f"{source}: of unknown format. Accepted are {ACCEPTED}. Rename or convert the file.")
     return lambda url: _table_recipe(url, suffix, orient)
+
+
+def _vector_reader(
+    source: str, orient: str, vectors: dict[str, str | None]
+) -> Callable[[str], tuple[dict[str, Any], Any]]:
+    from cagdask.io.embeddings import TABLES, suffix_of
+
+    suffix = suffix_of(source)
+    if suffix is None:
+        raise InputError(f"{source}: of unknown format. Accepted are {ACCEPTED_VECTORS}. Rename or convert the file.")
+    if orient != ORIENTATIONS[0] and suffix not in TABLES:
+        raise ValueError(f"--orient {orient} is for tables; a {suffix} file has a vector per gene. Leave it out.")
+    for option, of in (("ids", ".npy"), ("matrix", ".h5ad")):
+        if vectors[option] is not None and suffix != of:
+            raise ValueError(f"--{option} is for {of} files, not for {suffix}. Leave it out.")
+
+    def recipe(url: str) -> tuple[dict[str, Any], Any]:
+        found, item = _table_recipe(url, suffix, orient)
+        return found | vectors, (*item, vectors)
+
+    return recipe
+
+
+def _read_descriptions(url: str | None, recipe: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    if url is None:
+        return {}
+    from cagdask.io.descriptions import read_descriptions
+
+    found = read_descriptions(storage.absolute(url))
+    recipe["descriptions"] = provenance.digest(sorted(found.items()))
+    return found
+
+
+def _add_descriptions(staged: str, described: dict[str, tuple[str, str]]) -> None:
+    from cagdask.io.descriptions import write_descriptions
+
+    n = write_descriptions(staged, described)
+    logger.log(logging.INFO if n else logging.WARNING, "%d genes have a symbol or description", n)
 
 
 def _sheet_recipe(url: str, keys: tuple[str, str, str]) -> tuple[dict[str, Any], tuple[list[SampleFile], list[str]]]:
@@ -164,6 +227,10 @@ def _table_recipe(url: str, suffix: str, orient: str) -> tuple[dict[str, Any], t
     if not found[0]:
         raise InputError(f"{url}: the table is empty. Check the file.")
     return {"format": suffix, "input": url, "orient": orient}, (url, *found, orient)
+
+
+def _first_sample(recipe: dict[str, Any], items: Any) -> list[str]:
+    return [items[0][0].url] if recipe["format"] == "sheet" else []
 
 
 @contextmanager
@@ -276,7 +343,8 @@ def _ingest_table(
     from cagdask.io.tables import read_table, write_table_rows
 
     mark = provenance.digest([*source, runner.task_budget])[:16]
-    item = (*source, kind != "abundance", runner.task_budget, storage.join(work, f"table-{mark}"))
+    table, vectors = source[:4], source[4] if kind == "embedding" else None
+    item = (*table, kind != "abundance", runner.task_budget, storage.join(work, f"table-{mark}"), vectors)
     found = runner.one("read table", read_table, *item, done=storage.join(work, "done"))
     _warn_vanished(found["n_vanished"])
     samples, digest = found["samples"], found["digest"]

@@ -130,6 +130,7 @@ def content_digest(ids: pa.StringArray, values: NDArray[np.float32]) -> str:
 
 def _read(sample: str, url: str, budget: int) -> bytes:
     try:
+        _check_fits(sample, url, storage.size_of(url), budget)
         data = storage.read_bytes(url)
     except FileNotFoundError as err:
         raise InputError(f"{url}: the file of sample {sample!r} is gone. Put it back, or leave it out.") from err
@@ -182,7 +183,7 @@ def parse_records(
         names = list(map(id_of, records))
         values = np.asarray(pa.array(list(map(abundance_of, records)), pa.float64()))
         return _as_text(names), values
-    except (msgspec.MsgspecError, UnicodeError) as err:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
         found = find_problem(sample, url, data, keys) if explain else None
         raise found or InputError(f"{url}: sample {sample!r}: {err}. {CORRECT}") from err
 
@@ -198,9 +199,9 @@ def _as_text(names: list[str | int]) -> pa.StringArray:
 def _parsers(keys: tuple[str, str, str]) -> tuple[Any, Any, Any, Any, Any]:
     results, abundance, gene_id = (tuple(key.split(".")) for key in keys)
     record, (abundance_at, id_at) = _structure([(abundance, float), (gene_id, str | int)])
-    whole, (results_at,) = _structure([(results, list[record])])  # type: ignore[valid-type]
+    whole, (results_at,) = _structure([(results, list[record])])  # type: ignore[valid-type]  # made at run time
     return (
-        msgspec.json.Decoder(list[record]),  # type: ignore[valid-type]
+        msgspec.json.Decoder(list[record]),  # type: ignore[valid-type]  # made at run time
         msgspec.json.Decoder(whole),
         attrgetter(abundance_at),
         attrgetter(id_at),

@@ -2,12 +2,15 @@
 
     {"SAMPLE_1": "sample_1.json.gz",  "SAMPLE_2": "s3://bucket/sample_2.json"}
 
-A relative path is looked up beside the sheet, then in the working directory. Everything that can be wrong with a sheet
-is found here, in the driver, before any sample is opened: files are asked for their size and age, not read.
+A relative path is looked up beside the sheet, then in the working directory. A sheet that lies on a server may name
+what is on that server, in that bucket: whoever can write it must not thereby choose files of this machine, or servers
+that this machine alone can reach. Everything that can be wrong with a sheet is found here, in the driver, before any
+sample is opened: files are asked for their size and age, not read.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -16,12 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from cagdask import storage
-from cagdask.errors import InputError
+from cagdask.errors import InputError, StoreError
 
 GZIP_MAGIC = b"\x1f\x8b"
 _NAMED = 3  # missing files that a message names; the others are counted
 _STAT_THREADS = 16
 _GUNZIP_BYTES = 4 * 2**20
+MAX_SHEET_BYTES = 256 * 2**20
+"""Largest sheet that is read, decompressed: a line for each of two million samples."""
+ALLOW_ELSEWHERE = "CAGDASK_ALLOW_ELSEWHERE"
+"""Environment variable that lets a sheet on a server name files elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -70,35 +77,45 @@ def read_sheet(url: str) -> list[SampleFile]:
     One request per sample for its size, several at a time.
     """
     url = storage.absolute(url)
-    rows = _parse(url, read_plain(url, "sample sheet"))
+    rows = _parse(url, read_plain(url, "sample sheet", MAX_SHEET_BYTES))
+    for sample, path in rows:
+        _check_place(url, sample, path)
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
         found = list(pool.map(lambda row: _locate(url, *row), rows))
     missing = [row for row, file in zip(rows, found, strict=True) if file is None]
     if missing:
-        named = ", ".join(f"{sample} ({path})" for sample, path in missing[:_NAMED])
+        named = ", ".join(f"{sample[:200]} ({path[:200]})" for sample, path in missing[:_NAMED])
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise InputError(
             f"{url}: {len(missing)} of {len(rows)} sample files are missing: {named}{more}. Relative paths are looked "
-            f"up in {storage.parent_of(url)}, then in {os.getcwd()}. Correct the paths, or put the files there."
+            f"up in {_looked_up(url)}. Correct the paths, or put the files there."
         )
     return [file for file in found if file]
 
 
-def read_plain(url: str, what: str) -> bytes:
+def _looked_up(sheet: str) -> str:
+    beside = storage.parent_of(sheet)
+    return beside if storage.is_remote(sheet) else f"{beside}, then in {os.getcwd()}"
+
+
+def read_plain(url: str, what: str, limit: int | None = None) -> bytes:
     """Content of a file, decompressed if it begins like a gzip file, whatever its name.
 
     Raises
     ------
     InputError
-        It is missing, not readable, empty, or its gzip data are damaged.
+        It is missing, not readable, empty, its gzip data are damaged, or it is longer than ``limit`` bytes.
     """
     try:
-        data = storage.read_bytes(url)
+        too_long = limit is not None and storage.size_of(url) > limit
+        data = b"" if too_long else storage.read_bytes(url)
     except FileNotFoundError as err:
         raise InputError(f"{url}: no such {what}. Check the path.") from err
     except (IsADirectoryError, PermissionError) as err:
         raise InputError(f"{url}: can not be read as a {what} ({err.strerror}). Name a readable file.") from err
-    data = gunzip(url, data)
+    data = gunzip(url, data, limit)
+    if too_long or (limit is not None and len(data) > limit):
+        raise InputError(f"{url}: this {what} has more than {limit:,} bytes. Check that it is one.")
     if not data.strip():
         raise InputError(f"{url}: this {what} is empty. Write the file again.")
     return data.removeprefix(b"\xef\xbb\xbf")
@@ -120,13 +137,13 @@ def gunzip(url: str, data: bytes, limit: int | None = None) -> bytes:
 
     blocks, n_bytes = [], 0
     try:
-        with igzip.open(io.BytesIO(data), "rb") as plain:  # type: ignore[no-untyped-call]
+        with igzip.open(io.BytesIO(data), "rb") as plain:  # type: ignore[no-untyped-call]  # isal has no types
             while block := plain.read(_GUNZIP_BYTES):
                 blocks.append(block)
                 n_bytes += len(block)
                 if limit is not None and n_bytes > limit:
                     break
-    except (isal_zlib.error, EOFError, OSError) as err:  # type: ignore[misc]
+    except (isal_zlib.error, EOFError, OSError) as err:  # type: ignore[misc]  # isal has no types
         raise InputError(f"{url}: the gzip data are damaged or cut off ({err}). Copy or write the file again.") from err
     return b"".join(blocks)
 
@@ -169,12 +186,23 @@ def _parse(url: str, data: bytes) -> list[tuple[str, str]]:
             )
         if not sample.strip():
             raise InputError(f"{url}: a sample (file {path!r}) has an empty name. Give it one.")
+        if not _is_text(sample) or (isinstance(path, str) and not _is_text(path)):
+            raise InputError(f"{url}: sample {sample!r}, file {path!r}: holds half a character. Correct the sheet.")
         if sample in seen:
             raise InputError(f"{url}: sample {sample!r} occurs twice. Give each sample its own name.")
         if not isinstance(path, str) or not path.strip():
             raise InputError(f"{url}: sample {sample!r}: the path is {describe(path)}, it must be text. Name its file.")
         seen.add(sample)
     return list(content)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8: JSON can hold halves of surrogate pairs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sheet_for(url: str) -> str:
@@ -196,9 +224,38 @@ def describe(value: Any) -> str:
     return f"the number {value!r}"
 
 
+def _check_place(sheet: str, sample: str, path: str) -> None:
+    """Refuse a path that leads where a sheet must not lead.
+
+    Raises
+    ------
+    InputError
+        Names the sample, the path, and what is allowed.
+    """
+    if "\0" in path or "\n" in path:
+        raise InputError(f"{sheet}: sample {sample!r}: the path {path[:200]!r} is none. Correct the sheet.")
+    try:
+        storage.check_protocol(path)
+    except StoreError as err:
+        raise InputError(f"{sheet}: sample {sample!r}: {err}") from err
+    if not storage.is_remote(sheet) or os.environ.get(ALLOW_ELSEWHERE) == "1":
+        return
+    root = "/".join(sheet.split("/", 3)[:3])
+    whole = path if "://" in path else storage.join(storage.parent_of(sheet), path)
+    is_path = storage.scheme_of(path) == "file"
+    inside = whole.startswith(f"{root}/") and not (is_path and (path.startswith(("/", "~", "file:"))))
+    if not inside or ".." in whole.split("/"):
+        raise InputError(
+            f"{sheet}: sample {sample!r}: {path[:200]!r} is not in {root}, where this sheet lies. Name files there, "
+            f"copy the sheet to this machine, or set {ALLOW_ELSEWHERE}=1 if you trust it."
+        )
+
+
 def _locate(sheet: str, sample: str, path: str) -> SampleFile | None:
     if storage.is_remote(path) or os.path.isabs(os.path.expanduser(storage.local_path(path))):
         candidates = [storage.absolute(path)]
+    elif storage.is_remote(sheet):
+        candidates = [storage.join(storage.parent_of(sheet), path)]
     else:
         candidates = [storage.join(storage.parent_of(sheet), path), storage.absolute(path)]
     for url in candidates:
@@ -213,8 +270,10 @@ def stat(url: str) -> tuple[int, str] | None:
     if not storage.is_remote(url):
         try:
             entry = os.stat(storage.local_path(url))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as err:
+            if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+                return None
+            raise
         return None if os.path.isdir(storage.local_path(url)) else (entry.st_size, str(entry.st_mtime_ns))
     fs, path = storage.filesystem(url)
     try:

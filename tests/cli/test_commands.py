@@ -17,7 +17,10 @@ from cagdask.errors import MemoryLimitError
 from tests.conftest import MakeStore
 from tests.result_store import write_result_store
 
-COMMANDS = ["run", "ingest", "cluster", "cut", "normalize", "info", "plan", "report", "simulate"]
+COMMANDS = [
+    *("run", "ingest", "cluster", "cut", "assign", "normalize", "similar", "analogy", "nmf", "twopass"),
+    *("info", "plan", "report", "simulate"),
+]
 
 
 def cagdask(*arguments: str) -> Result:
@@ -52,7 +55,7 @@ def test_every_command_has_help_and_the_shared_options(command: str) -> None:
     expected = {"--json", "--endpoint-url", "-v"}
     if command not in ("info", "plan"):
         expected |= {"--overwrite", "--no-progress"}
-    if command in ("run", "ingest", "cluster", "cut", "normalize"):
+    if command in ("run", "ingest", "cluster", "cut", "assign", "normalize", "similar", "analogy", "nmf", "twopass"):
         expected |= {"--scheduler", "--scheduler-file", "--workers", "--memory-limit"}
     assert not {option for option in expected if option not in result.stdout}
 
@@ -64,7 +67,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
         "heavy = {'numpy', 'dask', 'distributed', 'xarray', 'pandas', 'zarr', 'fsspec', 'pyarrow', 'numba', 'rich'}\n"
         "print(heavy & set(sys.modules), file=sys.stderr)"
     )
-    for arguments in (["--help"], ["run", "--help"], ["--version"]):
+    for arguments in (["--help"], ["run", "--help"], ["nmf", "--help"], ["--version"]):
         ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert ended.stderr.strip() == "set()"
         assert ended.stdout
@@ -168,13 +171,12 @@ def test_ctrl_c_says_that_the_same_command_goes_on(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_endpoint_is_set_for_this_process_and_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec
-
+    seen: list[str | None] = []
     monkeypatch.setenv("AWS_ENDPOINT_URL", "")
-    monkeypatch.setitem(fsspec.config.conf, "s3", {})
+    monkeypatch.setattr(storage, "exists", lambda _: bool(seen.append(os.environ.get("AWS_ENDPOINT_URL"))))
     cagdask("info", "nowhere", "--endpoint-url", "http://127.0.0.1:1")
-    assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
-    assert fsspec.config.conf["s3"]["endpoint_url"] == "http://127.0.0.1:1"
+    assert seen[0] == "http://127.0.0.1:1"
+    assert os.environ["AWS_ENDPOINT_URL"] == ""
 
 
 # -- what works ------------------------------------------------------------------------------------------------------

@@ -204,7 +204,9 @@ def test_unknown_sources_are_refused(tmp_path, name, error, useful):
     [
         ({"orient": "sideways"}, "--orient 'sideways' is not known; use genes-by-samples, samples-by-genes"),
         ({"kind": "cags"}, "--kind 'cags' is not known; use abundance, expression, embedding"),
-        ({"kind": "embedding"}, "--kind embedding needs a table"),
+        ({"kind": "embedding"}, "gene 'north' holds no list of numbers"),
+        ({"ids": "names.txt"}, "--ids is for --kind embedding, not for abundance"),
+        ({"matrix": "X"}, "--matrix is for --kind embedding, not for abundance"),
         ({"abundance_key": ""}, "--abundance-key '' is not a key"),
     ],
 )

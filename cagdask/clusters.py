@@ -1,0 +1,117 @@
+"""Starting workers elsewhere: thin launchers over dask-jobqueue, dask-kubernetes and dask-gateway.
+
+    --cluster slurm --workers 20  -->  dask_jobqueue.SLURMCluster()  -->  20 jobs, each a Dask worker
+
+What a job looks like (queue, wall time, account, image, prologue) is the business of those packages and is written in
+Dask's own configuration, ``~/.config/dask/*.yaml`` or ``DASK_…`` variables: nothing of it is repeated here. A cluster
+that can be had as an address needs no launcher.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from distributed.security import Security
+
+from cagdask import resources
+from cagdask.errors import ClusterError
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How clusters of one kind are started.
+
+    Attributes
+    ----------
+    module, cluster
+        Where the class is, and its name.
+    extra
+        Extra of cagdask that installs it.
+    arguments
+        Gives the arguments of the class from the memory of a worker in bytes and the launcher's name.
+    """
+
+    module: str
+    cluster: str
+    extra: str
+    arguments: Callable[[str, int], dict[str, Any]]
+
+
+def _of_jobs(name: str, memory: int) -> dict[str, Any]:
+    """What the configuration of a job queue leaves open: a job is one worker of one thread."""
+    usual = {
+        "cores": 1,
+        "processes": 1,
+        "memory": f"{memory // 2**20}MiB",
+        "scheduler-options": {"dashboard_address": "127.0.0.1:0"},  # it shows to anybody who can connect
+    }
+    chosen: dict[str, Any] = {
+        key.replace("-", "_"): value
+        for key, value in usual.items()
+        if dask.config.get(f"jobqueue.{name}.{key}", None) in (None, {})
+    }
+    if dask.config.get("distributed.comm.require-encryption", None):
+        chosen |= {"protocol": "tls", "security": Security(require_encryption=True)}
+    return chosen
+
+
+def _of_pods(_name: str, memory: int) -> dict[str, Any]:
+    size = f"{memory // 2**20}Mi"
+    return {"n_workers": 0, "resources": {"requests": {"memory": size}, "limits": {"memory": size}}}
+
+
+def _of_gateway(_name: str, _memory: int) -> dict[str, Any]:
+    return {}  # a gateway's administrators say how large its workers are
+
+
+LAUNCHERS = {
+    name: Launcher("dask_jobqueue", f"{name.upper()}Cluster", "jobqueue", _of_jobs)
+    for name in ("slurm", "pbs", "sge", "lsf")
+} | {
+    "kubernetes": Launcher("dask_kubernetes.operator", "KubeCluster", "kubernetes", _of_pods),
+    "gateway": Launcher("dask_gateway", "GatewayCluster", "gateway", _of_gateway),
+}
+
+
+@contextmanager
+def launched(name: str, n_workers: int | None, memory_limit: str | int) -> Iterator[Any]:
+    """A cluster of a kind, asked for its workers, that ends with the block.
+
+    Parameters
+    ----------
+    name
+        One of :data:`LAUNCHERS`.
+    n_workers
+        Workers to ask for.
+    memory_limit
+        Memory of each, where the configuration of its package does not say.
+
+    Raises
+    ------
+    ValueError
+        The number of workers is not given.
+    ClusterError
+        The package is not installed, or it can not start a cluster.
+    """
+    launcher = LAUNCHERS[name]
+    if n_workers is None:
+        raise ValueError(f"--cluster {name} needs the number of workers: add --workers N.")
+    try:
+        make = getattr(importlib.import_module(launcher.module), launcher.cluster)
+    except ImportError as err:
+        raise ClusterError(
+            f"--cluster {name} needs another package ({err}). Install it: pip install 'cagdask[{launcher.extra}]'."
+        ) from err
+    try:
+        cluster = make(**launcher.arguments(name, resources.parse_bytes(memory_limit)))
+    except Exception as err:  # each package has its own
+        first = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        raise ClusterError(f"--cluster {name} can not start a cluster: {first} (-v shows more)") from err
+    with cluster:
+        cluster.scale(n_workers)
+        yield cluster

@@ -1,0 +1,91 @@
+"""Where things lie: a local path, ``s3://bucket/key`` or any fsspec URL, the same everywhere.
+
+    paths      words about paths and URLs
+    s3         the S3 client: server, credentials, retries, what its errors mean
+    files      read, write, list and delete files and folders
+    manifest   what a store consists of, and whether it is all there
+    locks      one run at a time for one target
+    targets    work folders, and publication: complete or absent
+    groups     Zarr groups and xarray datasets in them
+
+A target is complete or absent. Whatever takes time is written beside it, under ``TARGET.work``, and moved into place at
+the very end: :mod:`cagdask.storage.targets` says how.
+"""
+
+from cagdask.storage.files import (
+    check_protocol,
+    check_reach,
+    exists,
+    filesystem,
+    list_files,
+    make_folder,
+    open_output,
+    read_bytes,
+    read_json,
+    read_range,
+    remove,
+    size_of,
+    write_bytes,
+    write_json,
+)
+from cagdask.storage.groups import (
+    ID_CHUNK,
+    create_array,
+    create_group,
+    find_damage,
+    finish_group,
+    open_array,
+    open_dataset,
+    open_group,
+    open_store,
+    save_dataset,
+    write_array,
+)
+from cagdask.storage.locks import claimed
+from cagdask.storage.manifest import damaged
+from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, name_of, parent_of, scheme_of
+from cagdask.storage.targets import abandon_work, begin_work, check_target, end_work, publish, work_folder
+
+__all__ = [
+    "ID_CHUNK",
+    "abandon_work",
+    "absolute",
+    "begin_work",
+    "check_protocol",
+    "check_reach",
+    "check_target",
+    "claimed",
+    "create_array",
+    "create_group",
+    "damaged",
+    "end_work",
+    "exists",
+    "filesystem",
+    "find_damage",
+    "finish_group",
+    "is_remote",
+    "is_s3",
+    "join",
+    "list_files",
+    "local_path",
+    "make_folder",
+    "name_of",
+    "open_array",
+    "open_dataset",
+    "open_group",
+    "open_output",
+    "open_store",
+    "parent_of",
+    "publish",
+    "read_bytes",
+    "read_json",
+    "read_range",
+    "remove",
+    "save_dataset",
+    "scheme_of",
+    "size_of",
+    "work_folder",
+    "write_array",
+    "write_bytes",
+    "write_json",
+]

@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Break things on purpose, by seed, and count what must not happen.
+
+    scripts/faults.py --runs 200                                   a small cohort
+    scripts/faults.py --runs 20 --genes 20000 --samples 200        a larger one
+
+Prints a JSON line per run and a summary at the end; exits with 1 if any run went wrong. Needs the packages of the test
+extra, and to be root where disks are to fill up (a small tmpfs is mounted).
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests import faults
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the first run; the others follow")
+    parser.add_argument("--genes", type=int, default=240)
+    parser.add_argument("--samples", type=int, default=12)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this")
+    parser.add_argument("--only", choices=faults.FAULTS, help="always the same fault")
+    chosen = parser.parse_args()
+    end = time.monotonic() + 60 * chosen.minutes
+    folder = Path(tempfile.mkdtemp(prefix="cagdask-faults-"))
+    bench = faults.Bench(folder, chosen.genes, chosen.samples)
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    try:
+        for seed in range(chosen.seed, chosen.seed + chosen.runs):
+            if time.monotonic() > end:
+                break
+            outcome = faults.run_with_fault(bench, seed, chosen.only)
+            print(json.dumps(asdict(outcome)), flush=True)
+            found = counts[outcome.fault]
+            found["runs"] += 1
+            found["tries"] += outcome.n_tries
+            found["wrong results"] += bool(outcome.wrong)
+            found["hangs"] += outcome.hung
+            found["partial stores"] += outcome.partial
+            found["earlier stores lost"] += outcome.lost
+            found["unclear ends"] += bool(outcome.unclear)
+    finally:
+        bench.close()
+        if not os.environ.get("KEEP"):
+            shutil.rmtree(folder, ignore_errors=True)
+    total = sum(counts.values(), collections.Counter())
+    print(json.dumps({"run_seconds": round(bench.run_time, 1), "total": total, "by_fault": counts}, indent=1))
+    return int(any(total[name] for name in total if name not in ("runs", "tries")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""Inputs that somebody damaged, or made to do damage: what comes of them.
+
+Seeded mutations of good sheets, sample JSONs, gzip files, tables, Zarr metadata and gene names go through the functions
+that read them. Each must be taken or be refused by an error of cagdask, soon, in bounded memory, and nothing may appear
+outside the output folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cagdask import resources, storage
+from cagdask.errors import CagdaskError
+from cagdask.io.samples import read_sample
+from cagdask.io.sheet import read_sheet
+from cagdask.io.tables import read_table
+from tests.conftest import write_abundance_store
+
+CASE_SECONDS = 20
+BUDGET = 64 * 2**20
+ODD: list[Any] = [
+    None, True, "", "\0", "../../../etc/passwd", "file:///etc/passwd", "/etc/passwd", "~", "s3://", "s3://x/../y",
+    "http://[::1", "simplecache::s3://a/b", "a" * 70_000, "\ud800", "é\u202e", -1, 0, 1e308, -1e400, 2**63, 2**200, 0.1,
+    [], {}, [[]], [1] * 5, {"results": 1}, float("nan"), "NaN", "1e5", "zstd", "pickle", "numcodecs.pickle", "float128",
+    "object", 10**18, [10**12, 10**12], [0, 0], {"name": "pickle", "configuration": {}},
+]  # fmt: skip
+TOKENS = [b"{", b"[", b'"', b"\\", b"\x00", b"\xff", b"null", b"1e999", b"NaN", b"\n", b"\t", b",", b"\xef\xbb\xbf"]
+DEEP = [
+    b"[" * 200_000,
+    b'{"a":' * 100_000,
+    b'{"results":' + b"[" * 100_000,
+    b'{"results":[{"id":"a","depth":1,"x":' + b"[" * 50_000,
+]
+
+
+def _bomb(n_bytes: int) -> bytes:
+    """A gzip file of ``n_bytes`` blanks, made without holding them."""
+    packer = zlib.compressobj(9, wbits=31)
+    block = b" " * 2**20
+    return b"".join(packer.compress(block) for _ in range(n_bytes // len(block))) + packer.flush()
+
+
+BOMB = _bomb(2**30)
+
+# -- mutations -------------------------------------------------------------------------------------------------------
+
+
+def mutate_bytes(data: bytes, chance: random.Random) -> bytes:
+    """Flip, cut, insert, repeat or swap some bytes."""
+    damaged = bytearray(data)
+    for _ in range(chance.choice([1, 1, 1, 2, 5, 20])):
+        at = chance.randrange(len(damaged) + 1)
+        what = chance.randrange(6)
+        if what == 0 and at < len(damaged):
+            damaged[at] ^= 1 << chance.randrange(8)
+        elif what == 1:
+            del damaged[at:]
+        elif what == 2:
+            damaged[at:at] = chance.choice(TOKENS)
+        elif what == 3:
+            damaged[at:at] = damaged[at : at + chance.randrange(64)] * chance.choice([1, 2, 50])
+        elif what == 4:
+            del damaged[at : at + chance.randrange(32)]
+        else:
+            damaged[at : at + 4] = chance.randbytes(4)
+    return bytes(damaged)
+
+
+def mutate_json(content: Any, chance: random.Random) -> bytes:
+    """Exchange, drop or rename something in a JSON, wherever it is."""
+    content = copy.deepcopy(content)
+    for _ in range(chance.choice([1, 1, 2, 4])):
+        places = list(_places(content))
+        if not places:
+            break
+        where, key = chance.choice(places)
+        what = chance.randrange(5)
+        if what == 0:
+            del where[key]
+        elif what == 1 and isinstance(where, dict):
+            where[str(chance.choice(ODD))] = where.pop(key)
+        elif what == 2 and isinstance(where, list):
+            where.append(copy.deepcopy(where[key]))
+        else:
+            where[key] = copy.deepcopy(chance.choice(ODD))
+    return json.dumps(content).encode("utf-8", "surrogatepass")
+
+
+def _places(content: Any) -> Any:
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield content, key
+        yield from _places(value)
+
+
+# -- what is attacked ------------------------------------------------------------------------------------------------
+
+RECORDS = [{"id": f"gene_{i}", "depth": 0.5 + i, "length": 900, "more": {"deep": [1, 2]}} for i in range(6)]
+TABLE = "gene\ts1\ts2\na\t1\t2\nb\t0\t3.5\nc\t1e-3\t0\n"
+
+
+class Playground:
+    """A folder with good inputs, of which damaged ones are made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.inside = folder / "inside"
+        self.inside.mkdir(parents=True)
+        self.good = {f"sample_{i}": f"sample_{i}.json" for i in range(3)}
+        for name in self.good.values():
+            (self.inside / name).write_text(json.dumps(RECORDS))
+        self.store = self.inside / "good.zarr"
+        write_abundance_store(str(self.store), np.ones((6, 3), np.float32), chunk_rows=2)
+        self.sealed = self.inside / "sealed.zarr"
+        work, _ = storage.begin_work(str(self.sealed), {})
+        shutil.copytree(self.store, storage.join(work, "store"))
+        storage.publish(storage.join(work, "store"), str(self.sealed))
+        storage.end_work(str(self.sealed))
+
+    def sheet(self, chance: random.Random) -> None:
+        data = chance.choice(DEEP) if chance.random() < 0.02 else self._json(self.good, chance)
+        target = self.inside / "sheet.json"
+        target.write_bytes(gzip.compress(data) if chance.random() < 0.2 else data)
+        read_sheet(str(target))
+
+    def sample(self, chance: random.Random) -> None:
+        content = chance.choice([RECORDS, {"results": RECORDS}])
+        data = chance.choice(DEEP) if chance.random() < 0.02 else self._json(content, chance)
+        self._read(data)
+
+    def names(self, chance: random.Random) -> None:
+        """Gene names of any kind."""
+        alphabet = "ab\u0000\u00e9\ud7ff\U0001f9ec \t\n\"\\'/.,"
+        names = ["".join(chance.choices(alphabet, k=chance.randrange(12))) for _ in range(8)]
+        self._read(json.dumps([{"id": name, "depth": 1.5} for name in names]).encode())
+
+    def zipped(self, chance: random.Random) -> None:
+        """Damaged gzip data, and honest gzip data of far too much."""
+        if chance.random() < 0.01:
+            data = BOMB
+        else:
+            data = mutate_bytes(gzip.compress(json.dumps(RECORDS).encode()), chance)
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        target = self.inside / "sample.json"
+        target.write_bytes(data)
+        keys = ["results", "depth", "id"]
+        read_sample("s", str(target), len(data), "", keys, False, BUDGET, str(self.inside / "made.parquet"))
+
+    def table(self, chance: random.Random) -> None:
+        data = mutate_bytes(TABLE.encode(), chance)
+        name = chance.choice(["t.tsv", "t.csv", "t.tsv.gz"])
+        target = self.inside / name
+        target.write_bytes(gzip.compress(data) if chance.random() < 0.3 else data)
+        orient = chance.choice(["genes-by-samples", "samples-by-genes"])
+        read_table(str(target), len(data), "", orient, False, BUDGET, str(self.inside / "parts"))
+
+    def columns(self, chance: random.Random) -> None:
+        """Damaged Parquet and Feather files."""
+        import pyarrow as pa
+        import pyarrow.feather as feather
+        import pyarrow.parquet as pq
+
+        suffix = chance.choice([".parquet", ".feather"])
+        target = self.inside / f"t{suffix}"
+        content = pa.table({"gene": ["a", "b", "c"], "s1": [1.0, 2.0, 0.0], "s2": [0.0, 1.0, 3.0]})
+        if suffix == ".parquet":
+            pq.write_table(content, target)
+        else:
+            feather.write_feather(content, str(target))
+        target.write_bytes(mutate_bytes(target.read_bytes(), chance))
+        orient = "genes-by-samples"
+        read_table(str(target), 1, "", orient, False, BUDGET, str(self.inside / "parts"))
+
+    def metadata(self, chance: random.Random) -> None:
+        """Damaged Zarr metadata and manifests."""
+        source = chance.choice([self.store, self.sealed])
+        target = self.inside / "bad.zarr"
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+        paths = sorted(target.rglob("zarr.json"))
+        path = chance.choice(paths)
+        path.write_bytes(self._json(json.loads(path.read_text()), chance))
+        storage.open_dataset(str(target))
+
+    def _json(self, content: Any, chance: random.Random) -> bytes:
+        if chance.random() < 0.5:
+            return mutate_bytes(json.dumps(content).encode(), chance)
+        return mutate_json(content, chance)
+
+    @property
+    def targets(self) -> dict[str, Callable[[random.Random], None]]:
+        names = ("sheet", "sample", "names", "zipped", "table", "columns", "metadata")
+        return {name: getattr(self, name) for name in names}
+
+
+# -- running ---------------------------------------------------------------------------------------------------------
+
+
+class _Late(BaseException):
+    """A case took too long."""
+
+
+def _raise_late(*_: object) -> None:
+    raise _Late
+
+
+@dataclass
+class Report:
+    """What came of all cases.
+
+    Attributes
+    ----------
+    counts
+        Cases by target and end: taken, refused.
+    problems
+        ``(target, seed, what)`` of each that ended in another way.
+    peak_ratio, largest
+        Largest resident memory of this process over what good inputs took, and by target, in bytes.
+    """
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    problems: list[tuple[str, int, str]] = field(default_factory=list)
+    peak_ratio: float = 1.0
+    largest: Counter[str] = field(default_factory=Counter)
+
+
+def run(folder: Path, n_cases: int, seed: int = 0) -> Report:
+    """Go through ``n_cases``, each with a seed of its own, targets in turn."""
+    playground = Playground(folder)
+    report = Report()
+    targets = playground.targets
+    for name, target in targets.items():  # everything imported and grown to its usual size
+        for early in range(20):
+            _one(target, random.Random(-early), name, -early, report)
+    report.problems.clear()
+    report.counts.clear()
+    before = max(report.largest.values())
+    report.largest.clear()
+    cwd = os.getcwd()
+    os.chdir(folder)
+    try:
+        for i in range(n_cases):
+            name = list(targets)[i % len(targets)]
+            _one(targets[name], random.Random(seed + i), name, seed + i, report)
+            if i % 50 == 0 and sorted(p.name for p in folder.iterdir()) != ["inside"]:
+                report.problems.append((name, seed + i, f"wrote outside: {sorted(folder.iterdir())}"))
+    finally:
+        os.chdir(cwd)
+    report.peak_ratio = max(report.largest.values()) / before
+    return report
+
+
+def _one(target: Callable[[random.Random], None], chance: random.Random, name: str, seed: int, report: Report) -> None:
+    resources.reset_peak()
+    earlier = signal.signal(signal.SIGALRM, _raise_late)
+    signal.alarm(CASE_SECONDS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as the command does
+            target(chance)
+        report.counts[name, "taken"] += 1
+    except CagdaskError as err:
+        report.counts[name, "refused"] += 1
+        if not str(err).strip():
+            report.problems.append((name, seed, "an error without words"))
+    except _Late:
+        report.problems.append((name, seed, f"took more than {CASE_SECONDS} s"))
+    except Exception as err:
+        report.problems.append((name, seed, f"{type(err).__name__}: {str(err)[:200]}"))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)
+        report.largest[name] = max(report.largest[name], resources.peak_bytes())

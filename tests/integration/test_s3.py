@@ -1,0 +1,413 @@
+"""The same on S3 as on a disk: a real server on loopback, with authentication."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+import cagdask
+from cagdask import storage
+from cagdask.cli import main
+from cagdask.client import Runner
+from cagdask.errors import InputError, StoreError
+from cagdask.io.sheet import read_sheet
+from cagdask.storage import manifest
+from cagdask.storage import s3 as s3_client
+from tests.conftest import write_abundance_store
+from tests.faults import Proxy
+from tests.s3_server import READER, SECRET_KEY, WRITER, S3Server
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(900)
+
+
+def contents(url: str) -> dict[str, bytes]:
+    """All files of a folder but the one with times in it."""
+    return {n: storage.read_bytes(storage.join(url, n)) for n in storage.list_files(url) if n != "run.json"}
+
+
+def upload(folder: Path, url: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            storage.write_bytes(storage.join(url, path.relative_to(folder).as_posix()), path.read_bytes())
+
+
+def tell_workers(runner: Runner, server: S3Server) -> None:
+    """Set the environment of workers that began before the server."""
+    runner.client.run(lambda values: os.environ.update(values), server.environment)
+
+
+def published(url: str, values: np.ndarray, **options: object) -> str:
+    """Write a store and publish it."""
+    folder, _ = storage.begin_work(url, {"values": values.tolist()}, overwrite=True)
+    staged = storage.join(folder, "store")
+    write_abundance_store(staged, values.astype(np.float32), chunk_rows=2)
+    storage.publish(staged, url)
+    storage.end_work(url)
+    return url
+
+
+def read(url: str) -> np.ndarray:
+    return storage.open_dataset(url)["abundance"].values
+
+
+def run_cagdask(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cagdask", *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+# -- the whole thing -------------------------------------------------------------------------------------------------
+
+
+def test_a_cohort_on_s3_gives_the_bytes_of_a_local_one(
+    s3: S3Server, s3_url: str, toy_sheet: Path, tmp_path: Path, runner: Runner
+) -> None:
+    upload(toy_sheet.parent, f"{s3_url}/in")
+    tell_workers(runner, s3)
+    cagdask.run(str(toy_sheet), output=str(tmp_path / "out"), client=runner)
+    cagdask.run(f"{s3_url}/in/sample_sheet.json", output=f"{s3_url}/out", client=runner)
+    assert contents(f"{s3_url}/out") == contents(str(tmp_path / "out"))
+    left = {name.split("/")[0] for name in storage.list_files(s3_url)}
+    assert left == {"in", "out"}
+    again = cagdask.cut(f"{s3_url}/out/cags.zarr", max_dist=0.1, output=f"{s3_url}/finer.zarr", client=runner)
+    local = cagdask.cut(str(tmp_path / "out" / "cags.zarr"), max_dist=0.1, client=runner)
+    xr.testing.assert_equal(again.load().drop_attrs(), local.drop_attrs())
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".parquet", ".feather"])
+def test_tables_are_read_from_s3(s3: S3Server, s3_url: str, tmp_path: Path, runner: Runner, suffix: str) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"gene": ["a", "b", "c"], "s1": [1.0, 0.0, 2.0], "s2": [0.5, 3.0, 0.0]})
+    path = tmp_path / f"table{suffix}"
+    if "parquet" in suffix:
+        table.to_parquet(path)
+    elif "feather" in suffix:
+        table.to_feather(path)
+    else:
+        table.to_csv(path, index=False, sep="\t" if "tsv" in suffix else ",")
+    tell_workers(runner, s3)
+    storage.write_bytes(f"{s3_url}/table{suffix}", path.read_bytes())
+    ds = cagdask.ingest(f"{s3_url}/table{suffix}", store=f"{s3_url}/made.zarr", client=runner)
+    np.testing.assert_array_equal(ds["abundance"].values, table[["s1", "s2"]].to_numpy(np.float32))
+
+
+def test_any_zarr_reader_can_read_a_published_store(s3: S3Server, s3_url: str) -> None:
+    from obstore.store import S3Store
+    from zarr.storage import ObjectStore
+
+    values = np.arange(12.0).reshape(6, 2)
+    published(f"{s3_url}/a.zarr", values)
+    bucket, key = s3_url.removeprefix("s3://").split("/")
+    plain = S3Store(
+        bucket,
+        prefix=f"{key}/a.zarr",
+        endpoint=s3.url,
+        region="us-east-1",
+        client_options={"allow_http": True},
+        access_key_id=s3.environment["AWS_ACCESS_KEY_ID"],
+        secret_access_key=SECRET_KEY,
+    )
+    ds = xr.open_zarr(ObjectStore(plain, read_only=True), consolidated=False)
+    np.testing.assert_array_equal(ds["abundance"].values, values)
+
+
+# -- complete or absent ----------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here."""
+
+
+def count_requests(monkeypatch: pytest.MonkeyPatch, fail_at: int | None) -> list[str]:
+    """Count the requests that change something, and stop before one of them."""
+    import obstore
+
+    seen: list[str] = []
+
+    def counting(name: str) -> None:
+        real = getattr(obstore, name)
+
+        def request(*arguments: object, **options: object) -> object:
+            seen.append(name)
+            if fail_at is not None and len(seen) > fail_at:
+                raise Killed
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(obstore, name, request)
+
+    for name in ("put", "copy", "delete"):
+        counting(name)
+    return seen
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_a_publication_may_stop_anywhere(s3: S3Server, s3_url: str, replacing: bool) -> None:
+    old, new = np.ones((4, 2), np.float32), np.full((6, 3), 2, np.float32)
+    step = 0
+    while True:
+        url = f"{s3_url}/{step}.zarr"
+        if replacing:
+            published(url, old)
+        folder, _ = storage.begin_work(url, {"made": "new"}, overwrite=True)
+        staged = storage.join(folder, "store")
+        write_abundance_store(staged, new, chunk_rows=2)
+        with pytest.MonkeyPatch.context() as patch:
+            count_requests(patch, fail_at=step)
+            try:
+                storage.publish(staged, url)
+                stopped = False
+            except Killed:
+                stopped = True
+        try:
+            found = read(url)
+        except StoreError:
+            assert stopped
+            assert not replacing, "an earlier store was lost"
+        else:
+            assert np.array_equal(found, new) or (stopped and replacing and np.array_equal(found, old))
+        if not stopped:
+            break
+        # whoever comes next goes on
+        storage.check_target(url, overwrite=replacing)
+        storage.begin_work(url, {"made": "new"}, overwrite=replacing)
+        storage.publish(staged, url)
+        storage.end_work(url)
+        np.testing.assert_array_equal(read(url), new)
+        assert storage.find_damage(url) == []
+        step += 1
+    assert step > 10
+
+
+def test_other_work_ends_an_interrupted_publication_first(s3: S3Server, s3_url: str) -> None:
+    url, new = f"{s3_url}/a.zarr", np.full((6, 3), 2, np.float32)
+    published(url, np.ones((4, 2)))
+    folder, _ = storage.begin_work(url, {"made": "new"}, overwrite=True)
+    write_abundance_store(storage.join(folder, "store"), new)
+    with pytest.MonkeyPatch.context() as patch:
+        count_requests(patch, fail_at=3)
+        with pytest.raises(Killed):
+            storage.publish(storage.join(folder, "store"), url)
+    found = manifest.read(url)
+    assert found is not None
+    assert found.location == "store"
+    storage.begin_work(url, {"made": "something else"}, overwrite=True)
+    storage.end_work(url)
+    np.testing.assert_array_equal(read(url), new)
+
+
+def test_two_publications_at_once_have_one_winner(s3: S3Server, s3_url: str) -> None:
+    url = f"{s3_url}/a.zarr"
+    published(url, np.ones((4, 2)))
+    late = manifest.read(url)
+    assert late is not None
+    published(url, np.full((4, 2), 2))
+    from cagdask.storage import targets
+
+    with pytest.raises(StoreError, match="another run published it meanwhile"):
+        targets._put(url, late, late.tag)
+    np.testing.assert_array_equal(read(url), np.full((4, 2), 2))
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_what_is_missing_or_damaged_is_named(s3: S3Server, s3_url: str, tmp_path: Path, where: str) -> None:
+    url = published(f"{s3_url}/a.zarr" if where == "s3" else str(tmp_path / "a.zarr"), np.ones((6, 2)))
+    chunk = storage.join(url, "abundance/c/1/0")
+    whole = storage.read_bytes(chunk)
+    opened = storage.open_dataset(url)
+    storage.remove(chunk)
+    with pytest.raises(StoreError, match="abundance/c/1/0 is missing"):
+        storage.open_dataset(url)
+    with pytest.raises(StoreError, match="abundance/c/1/0 is missing"):  # zeros, to Zarr
+        _ = opened["abundance"].values
+    storage.write_bytes(chunk, whole[:-1])
+    with pytest.raises(StoreError, match=r"abundance/c/1/0 has .* bytes instead of"):
+        storage.open_dataset(url)
+    storage.write_bytes(chunk, whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(StoreError, match="abundance/c/1/0 is damaged"):
+        _ = storage.open_dataset(url)["abundance"].values
+    assert storage.find_damage(url) == ["abundance/c/1/0 is damaged"]
+    shown = CliRunner().invoke(main, ["info", url, "--verify"])
+    assert shown.exit_code == 1
+    assert "abundance/c/1/0 is damaged" in shown.stderr
+    storage.write_bytes(chunk, whole)
+    assert "Every file is as its manifest says." in CliRunner().invoke(main, ["info", url, "--verify"]).stdout
+
+
+def test_an_unpublished_store_is_refused(s3: S3Server, s3_url: str) -> None:
+    write_abundance_store(f"{s3_url}/a.zarr", np.ones((2, 2), np.float32))
+    with pytest.raises(StoreError, match="was never published"):
+        storage.open_dataset(f"{s3_url}/a.zarr")
+    storage.write_bytes(f"{s3_url}/a.zarr/manifest/zarr.json", b'{"attributes": {"cagdask_manifest": {"files": 3}}}')
+    with pytest.raises(StoreError, match="its manifest is damaged"):
+        storage.open_dataset(f"{s3_url}/a.zarr")
+
+
+# -- one line, no secret ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "words"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong-secret-of-mine"}, "s3://cohort/x", "does not accept the S3 credentials"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "s3://cohort/x", "does not accept the S3 credentials"),
+        ({}, "s3://no-such-bucket/x", "there is no bucket 'no-such-bucket'"),
+        ({"AWS_ACCESS_KEY_ID": WRITER}, "s3://cohort/x", "does not allow to list"),
+        ({"AWS_ACCESS_KEY_ID": READER}, "s3://cohort/x", "does not allow"),
+        ({"AWS_PROFILE": "nobody", "AWS_ACCESS_KEY_ID": ""}, "s3://cohort/x", "profile"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "s3://cohort/x", "no answer from http://127.0.0.1:1 for"),
+        ({"CAGDASK_S3_OPTIONS": '{"secret_access_key": "x"}'}, "s3://cohort/x", "is not known"),
+        ({}, "s3:///x", "has no bucket"),
+        ({}, "ftp://host/x", "URLs of this kind are not opened"),
+    ],
+)
+def test_what_s3_refuses_is_one_line_without_a_secret(
+    s3: S3Server, toy_sheet: Path, environment: dict[str, str], url: str, words: str
+) -> None:
+    ended = run_cagdask("ingest", toy_sheet, "--store", f"{url}/out.zarr", "--workers", 1, **environment)
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    loud = run_cagdask("ingest", toy_sheet, "--store", f"{url}/out.zarr", "--workers", 1, "-vv", **environment)
+    assert loud.returncode == 1
+    for secret in (SECRET_KEY, "wrong-secret-of-mine"):
+        assert secret not in ended.stderr + ended.stdout + loud.stderr + loud.stdout
+
+
+def test_expired_credentials_are_said_to_be() -> None:
+    class GenericError(Exception):
+        """As the client raises it."""
+
+    text = "Error performing GET: Client error with status 400: <Error><Code>ExpiredToken</Code></Error>"
+    assert "have expired (ExpiredToken)" in str(s3_client.explain(GenericError(text), "s3://b/k"))
+
+
+def test_nothing_that_travels_holds_a_secret(s3: S3Server, s3_url: str) -> None:
+    ds = storage.open_dataset(published(f"{s3_url}/a.zarr", np.ones((4, 2))))
+    for thing in (ds, storage.open_store(f"{s3_url}/a.zarr")):
+        data = pickle.dumps(thing)
+        assert SECRET_KEY.encode() not in data
+        assert s3.environment["AWS_ACCESS_KEY_ID"].encode() not in data
+        assert SECRET_KEY not in repr(pickle.loads(data))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds))["abundance"].values, np.ones((4, 2)))
+
+
+def test_flags_choose_profile_and_options(s3: S3Server, s3_url: str, tmp_path: Path) -> None:
+    published(f"{s3_url}/a.zarr", np.ones((4, 2)))
+    key = s3.environment["AWS_ACCESS_KEY_ID"]
+    (tmp_path / "credentials").write_text(f"[lab]\naws_access_key_id={key}\naws_secret_access_key={SECRET_KEY}\n")
+    files = {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"), "AWS_SECRET_ACCESS_KEY": "wrong"}
+    where = ("info", f"{s3_url}/a.zarr", "--json", "--endpoint-url", s3.url)
+    ended = run_cagdask(*where, "--profile", "lab", "--region", "us-east-1", "--s3-option", "timeout=20s", **files)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["sizes"] == {"gene": 4, "sample": 2}
+    assert run_cagdask(*where, **files).returncode == 1
+    assert run_cagdask(*where, "--anonymous").returncode == 1
+    misused = run_cagdask(*where, "--s3-option", "secret_access_key=1")
+    assert misused.returncode == 2
+    assert "is not known" in misused.stderr
+
+
+# -- one run at a time, and bad weather ------------------------------------------------------------------------------
+
+
+def test_a_lock_on_s3_has_one_winner(s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cagdask.storage import locks
+
+    url = f"{s3_url}/a.zarr.lock"
+    with ThreadPoolExecutor(8) as pool:
+
+        def take(i: int) -> bool:
+            try:
+                locks._write(url, json.dumps({"owner": str(i)}).encode(), None, create=True)
+            except FileExistsError:
+                return False
+            return True
+
+        assert sum(pool.map(take, range(8))) == 1
+    monkeypatch.setattr(locks, "STALE_SECONDS", 0.3)
+    with storage.claimed(f"{s3_url}/a.zarr"), pytest.raises(FileExistsError):  # of a machine that is gone: taken over
+        locks._write(url, b"{}", None, create=True)
+    assert not storage.exists(url)
+
+
+def test_requests_survive_a_server_that_is_gone_for_a_while(s3: S3Server, s3_url: str) -> None:
+    storage.write_bytes(f"{s3_url}/before", b"kept")
+    s3.kill()
+    starting = threading.Timer(10, s3.start)
+    starting.start()
+    with ThreadPoolExecutor(4) as pool:
+        writes = [pool.submit(storage.write_bytes, f"{s3_url}/{i}", bytes([i])) for i in range(3)]
+        created = pool.submit(s3_client.put, s3_client.client_at(s3_url), "created", b"once", create=True)
+        assert storage.read_bytes(f"{s3_url}/before") == b"kept"
+        created.result()
+        for write in writes:
+            write.result()
+    starting.join()
+    assert sorted(storage.list_files(s3_url)) == ["0", "1", "2", "before", "created"]
+
+
+def test_slow_down_and_dropped_connections_are_waited_out(
+    s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(s3.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    for mood in ("slow down", "drop"):
+        proxy.mood = mood
+        for i in range(4):
+            storage.write_bytes(f"{s3_url}/{mood}/{i}", bytes([i]))
+        assert [storage.read_bytes(f"{s3_url}/{mood}/{i}") for i in range(4)] == [bytes([i]) for i in range(4)]
+    proxy.shutdown()
+    proxy.server_close()
+
+
+# -- sheets that others write ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "~/x",
+        "../../other/x.json",
+        "s3://other/x.json",
+        "http://127.0.0.1/x",
+        "s3://cohort/../x",
+        "simplecache::s3://cohort/x",
+    ],
+)
+def test_a_sheet_on_s3_does_not_lead_elsewhere(s3: S3Server, s3_url: str, path: str) -> None:
+    storage.write_json(f"{s3_url}/sheet.json", {"sample": path})
+    with pytest.raises(InputError, match=r"is not in s3://cohort|are not opened|or \.\."):
+        read_sheet(f"{s3_url}/sheet.json")
+
+
+def test_a_sheet_on_s3_may_lead_elsewhere_if_it_is_trusted(
+    s3: S3Server, s3_url: str, toy_sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(toy_sheet.parent.glob("*.gz"))
+    storage.write_json(f"{s3_url}/sheet.json", {"sample": str(path)})
+    monkeypatch.setenv("CAGDASK_ALLOW_ELSEWHERE", "1")
+    (found,) = read_sheet(f"{s3_url}/sheet.json")
+    assert found.url == str(path)
+
+
+def test_a_relative_path_of_a_sheet_on_s3_is_not_looked_up_here(
+    s3: S3Server, s3_url: str, toy_sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(toy_sheet.parent)
+    storage.write_bytes(f"{s3_url}/sheet.json", toy_sheet.read_bytes())
+    with pytest.raises(InputError, match="6 of 6 sample files are missing"):
+        read_sheet(f"{s3_url}/sheet.json")
