@@ -26,6 +26,8 @@ from cagdask.errors import InputError
 from cagdask.io.sheet import GZIP_MAGIC
 
 BATCH_BYTES = 8 * 2**20
+MAX_LINE_BYTES = 64 * 2**20
+"""Longest line of a text table: a million samples, or a few bytes of gzip that unpack to nothing but one line."""
 GENE_COLUMNS = ("gene", "gene_id", "geneid", "gene id", "genes", "gene_name", "index", "id", "#otu id", "")
 SAMPLE_COLUMNS = ("sample", "sample_id", "sampleid", "sample id", "samples", "sample_name", "index", "id", "")
 _PANDAS_INDEX = "__index_level_0__"
@@ -47,6 +49,8 @@ class Batches:
         Row names, shape (rows,), and values, shape (rows, columns), float; NaN where a cell holds no number.
     row_names
         Reads the row names alone, from the start.
+    column
+        What a column is, for messages: ``sample``, or ``component`` of vectors.
     """
 
     id_name: str
@@ -54,6 +58,7 @@ class Batches:
     genes_in_rows: bool
     batches: Iterator[tuple[pa.StringArray, NDArray[Any]]]
     row_names: Callable[[], Iterator[pa.StringArray]]
+    column: str = "sample"
 
 
 @contextmanager
@@ -66,15 +71,28 @@ def open_table(url: str, orient: str) -> Iterator[Batches]:
         It is damaged, is not of the format that its suffix promises, or holds values that are not numbers.
     """
     suffix = suffix_of(url) or ""
+    with readable(url, suffix) as handle, FORMATS[suffix](url, handle, orient == "genes-by-samples") as table:
+        yield table
+
+
+@contextmanager
+def readable(url: str, what: str) -> Iterator[Any]:
+    """A file to read from, decompressed where it is gzipped; what shows that it is damaged is an InputError.
+
+    Raises
+    ------
+    InputError
+        While it is read within the block: it is damaged, or not ``what`` it should be.
+    """
     try:
-        with _handle(url) as handle, FORMATS[suffix](url, handle, orient == "genes-by-samples") as table:
-            yield table
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, EOFError, zlib.error, UnicodeError) as err:
-        raise InputError(f"{url}: can not be read as {suffix} ({_first_line(err)}). Write the file again.") from err
+        with _handle(url) as handle:
+            yield handle
+    except (pa.ArrowException, EOFError, zlib.error, UnicodeError, csv.Error) as err:
+        raise InputError(f"{url}: can not be read as {what} ({_first_line(err)}). Write the file again.") from err
     except OSError as err:  # Arrow and gzip say damaged files so, too
         if err.errno is not None:
             raise
-        raise InputError(f"{url}: can not be read as {suffix} ({_first_line(err)}). Write the file again.") from err
+        raise InputError(f"{url}: can not be read as {what} ({_first_line(err)}). Write the file again.") from err
 
 
 def suffix_of(url: str) -> str | None:
@@ -100,9 +118,9 @@ def _handle(url: str) -> Iterator[Any]:
             yield raw
             return
         try:
-            with igzip.open(raw, "rb") as plain:  # type: ignore[no-untyped-call]
+            with igzip.open(raw, "rb") as plain:  # type: ignore[no-untyped-call]  # isal has no types
                 yield plain
-        except isal_zlib.error as err:  # type: ignore[misc]
+        except isal_zlib.error as err:  # type: ignore[misc]  # isal has no types
             raise InputError(f"{url}: the gzip data are damaged or cut off ({err}). Write the file again.") from err
 
 
@@ -139,8 +157,10 @@ def _delimited(url: str, handle: Any, genes_in_rows: bool, delimiter: str) -> It
 
 def _header(url: str, handle: Any, delimiter: str) -> tuple[list[str], int]:
     """Column names, and bytes of the longer of the first two lines; leaves the handle at the first row."""
-    first = handle.readline()
-    second = handle.readline()
+    first = handle.readline(MAX_LINE_BYTES)
+    second = handle.readline(MAX_LINE_BYTES)
+    if MAX_LINE_BYTES in (len(first), len(second)):
+        raise InputError(f"{url}: a line has {MAX_LINE_BYTES:,} bytes or more. Check that it is a table of lines.")
     names, fields = (
         next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")], delimiter=delimiter), []) for line in (first, second)
     )
@@ -238,6 +258,7 @@ def _feather(url: str, handle: Any, genes_in_rows: bool) -> Iterator[Batches]:
         def batches(columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
             for i in range(file.num_record_batches):
                 batch = file.get_batch(i).select(columns or file.schema.names)
+                batch.validate(full=True)  # Arrow takes offsets as they are, and reads wherever damaged ones lead
                 yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
         yield _arrow(url, file.schema, genes_in_rows, batches)

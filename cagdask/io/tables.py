@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cagdask import provenance, resources, storage
 from cagdask.errors import InputError, MemoryLimitError
 from cagdask.io.columns import read_row_range, write_columns
+from cagdask.io.embeddings import open_vectors
 from cagdask.io.formats import Batches, open_table
 from cagdask.io.layout import write_rows
 from cagdask.io.orientation import check_orientation
@@ -33,7 +34,14 @@ _MAX_PART = 64 * 2**20
 
 
 def read_table(
-    url: str, size: int, modified: str, orient: str, signed: bool, budget: int, folder: str
+    url: str,
+    size: int,
+    modified: str,
+    orient: str,
+    signed: bool,
+    budget: int,
+    folder: str,
+    vectors: dict[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Stream through a table, check it, and leave its parts in a folder; runs on a worker.
 
@@ -51,6 +59,8 @@ def read_table(
         Bytes that the task may use.
     folder
         Where the parts go.
+    vectors
+        Options of :func:`cagdask.io.embeddings.open_vectors`, for a file of vectors; None for a table of samples.
 
     Returns
     -------
@@ -66,7 +76,8 @@ def read_table(
         One row is too long for the budget.
     """
     storage.make_folder(folder)
-    with open_table(url, orient) as table:
+    opened = open_table(url, orient) if vectors is None else open_vectors(url, orient, vectors)
+    with opened as table:
         _check_names(url, table.columns, "column")
         parts = _Parts(url, table.columns, orient, folder, budget)
         try:
@@ -86,7 +97,7 @@ def read_table(
 
 
 def _check_orientation(url: str, table: Batches, names: pa.ChunkedArray, orient: str) -> None:
-    if len(names):
+    if len(names) and table.column == "sample":
         check_orientation(url, table.id_name, names.slice(0, 1000).to_pylist(), len(names), table.columns, orient)
 
 
@@ -115,7 +126,8 @@ def _checked(
         row, column = (int(i[0]) for i in np.nonzero(wrong))
         named = (ids[row].as_py(), table.columns[column])
         gene, sample = named if table.genes_in_rows else named[::-1]
-        raise InputError(f"{url}: gene {gene!r}, sample {sample!r}: {_problem(float(values[row, column]), signed)}")
+        problem = _problem(float(values[row, column]), signed)
+        raise InputError(f"{url}: gene {gene!r}, {table.column} {sample!r}: {problem}")
     with np.errstate(under="ignore"):
         stored = values.astype(np.float32)
     return stored, int(np.count_nonzero(values) - np.count_nonzero(stored))

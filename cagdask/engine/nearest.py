@@ -1,0 +1,131 @@
+"""The nearest group of every row: groups are given by one or more points each, and a row belongs to its nearest point.
+
+    rows, 256 at a time --GEMM with a slice of points--> squared distances, off by a little
+                                                           |
+                                              what may be among the two best, again, exactly
+
+The product with BLAS only rules out: what it can not rule out is computed again in a fixed order of additions. So the
+answer for a row does not depend on the rows or points beside it, nor on threads, and ties go to the smaller group. Per
+task: the rows, one slice of points, and 256 × :data:`POINTS_AT_ONCE` products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+ROWS_AT_ONCE = 256
+POINTS_AT_ONCE = 4096
+STEP = 1e10
+"""Squared distances of unit vectors are rounded to 1 / STEP: equal in exact arithmetic is equal here."""
+NO_GROUP = np.iinfo(np.int64).max
+
+
+@dataclass
+class Nearest:
+    """The two nearest groups of each row, updated slice by slice.
+
+    Attributes
+    ----------
+    group
+        Nearest group, (n,) int64; :data:`NO_GROUP` before the first update.
+    best, second
+        Squared distance to it, and to the second-nearest group, (n,) float64; infinite where there is none.
+    """
+
+    group: Int64
+    best: Float64
+    second: Float64
+
+    @classmethod
+    def of(cls, n: int) -> Nearest:
+        """No group yet for any of ``n`` rows."""
+        return cls(np.full(n, NO_GROUP), np.full(n, np.inf), np.full(n, np.inf))
+
+    def update(self, rows: Float64, points: Float64, group: Int64, *, unit: bool) -> None:
+        """Take more points into account.
+
+        Parameters
+        ----------
+        rows
+            Shape (n, d), float64.
+        points
+            Shape (m, d), float64.
+        group
+            Group of each point, (m,) int64. Points of a group may come in several updates.
+        unit
+            Whether rows and points are of unit length; their squared distances are then put on the grid of
+            :data:`STEP`.
+        """
+        step = STEP if unit else 0.0
+        rounding = 4 * (rows.shape[1] + 4) * np.finfo(float).eps  # of a sum of products in any order
+        for p in range(0, len(points), POINTS_AT_ONCE):
+            near = np.ascontiguousarray(points[p : p + POINTS_AT_ONCE])
+            size = np.einsum("ij,ij->i", near, near)
+            of = np.ascontiguousarray(group[p : p + POINTS_AT_ONCE])
+            for r in range(0, len(rows), ROWS_AT_ONCE):
+                at = slice(r, r + ROWS_AT_ONCE)
+                block = np.ascontiguousarray(rows[at])
+                length = np.einsum("ij,ij->i", block, block)
+                rough = (-2 * block) @ near.T
+                rough += length[:, None]
+                rough += size
+                slack = rounding * (length + size.max(initial=0.0)) + (2 / STEP if unit else 0.0)
+                _update(rough, slack, block, near, of, step, self.group[at], self.best[at], self.second[at])
+
+
+@njit(cache=True, nogil=True)
+def squared_distance(a: Float64, b: Float64) -> float:
+    """Squared Euclidean distance in a fixed order of additions, the same on any processor."""
+    s0 = s1 = s2 = s3 = 0.0
+    n = len(a) // 4 * 4
+    for i in range(0, n, 4):
+        s0 += (a[i] - b[i]) * (a[i] - b[i])
+        s1 += (a[i + 1] - b[i + 1]) * (a[i + 1] - b[i + 1])
+        s2 += (a[i + 2] - b[i + 2]) * (a[i + 2] - b[i + 2])
+        s3 += (a[i + 3] - b[i + 3]) * (a[i + 3] - b[i + 3])
+    for i in range(n, len(a)):
+        s0 += (a[i] - b[i]) * (a[i] - b[i])
+    return (s0 + s1) + (s2 + s3)
+
+
+@njit(cache=True, nogil=True)
+def _update(
+    rough: Any, slack: Any, rows: Any, points: Any, of: Any, step: float, group: Any, best: Any, second: Any
+) -> None:
+    """Compute again, for each row, all points that may be nearer than its second-nearest group."""
+    for i in range(len(rows)):
+        # the roughly nearest first, so that few others are left to compute
+        first = int(np.argmin(rough[i]))
+        _offer(i, first, rows, points, of, step, group, best, second)
+        other = -1
+        for j in range(len(points)):
+            if of[j] != of[first] and (other < 0 or rough[i, j] < rough[i, other]):
+                other = j
+        if other >= 0:
+            _offer(i, other, rows, points, of, step, group, best, second)
+        for j in range(len(points)):
+            if rough[i, j] <= second[i] + slack[i] and j != first and j != other:
+                _offer(i, j, rows, points, of, step, group, best, second)
+
+
+@njit(cache=True, nogil=True)
+def _offer(i: int, j: int, rows: Any, points: Any, of: Any, step: float, group: Any, best: Any, second: Any) -> None:
+    x = squared_distance(rows[i], points[j])
+    if step > 0:
+        x = np.rint(x * step) / step
+    if of[j] == group[i]:
+        best[i] = min(best[i], x)
+    elif x < best[i] or (x == best[i] and of[j] < group[i]):
+        second[i] = best[i]
+        best[i] = x
+        group[i] = of[j]
+    elif x < second[i]:
+        second[i] = x

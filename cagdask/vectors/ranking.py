@@ -1,0 +1,123 @@
+"""Scores of vectors in float64, and the k best of them in an order that nothing else decides.
+
+    float32 rows --one loop per row--> float64 score --rounded to 1e-10--> best first, equal ones by row
+
+A row's score comes from that row and the query alone, in one fixed order of additions: the same bits for any chunks,
+workers and threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Metric = Literal["cosine", "correlation", "euclidean"]
+
+METRICS = ("cosine", "correlation", "euclidean")
+DECIMALS = 10
+"""Scores are rounded to so many decimals before they are compared: equal in exact arithmetic is equal here."""
+NO_SCORE = -np.inf
+"""Of a vector without direction."""
+EPSILON32 = 2.0**-24
+
+
+@njit(cache=True, nogil=True)
+def _cosines(rows: Float32, queries: Float64, centered: bool, out: Float64) -> None:
+    n, d = rows.shape
+    for i in range(n):
+        mean = 0.0
+        largest = 0.0
+        if centered:
+            for j in range(d):
+                mean += rows[i, j]
+                largest = max(largest, abs(rows[i, j]))
+            mean /= d
+        square = 0.0
+        for j in range(d):
+            square += (rows[i, j] - mean) ** 2
+        length = np.sqrt(square)
+        for t in range(queries.shape[0]):
+            if length <= 1e-13 * largest * d:
+                out[i, t] = NO_SCORE
+                continue
+            total = 0.0
+            for j in range(d):
+                total += (rows[i, j] - mean) * queries[t, j]
+            out[i, t] = min(1.0, max(-1.0, total / length))
+
+
+@njit(cache=True, nogil=True)
+def _minus_distances(rows: Float32, queries: Float64, out: Float64) -> None:
+    for i in range(rows.shape[0]):
+        for t in range(queries.shape[0]):
+            square = 0.0
+            for j in range(rows.shape[1]):
+                square += (rows[i, j] - queries[t, j]) ** 2
+            out[i, t] = -np.sqrt(square)
+
+
+def directions(vectors: NDArray[Any], metric: str) -> Float64:
+    """Vectors as queries: of unit length for ``cosine``, centered too for ``correlation``; zero without direction."""
+    queries = vectors.astype(np.float64)
+    if metric == "euclidean":
+        return queries
+    smallest = np.zeros((len(queries), 1))
+    if metric == "correlation":
+        smallest = 1e-13 * queries.shape[1] * np.abs(queries).max(axis=1, keepdims=True, initial=0)
+        queries -= queries.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(queries, axis=1, keepdims=True)
+    unit: Float64 = np.divide(queries, length, out=np.zeros_like(queries), where=length > smallest)
+    return unit
+
+
+def score(rows: Float32, queries: Float64, metric: str) -> Float64:
+    """How much alike each row and each query are; more is nearer.
+
+    Parameters
+    ----------
+    rows
+        Shape (n, n_columns), float32.
+    queries
+        Shape (n_queries, n_columns), of :func:`directions`.
+    metric
+        One of :data:`METRICS`.
+
+    Returns
+    -------
+    ndarray
+        Shape (n, n_queries): cosine or correlation in [-1, 1], or minus the Euclidean distance. -inf for a row
+        without direction.
+    """
+    out = np.empty((len(rows), len(queries)))
+    if metric == "euclidean":
+        _minus_distances(rows, queries, out)
+    else:
+        _cosines(rows, queries, metric == "correlation", out)
+    return out
+
+
+def rounded(scores: Float64) -> Float64:
+    """Scores as they are compared and reported."""
+    return np.round(scores, DECIMALS) + 0.0  # and no -0
+
+
+def best(scores: Float64, k: int, *keys: Int64) -> Int64:
+    """Places of the ``k`` largest scores that are not -inf, best first; equal ones by the keys, the first one first."""
+    places = np.flatnonzero(scores > NO_SCORE)
+    if len(places) > k:
+        least = np.partition(scores[places], len(places) - k)[len(places) - k]
+        places = places[scores[places] >= least]
+    order = np.lexsort((*(key[places] for key in reversed(keys)), -scores[places]))
+    found: Int64 = places[order[:k]]
+    return found
+
+
+def float32_error(n_columns: int) -> float:
+    """Bound of the relative error of a float32 product of ``n_columns`` terms, summed in any order."""
+    return (n_columns + 16) * EPSILON32
