@@ -1,0 +1,227 @@
+"""Commands that factorize: ``nmf``, and below it ``select``, ``consensus`` and ``project``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cagdask.cli.options import COUNT, Outcome, Parsed, Setting, chain, computes
+
+_Option = Callable[[Parsed], Parsed]
+
+
+class _WithDefault(click.Group):
+    """A group whose first word may be left out: ``nmf STORE`` is ``nmf fit STORE``."""
+
+    default = "fit"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options of the default command, then the other commands."""
+        self.commands[self.default].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class _Range(click.ParamType[list[int]]):
+    """Numbers such as 5:30, 5:30:5 or 4,8,12."""
+
+    name = "from:to[:step]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        try:
+            if ":" in value:
+                begin, end, *step = (int(part) for part in value.split(":"))
+                found = list(range(begin, end + 1, *step))
+            else:
+                found = [int(part) for part in value.split(",")]
+        except (TypeError, ValueError):
+            found = []
+        if not found or min(found) < 2:
+            self.fail(f"{value!r} is no range of numbers of 2 or more; write 5:30, 5:30:5 or 4,8,12.", param, ctx)
+        return found
+
+
+_output = click.option("--output", required=True, metavar="URL", help="Folder to make: a path, or an s3:// URL.")
+_k = click.option("-k", "k", type=COUNT, required=True, help="Number of components.")
+_table = chain(
+    click.option(
+        "--missing",
+        type=click.Choice(["error", "drop-features", "drop-samples"]),
+        default="error",
+        show_default=True,
+        help="What to do with missing values of a Parquet table.",
+    ),
+    click.option(
+        "--orient",
+        type=click.Choice(["genes-by-samples", "samples-by-genes"]),
+        default="genes-by-samples",
+        show_default=True,
+        help="What the rows of a Parquet table are.",
+    ),
+    click.option("--id-column", metavar="NAME", help="Column of the rows' names; default: the first."),
+)
+_nonneg = click.option(
+    "--nonneg",
+    type=click.Choice(["error", "shift", "feature-shift", "negative-part"]),
+    default="error",
+    show_default=True,
+    help="What to do with values below 0: take off the smallest of the table or of the gene, or use max(-v, 0).",
+)
+_seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
+_replicates = click.option(
+    "--replicates",
+    "n_replicates",
+    type=click.IntRange(min=3),
+    default=20,
+    show_default=True,
+    help="Random beginnings.",
+)
+
+
+def _stopping(tol: float, max_passes: int) -> _Option:
+    return chain(
+        click.option(
+            "--tol",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=tol,
+            show_default=True,
+            help="Stop when a pass lowers the squared error by less than this share.",
+        ),
+        click.option("--max-passes", type=COUNT, default=max_passes, show_default=True, help="Passes of the solver."),
+    )
+
+
+def _summary(output: str) -> dict[str, Any]:
+    from cagdask import storage
+
+    content: dict[str, Any] = storage.read_json(storage.join(output, "nmf.json"))
+    return content | {"output": output}
+
+
+def _text(content: dict[str, Any]) -> str:
+    r2 = content["r2"]
+    lines = [
+        f"{content['output']}: {content['n_genes']:,} genes x {content['n_samples']:,} samples, k = {content['k']}",
+        f"R2 {'-' if r2 is None else f'{r2:.4f}'}, {content['passes']:g} passes over the data"
+        + ("" if content.get("converged", True) else ", NOT converged"),
+    ]
+    for name in ("zero_genes", "zero_samples", "dropped_genes", "dropped_samples"):
+        found = content.get(name, {"n": 0, "first": []})
+        if found["n"]:
+            more = ", …" if found["n"] > 3 else ""
+            lines.append(f"{name.replace('_', ' ')}: {found['n']:,} ({', '.join(found['first'][:3])}{more})")
+    return "\n".join(lines)
+
+
+@click.group(name="nmf", cls=_WithDefault)
+def nmf() -> None:
+    """Find latent factors by non-negative matrix factorization.
+
+    `cagdask nmf STORE -k 50 --output URL` factorizes (it is short for `cagdask nmf fit`); the other commands choose k,
+    find what many replicates agree on, and fit programs to new samples. Options of the first:
+    """
+
+
+@nmf.command()
+@click.argument("source", metavar="STORE")
+@_k
+@_output
+@_nonneg
+@_table
+@click.option(
+    "--solver",
+    type=click.Choice(["compressed", "exact"]),
+    default="compressed",
+    show_default=True,
+    help="Work on a sketch (5 passes over the data), or go on over the data themselves.",
+)
+@_seed
+@_stopping(1e-5, 500)
+@computes
+def fit(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
+    """Factorize a store, the CAGs of a result store, or a Parquet table.
+
+    Writes latent values of samples, loadings of genes, nmf.json and pictures to the folder OUTPUT.
+    """
+    from cagdask.factors.factorization import nmf as library_nmf
+
+    library_nmf(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
+    content = _summary(output)
+    return content, _text(content)
+
+
+@nmf.command()
+@click.argument("source", metavar="STORE")
+@click.option("-K", "ks", type=_Range(), required=True, help="Numbers of components: 5:30, 5:30:5 or 4,8,12.")
+@_replicates
+@_output
+@_nonneg
+@_table
+@_seed
+@_stopping(1e-4, 200)
+@computes
+def select(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
+    """Measure how stable each number of components is."""
+    from cagdask.cli.tables import table
+    from cagdask.factors.selection import nmf_select
+
+    nmf_select(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
+    content = _summary(output)
+    rows = [[str(row["k"]), f"{row['stability']:.3f}", f"{row['error']:.4f}"] for row in content["rows"]]
+    text = table(["k", "stability", "error"], rows) + f"\n\nmost stable: k = {content['most_stable_k']}"
+    return content, text
+
+
+@nmf.command()
+@click.argument("source", metavar="STORE")
+@_k
+@_replicates
+@click.option(
+    "--density-threshold",
+    type=click.FloatRange(0, 2, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Leave out programs farther than this from their nearest copies.",
+)
+@_output
+@_nonneg
+@_table
+@_seed
+@_stopping(1e-4, 200)
+@computes
+def consensus(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
+    """Factorize from many random beginnings, and keep the programs that come back."""
+    from cagdask.factors.consensus import nmf_consensus
+
+    nmf_consensus(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
+    content = _summary(output)
+    found = content["replicates"]
+    kept = f"{found['n_kept']:,} of {found['n_programs']:,} programs kept, stability {found['stability']:.3f}"
+    return content, f"{_text(content)}\n{kept}"
+
+
+@nmf.command()
+@click.argument("source", metavar="NEW")
+@click.option("--to", "reference", required=True, metavar="RESULT", help="Output of an earlier `cagdask nmf`.")
+@_output
+@_table
+@computes
+def project(setting: Setting, source: str, reference: str, output: str, **options: Any) -> Outcome:
+    """Fit the programs of RESULT to the samples of NEW."""
+    from cagdask.factors.projection import nmf_project
+
+    nmf_project(source, reference=reference, output=output, overwrite=setting.overwrite, **setting.where, **options)
+    content = _summary(output)
+    share = f"{content['n_matched']:,} of the reference's {content['n_reference']:,} genes found"
+    return content, f"{_text(content)}\n{share}"

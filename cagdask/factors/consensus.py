@@ -1,0 +1,133 @@
+"""Programs that replicates agree on, as a factorization like any other.
+
+    replicates --cluster, median--> latent values --refit: one pass--> loadings --one pass--> z-scores of genes
+
+The z-score of a gene is how many of its standard deviations it changes by when a program's share of the sample goes
+from nothing to all: least squares of the standardized genes on the shares.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from cagdask import storage
+from cagdask.client import Runner, as_runner
+from cagdask.engine import arrays
+from cagdask.factors import drawing, results
+from cagdask.factors.factorization import Request, begun, finish
+from cagdask.factors.hals import Float32
+from cagdask.factors.nonneg import Recipe, read_blocks
+from cagdask.factors.replicates import find_consensus, replicate_seeds
+from cagdask.factors.selection import check_programs, check_replicates
+from cagdask.figures import save_figure
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+USAGE = "nmf_usage.parquet"
+
+
+def nmf_consensus(
+    source: str,
+    *,
+    k: int,
+    output: str,
+    n_replicates: int = 20,
+    density_threshold: float = 0.5,
+    nonneg: str = "error",
+    missing: str = "error",
+    seed: int = 0,
+    tol: float = 1e-4,
+    max_passes: int = 200,
+    orient: str = "genes-by-samples",
+    id_column: str | None = None,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """Factorize many times from random beginnings, and keep the programs that come back.
+
+    Parameters
+    ----------
+    source, k, nonneg, missing, seed, tol, max_passes, orient, id_column
+        As for :func:`cagdask.nmf`.
+    output
+        Folder to make: the files of :func:`cagdask.nmf`, ``nmf_usage.parquet`` (shares that sum to 1 in a sample) and
+        ``clustergram.png``. ``top_genes.tsv`` is by z-score.
+    n_replicates
+        Random beginnings.
+    density_threshold
+        A program whose mean distance to its nearest copies in other replicates is not below this is left out; in
+        (0, 2], Euclidean distance of unit loadings.
+    overwrite, client, n_workers, memory_limit
+        As for :func:`cagdask.nmf`.
+
+    Returns
+    -------
+    Dataset
+        That of :func:`cagdask.nmf`, and ``gene_zscore`` (gene, component).
+
+    Raises
+    ------
+    InputError
+        Fewer than ``k`` programs pass the threshold; and as for :func:`cagdask.nmf`.
+
+    Notes
+    -----
+    Six passes over the data, whatever the number of replicates.
+    """
+    parameters = {"k": k, "n_replicates": n_replicates, "density_threshold": density_threshold, "nonneg": nonneg,
+                  "missing": missing, "seed": seed, "tol": tol, "max_passes": max_passes, "orient": orient,
+                  "id_column": id_column}  # fmt: skip
+    check_replicates(n_replicates)
+    if not 0 < density_threshold <= 2:
+        raise ValueError(f"density_threshold is {density_threshold}; it must lie above 0, and be at most 2.")
+    request = Request("nmf_consensus", source, output, parameters, k, overwrite)
+    request.check()
+    with as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+        check_programs(k * n_replicates, runner)
+        with begun(request, runner) as (job, folder):
+            seeds = replicate_seeds(seed, n_replicates)
+            place, found = find_consensus(job, k, seeds, seed, density_threshold, tol, max_passes)
+            trace = [found["error"] * job.total]
+            summary, latent, gram = finish(request, job, folder, arrays.load(place, "latent"), True, trace)
+            summary |= {"replicate_seeds": seeds, "replicates": found}
+            scale = results.scale_of(latent, gram)
+            shares = results.usage_shares(scale.latent(latent))
+            arrays.save(job.path("shares"), shares=shares)
+            job.over_data("z-scores", zscore_task, job.path("shares"))
+            summary |= {"passes": round(job.passes, 3), "stages": results.stage_usage(job)}
+            results.write_result(job, folder, latent, scale, summary, scores="z-scores")
+            samples = np.array(job.matrix.sample_names(), dtype=object)[job.kept_samples].tolist()
+            results.write_table(storage.join(folder, USAGE), job.matrix.sample_title, samples, shares)
+            distance, labels, density = arrays.load_all(place, "distance", "label", "density")
+            picture = drawing.draw_clustergram(distance, labels, density, density_threshold)
+            save_figure(picture, storage.join(folder, "clustergram.png"))
+    return storage.open_dataset(storage.join(output, results.STORE))
+
+
+def zscore_task(
+    recipe: dict[str, Any], first_block: int, end_block: int, shares_folder: str, folder: str
+) -> dict[str, Any]:
+    """Task: standardized genes of some blocks on the shares of the programs.
+
+    Writes ``zscore`` (rows, k) float32. Returns the stored chunks read.
+    """
+    with threadpool_limits(1):
+        turn = np.linalg.pinv(arrays.load(shares_folder, "shares").astype(np.float64)).T.astype(np.float32)
+        blocks, _, n_chunks = read_blocks(Recipe(**recipe), first_block, end_block)
+        arrays.save(folder, zscore=np.concatenate([standardized(block) @ turn for block in blocks]))
+        return {"n_chunks": n_chunks}
+
+
+def standardized(block: Float32) -> Float32:
+    """Genes with mean 0 and standard deviation 1; a constant gene is 0."""
+    mean, deviation = block.mean(axis=1, dtype=np.float64), block.std(axis=1, dtype=np.float64)
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    values: Float32 = (block - mean[:, None].astype(np.float32)) * scale[:, None].astype(np.float32)
+    return values

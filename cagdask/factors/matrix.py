@@ -1,0 +1,278 @@
+"""What is factorized: the rows and columns of a store, of a result's CAGs, or of a Parquet table.
+
+    abundance or expression store   abundance      gene x sample
+    result store                    cag_abundance  cag x sample     "genes" are CAGs, named by their number
+    Parquet table  --convert-->     abundance      gene x sample    a store in the work folder, missing values and all
+
+Everything after this module sees one Zarr array, its genes in rows, and reads it in blocks whose size follows from the
+number of samples alone. What a block holds, and so every sum over blocks, is the same for any chunks and workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask import provenance, schema, storage
+from cagdask.errors import InputError, SchemaError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+    from cagdask.client import Runner
+
+Float32 = NDArray[np.float32]
+
+BLOCK_CELLS = 2**22
+"""Cells of a block, 16 MiB: four chunks as ingest makes them."""
+MAX_BLOCK_ROWS = 2**16
+_COLUMN_CELLS = 2**22  # cells of a Parquet table that are converted at once
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A Zarr array of genes x samples, and where its names are.
+
+    Attributes
+    ----------
+    url, name
+        Group and array.
+    n_genes, n_samples
+        Its shape.
+    chunk_rows
+        Rows of a stored chunk.
+    gene_id, sample_id
+        Arrays of names in the group; genes without any are named by their number.
+    sample_title
+        Column of sample names in tables.
+    digest
+        Of what is known of the content.
+    """
+
+    url: str
+    name: str
+    n_genes: int
+    n_samples: int
+    chunk_rows: int
+    gene_id: str | None
+    sample_id: str
+    sample_title: str
+    digest: str
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block; a function of the number of samples."""
+        return min(MAX_BLOCK_ROWS, max(1, BLOCK_CELLS // 4 // self.n_samples) * 4)
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of the matrix."""
+        return -(-self.n_genes // self.block_rows)
+
+    @property
+    def n_chunks(self) -> int:
+        """Stored chunks of the matrix."""
+        return -(-self.n_genes // self.chunk_rows)
+
+    @property
+    def task_blocks(self) -> int:
+        """Blocks that one task reads at once: as many as it takes to hold a chunk."""
+        return max(1, -(-min(self.chunk_rows, self.n_genes) // self.block_rows))
+
+    def tasks(self) -> list[tuple[int, int]]:
+        """First block of each task, and the end of its blocks."""
+        step = self.task_blocks
+        return [(first, min(first + step, self.n_blocks)) for first in range(0, self.n_blocks, step)]
+
+    def rows(self, first: int, last: int) -> tuple[int, int]:
+        """Rows of blocks ``first`` to ``last`` (exclusive)."""
+        return first * self.block_rows, min(last * self.block_rows, self.n_genes)
+
+    def chunks_of(self, begin: int, end: int) -> int:
+        """Stored chunks that hold rows ``begin`` to ``end``."""
+        return (end - 1) // self.chunk_rows - begin // self.chunk_rows + 1
+
+    def read(self, begin: int, end: int) -> Float32:
+        """Rows ``begin`` to ``end`` as they are stored."""
+        return np.asarray(storage.open_array(self.url, self.name)[begin:end], np.float32)
+
+    def gene_names(self, begin: int, end: int) -> list[str]:
+        """Names of genes ``begin`` to ``end``."""
+        if self.gene_id is None:
+            return [str(row) for row in range(begin, end)]
+        return [str(name) for name in np.asarray(storage.open_array(self.url, self.gene_id)[begin:end])]
+
+    def sample_names(self) -> list[str]:
+        """Names of all samples."""
+        return [str(name) for name in np.asarray(storage.open_array(self.url, self.sample_id)[:])]
+
+    def to_json(self) -> dict[str, Any]:
+        """Hand it to a task."""
+        return asdict(self)
+
+
+def is_table(source: str) -> bool:
+    """Whether a source is a Parquet table rather than a store."""
+    return source.lower().endswith((".parquet", ".parquet.gz", ".pq"))
+
+
+def open_matrix(source: str) -> Matrix:
+    """The matrix of a store; nothing but metadata is read.
+
+    Raises
+    ------
+    StoreError, SchemaError
+        There is no such store, or it holds neither abundances nor CAGs.
+    """
+    ds = storage.open_dataset(source)
+    url = str(ds.encoding["source"])
+    kind = ds.attrs.get("kind", "abundance")
+    name = "cag_abundance" if "cag_abundance" in ds.variables else "abundance"
+    if kind == "embedding" or name not in ds.variables:
+        raise SchemaError(
+            f"{url}: holds {kind}, which has no samples to factorize. Name a store of abundances or expression values, "
+            "or a cags.zarr."
+        )
+    schema.validate(ds, name, "sample_id", where=url)
+    array = storage.open_array(url, name)
+    n_genes, n_samples = array.shape
+    if not n_genes or not n_samples:
+        raise InputError(f"{url}: {name} is empty ({n_genes} x {n_samples}). Name another store.")
+    attrs = {str(key): str(value) for key, value in ds.attrs.items()}
+    return Matrix(
+        url=url,
+        name=name,
+        n_genes=n_genes,
+        n_samples=n_samples,
+        chunk_rows=array.chunks[0],
+        gene_id=None if name == "cag_abundance" else "gene_id",
+        sample_id="sample_id",
+        sample_title=str(ds.attrs.get("sample_title", "sample_id")),
+        digest=provenance.digest([attrs, name, [n_genes, n_samples]]),
+    )
+
+
+# -- Parquet ---------------------------------------------------------------------------------------------------------
+
+
+def check_table(url: str, id_column: str | None, orient: str) -> str:
+    """Refuse a Parquet table that can not be read, from its header; gives the name of its id column.
+
+    Raises
+    ------
+    InputError
+        It is missing or damaged, has no id column, columns that are not numbers, or columns of one name.
+    """
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    if orient not in ("genes-by-samples", "samples-by-genes"):
+        raise ValueError(f"orient {orient!r} is not known; choose genes-by-samples or samples-by-genes.")
+    if not storage.exists(url):
+        raise InputError(f"{url}: there is no such file. Check the path.")
+    try:
+        with _parquet(url) as file:
+            fields = list(file.schema_arrow)
+    except (pa.ArrowInvalid, OSError) as err:
+        raise InputError(f"{url}: is no Parquet file ({' '.join(str(err).split())[:200]}). Check the file.") from err
+    names = [field.name for field in fields]
+    repeated = sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else [])
+    if repeated:
+        raise InputError(f"{url}: column {repeated[0]!r} occurs {names.count(repeated[0])} times. Keep one of each.")
+    known = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+    if id_column is not None and id_column not in names:
+        raise InputError(f"{url}: has no column {id_column!r} (it has {known}). Name the column of ids: --id-column.")
+    wanted = id_column or (names[0] if names else "")
+    found = fields[names.index(wanted)].type if names else pa.null()
+    text = types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
+    if not (text or types.is_integer(found) or types.is_dictionary(found)):
+        raise InputError(
+            f"{url}: has no id column: its first, {wanted!r}, holds {found} (columns are {known}). Name the column of "
+            "ids: --id-column."
+        )
+    wrong = [f for f in fields if f.name != wanted and not (types.is_integer(f.type) or types.is_floating(f.type))]
+    if wrong:
+        raise InputError(
+            f"{url}: column {wrong[0].name!r} holds {wrong[0].type}, not numbers"
+            f"{f', and {len(wrong) - 1} more do' if len(wrong) > 1 else ''}. Take it out of the table, or name it with "
+            "--id-column if it holds the ids."
+        )
+    if len(names) < 2:
+        raise InputError(f"{url}: has no column of numbers (it has {known}). Check the file.")
+    return wanted
+
+
+def convert_table(url: str, id_column: str, orient: str, runner: Runner, folder: str, done: str) -> Matrix:
+    """Write a Parquet table as an expression store in the work folder, and give its matrix."""
+    target = storage.join(folder, "table.zarr")
+    runner.one("read table", write_table, url, id_column, orient, target, done=done)
+    return open_matrix(target)
+
+
+@contextmanager
+def _parquet(url: str) -> Iterator[pq.ParquetFile]:
+    import pyarrow.parquet as pq
+
+    fs, path = storage.filesystem(url)
+    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+        yield file
+
+
+def write_table(url: str, id_column: str, orient: str, target: str) -> dict[str, Any]:
+    """Task: a Parquet table as a store; missing values stay NaN.
+
+    Holds 32 MiB of the table at a time, and the names.
+    """
+    with _parquet(url) as file:
+        columns = [field.name for field in file.schema_arrow if field.name != id_column]
+        ids = [str(name) for name in file.read(columns=[id_column]).column(0).to_pylist()]
+        empty = [row for row, name in enumerate(ids) if name in ("", "None")]
+        if empty:
+            raise InputError(f"{url}: row {empty[0] + 1:,} has no name in column {id_column!r}. Give it one.")
+        if len(set(ids)) < len(ids):
+            twice = next(name for name, n in Counter(ids).items() if n > 1)
+            raise InputError(f"{url}: {twice!r} occurs more than once in column {id_column!r}. Keep one of each.")
+        by_gene = orient == "genes-by-samples"
+        genes, samples = (ids, columns) if by_gene else (columns, ids)
+        attrs = {
+            "schema_version": schema.SCHEMA_VERSION,
+            "kind": "expression",
+            "source": provenance.source(),
+            "history": provenance.add_history("", f"read {storage.name_of(url)}"),
+            "sample_title": "sample_id" if by_gene else id_column,
+        }
+        group = storage.create_group(target, attrs)
+        rows = max(1, BLOCK_CELLS // 4 // len(samples))
+        array = storage.create_array(group, "abundance", (len(genes), len(samples)), chunks=(rows, len(samples)))
+        storage.write_array(group, "gene_id", np.array(genes, dtype=object))
+        storage.write_array(group, "sample_id", np.array(samples, dtype=object))
+        begin, content = 0, hashlib.sha256(provenance.digest([genes, samples]).encode())
+        for block in _row_batches(file, columns, rows) if by_gene else _column_batches(file, columns, rows):
+            array[begin : begin + len(block)] = block
+            content.update(np.ascontiguousarray(block).tobytes())
+            begin += len(block)
+        group.attrs["input_digest"] = content.hexdigest()
+        storage.finish_group(group)
+    return {"n_genes": len(genes), "n_samples": len(samples)}
+
+
+def _values(columns: Any) -> list[Any]:
+    return [column.to_numpy(zero_copy_only=False).astype(np.float32) for column in columns]
+
+
+def _row_batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Any:
+    for batch in file.iter_batches(batch_size=rows, columns=columns):
+        yield np.stack(_values(batch.columns), axis=1)
+
+
+def _column_batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Any:
+    for begin in range(0, len(columns), rows):
+        table = file.read(columns=columns[begin : begin + rows])
+        yield np.stack(_values(column.combine_chunks() for column in table.columns))

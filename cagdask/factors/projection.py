@@ -1,0 +1,214 @@
+"""New samples in terms of programs found before.
+
+    new samples: block of genes --found by name--> Aᵢ, Gᵢ --> Σ AᵢᵀGᵢ, Σ GᵢᵀGᵢ --> latent values of the new samples
+
+Genes are matched by name, once, into a row of the reference for each row of the new table. Values are made non-negative
+as those of the reference were, with the same number subtracted from a gene.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from cagdask import provenance, schema, storage
+from cagdask.client import Runner, as_runner
+from cagdask.engine import arrays
+from cagdask.errors import InputError, SchemaError
+from cagdask.factors import results
+from cagdask.factors.consensus import USAGE
+from cagdask.factors.factorization import Request, begun_survey
+from cagdask.factors.hals import REFIT_SWEEPS, gram_of, products_of, squared_error, sweep
+from cagdask.factors.matrix import Matrix
+from cagdask.factors.nonneg import Recipe
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+logger = logging.getLogger(__name__)
+
+
+def open_factors(reference: str) -> str:
+    """URL of the factors store of a reference: that store itself, or the folder of a factorization."""
+    inside = storage.join(reference, results.STORE)
+    url = storage.absolute(inside if storage.exists(inside) else reference)
+    ds = storage.open_dataset(url)
+    if ds.attrs.get("kind") != schema.FACTORS_KIND:
+        raise SchemaError(f"{url}: holds no factors. Name the output of cagdask nmf.")
+    schema.validate(ds, "gene_loading", "gene_id", where=url)
+    return url
+
+
+def nmf_project(
+    source: str,
+    *,
+    reference: str,
+    output: str,
+    missing: str = "error",
+    orient: str = "genes-by-samples",
+    id_column: str | None = None,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """Fit the programs of a factorization to new samples.
+
+    Parameters
+    ----------
+    source
+        New samples: what :func:`cagdask.nmf` takes. Genes that the reference lacks are left out.
+    reference
+        Output of :func:`cagdask.nmf` or :func:`cagdask.nmf_consensus`.
+    output
+        Folder to make: ``nmf_latent.parquet``, ``nmf_usage.parquet``, ``factors.zarr`` and ``nmf.json``.
+    missing, orient, id_column, overwrite, client, n_workers, memory_limit
+        As for :func:`cagdask.nmf`.
+
+    Returns
+    -------
+    Dataset
+        ``sample_latent`` (sample, component) of the new samples; attribute ``r2``. Lazy.
+
+    Raises
+    ------
+    InputError
+        No gene of the reference is there; and as for :func:`cagdask.nmf`.
+
+    Notes
+    -----
+    Two passes over the data. Each task holds the loadings of its genes beside its block.
+    """
+    url = open_factors(reference)
+    held = storage.open_group(url)
+    k = int(held["gene_loading"].shape[1])  # type: ignore[union-attr]  # an array
+    nonneg = str(held.attrs.get("nonneg", "error"))
+    parameters = {"k": 1, "reference": storage.absolute(reference), "nonneg": nonneg, "missing": missing, "seed": 0,
+                  "tol": 0.5, "max_passes": 1, "orient": orient, "id_column": id_column}  # fmt: skip
+    request = Request("nmf_project", source, output, parameters, 1, overwrite)
+    request.check()
+    with as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+        with begun_survey(request, runner, must_fit=k) as (job, folder):
+            n_matched = _match(url, job.matrix, job.path("match"))
+            n_reference = int(held["gene_id"].shape[0])  # type: ignore[union-attr]  # an array
+            if not n_matched:
+                raise InputError(
+                    f"{source}: none of its genes is among the {n_reference:,} of {url}. Check that both name genes in "
+                    "the same way."
+                )
+            if n_matched < n_reference:
+                logger.warning("%s: has %d of the reference's %d genes.", source, n_matched, n_reference)
+            found = job.over_data("project", project_genes_task, url, job.path("match"))
+            products, gram = job.summed("project", "products"), job.summed("project", "gram")
+            latent = np.zeros((len(products), k), np.float32)
+            sweep(latent, products.astype(np.float32), gram.astype(np.float32), 25 * REFIT_SWEEPS)
+            error = squared_error(sum(answer["total"] for answer in found), products, gram, latent)
+            centered = sum(answer["centered"] for answer in found)
+            summary = {
+                "command": request.command,
+                "parameters": {"reference": parameters["reference"], "missing": missing, "nonneg": nonneg},
+                "k": k,
+                "input": source,
+                "n_matched": n_matched,
+                "n_reference": n_reference,
+                "r2": 1 - error / centered if centered else None,
+                "objective": error,
+                "passes": round(job.passes, 3),
+                "versions": provenance.versions(),
+                "stages": results.stage_usage(job),
+            } | job.facts  # fmt: skip
+            samples = np.array(job.matrix.sample_names(), dtype=object)[job.kept_samples].tolist()
+            _write(folder, job.matrix.sample_title, samples, latent, summary, url)
+    return storage.open_dataset(storage.join(output, results.STORE))
+
+
+def _match(url: str, matrix: Matrix, folder: str) -> int:
+    """Write ``row`` (n_genes,), the reference's row of each gene or -1; gives how many were found."""
+    names = storage.open_array(url, "gene_id")
+    row_of = {str(name): row for row, name in enumerate(np.asarray(names[:]))}
+    rows = [row_of.get(name, -1) for begin in range(0, matrix.n_genes, storage.ID_CHUNK)
+            for name in matrix.gene_names(begin, min(begin + storage.ID_CHUNK, matrix.n_genes))]  # fmt: skip
+    row = np.array(rows, np.int64)
+    arrays.save(folder, row=row)
+    return int((row >= 0).sum())
+
+
+def project_genes_task(
+    recipe: dict[str, Any], first_block: int, end_block: int, reference: str, match: str, folder: str
+) -> dict[str, Any]:
+    """Task: products of some blocks with the loadings of their genes.
+
+    Writes ``products`` (blocks, n_samples, k) and ``gram`` (blocks, k, k), float64. Returns the stored chunks read, and
+    the squares of the values and about the genes' means, of genes that the reference has.
+    """
+    with threadpool_limits(1):
+        known = Recipe(**recipe)
+        matrix = Matrix(**known.matrix)
+        begin, end = matrix.rows(first_block, end_block)
+        row = arrays.load(match, "row", begin, end)
+        here = row >= 0
+        group = storage.open_group(reference)
+        loading, shift = _reference_rows(group, "gene_loading", row), np.zeros(len(row), np.float32)
+        if "gene_shift" in group:
+            shift = _reference_rows(group, "gene_shift", row)
+        values = _made_as_reference(matrix.read(begin, end), known, shift)
+        values[~here] = 0
+        step = matrix.block_rows
+        parts = [(values[i : i + step], loading[i : i + step]) for i in range(0, len(values), step)]
+        arrays.save(
+            folder,
+            products=np.stack([products_of(*part) for part in parts]),
+            gram=np.stack([gram_of(part) for _, part in parts]),
+        )
+        squares = values.astype(np.float64) ** 2
+        centered = float(((values - values.mean(axis=1, keepdims=True, dtype=np.float64)) ** 2).sum())
+        return {"n_chunks": matrix.chunks_of(begin, end), "total": float(squares.sum()), "centered": centered}
+
+
+def _reference_rows(group: Any, name: str, row: Any) -> Any:
+    """Rows of a reference's array, 0 where there is none."""
+    array = group[name]
+    found = np.zeros((len(row), *array.shape[1:]), np.float32)
+    here = np.flatnonzero(row >= 0)
+    if len(here):
+        found[here] = array.oindex[row[here]]
+    return found
+
+
+def _made_as_reference(values: Any, recipe: Recipe, shift: Any) -> Any:
+    if recipe.kept is not None:
+        values = values[:, arrays.load(recipe.kept, "kept")]
+    values = np.array(values)
+    bad = ~np.isfinite(values).all(axis=1)
+    values[bad] = 0
+    if recipe.nonneg == "negative-part":
+        values = -values
+    values = np.maximum(values - shift[:, None], 0)
+    values[bad] = 0
+    return values
+
+
+def _write(folder: str, title: str, samples: list[str], latent: Any, summary: dict[str, Any], reference: str) -> None:
+    as_json = json.dumps(summary["parameters"], sort_keys=True)
+    earlier = str(storage.open_group(reference).attrs.get("history", ""))
+    attrs = {
+        "schema_version": schema.SCHEMA_VERSION,
+        "kind": schema.FACTORS_KIND,
+        "source": provenance.source(),
+        "history": provenance.add_history(earlier, f"nmf_project {as_json}"),
+        "parameters": as_json,
+        "r2": summary["r2"],
+        "sample_title": title,
+    }
+    group = storage.create_group(storage.join(folder, results.STORE), attrs)
+    storage.write_array(group, "sample_id", np.array(samples, dtype=object))
+    storage.write_array(group, "sample_latent", latent)
+    storage.finish_group(group)
+    results.write_table(storage.join(folder, results.LATENT), title, samples, latent)
+    results.write_table(storage.join(folder, USAGE), title, samples, results.usage_shares(latent))
+    storage.write_json(storage.join(folder, results.SUMMARY), summary)

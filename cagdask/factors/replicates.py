@@ -1,0 +1,183 @@
+"""Many random beginnings on one sketch, and what they agree on.
+
+    sketch --seed 1--> loadings, unit columns --+
+           --seed 2--> loadings, unit columns --+--> products of all columns --> densities, clusters, silhouette
+           --seed 3--> …                      --+                            --> median of each cluster --> latent
+
+A program that the data hold is found again and again: its copies from many replicates lie close together. A copy far
+from its nearest others (a high local density distance) is left out, the rest is clustered with k-means, and the median
+of each cluster is a consensus program. All of it follows from the products of the columns, so the clustering sees
+points of n_programs coordinates however many genes there are. Replicates read the sketch, never the data.
+
+References
+----------
+.. [1] Kotliar et al. (2019). Identifying gene expression programs of cell-type identity and cellular activity with
+   single-cell RNA-Seq. eLife 8:e43803.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from cagdask import storage
+from cagdask.engine import arrays
+from cagdask.errors import InputError
+from cagdask.factors.hals import REFIT_SWEEPS, Float32, Float64, gram_of, products_of, squared_error, sweep
+from cagdask.factors.steps import Job, sampled_sketch, solve_task, whole_squares
+
+NEIGHBORHOOD = 0.3
+"""Share of the replicates whose copies count as a program's nearest."""
+_STARTS = 10  # of k-means
+_ROWS = 2**16  # rows of loadings worked on at a time
+
+
+def replicate_seeds(seed: int, n: int) -> list[int]:
+    """A seed for each replicate; the first few do not depend on how many there are."""
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]
+
+
+def run_replicates(job: Job, k: int, seeds: list[int], tol: float, max_passes: int) -> list[str]:
+    """Solve the sketch from random beginnings, a task each; gives their folders."""
+    folders = [job.path(f"replicates-{k}", str(seed)) for seed in seeds]
+    stride = job.stride(k)
+    items: list[tuple[Any, ...]] = [
+        (job.sketch_parts(), job.path("basis-2"), k, seed, stride, job.total, tol, max_passes, folder, [])
+        for seed, folder in zip(seeds, folders, strict=True)
+    ]
+    job.runner.map(f"replicates {k}", solve_task, items, done=job.done, unit="replicates")
+    return folders
+
+
+def local_density(distance: Float64, n_replicates: int) -> Float64:
+    """Mean distance of each program to its nearest :data:`NEIGHBORHOOD` of ``n_replicates`` others, shape (n,)."""
+    n = max(1, int(NEIGHBORHOOD * n_replicates))
+    nearest = np.partition(distance + np.diag(np.full(len(distance), np.inf)), n - 1, axis=1)[:, :n]
+    density: Float64 = nearest.mean(axis=1)
+    return density
+
+
+def silhouette(distance: Float64, labels: NDArray[np.int64]) -> float:
+    """Mean silhouette of a clustering, from all distances; 0 for what is alone, or when all is one cluster."""
+    members = np.eye(labels.max() + 1)[labels]
+    size = members.sum(axis=0)
+    mean = distance @ members
+    own = np.arange(len(labels)), labels
+    inside = mean[own] / np.maximum(size[labels] - 1, 1)
+    mean = mean / np.maximum(size, 1)
+    mean[:, size == 0] = np.inf
+    mean[own] = np.inf
+    outside = mean.min(axis=1)
+    if not np.isfinite(outside).all():
+        return 0.0
+    widest = np.maximum(inside, outside)
+    values = np.divide(outside - inside, widest, out=np.zeros_like(widest), where=widest > 0)
+    return float(np.where(size[labels] > 1, values, 0).mean())
+
+
+def cluster_programs(gram: Float64, k: int, seed: int) -> NDArray[np.int64]:
+    """Clusters of programs by k-means, from their products; the best of several starts.
+
+    Parameters
+    ----------
+    gram
+        Products of the programs, shape (n, n).
+    k
+        Clusters.
+    seed
+        Of the starts.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    value, vector = np.linalg.eigh(gram)
+    kept = value > 1e-10 * value[-1]
+    points = vector[:, kept] * np.sqrt(value[kept])  # as far from each other as the programs are
+    best, labels = np.inf, np.zeros(len(points), np.int64)
+    for start in range(_STARTS):
+        centers, found = kmeans2(points, k, minit="++", rng=np.random.default_rng([seed, start]), missing="warn")
+        error = float(((points - centers[found]) ** 2).sum())
+        if error < best and len(np.unique(found)) == k:
+            best, labels = error, found.astype(np.int64)
+    return labels
+
+
+def consensus_task(
+    parts: list[list[Any]],
+    basis_folder: str,
+    replicates: list[str],
+    k: int,
+    seed: int,
+    threshold: float,
+    stride: int,
+    total: float,
+    folder: str,
+) -> dict[str, Any]:
+    """Task: cluster the programs of all replicates, and fit latent values to the clusters' medians.
+
+    Writes ``latent`` (n_samples, k), and for pictures ``distance`` (n, n), ``density`` and ``label`` (n,), -1 for what
+    was left out. Returns ``stability``, the silhouette of the clusters; ``error``, relative to ‖A‖²; ``n_programs`` and
+    ``n_kept``.
+    """
+    with threadpool_limits(1):
+        n_rows = len(arrays.load(replicates[0], "loading"))
+        gram = np.zeros((k * len(replicates),) * 2)
+        for begin in range(0, n_rows, _ROWS):
+            rows = np.hstack([arrays.load(place, "loading", begin, begin + _ROWS) for place in replicates])
+            gram += products_of(rows, rows)
+        square = np.diag(gram)
+        distance = np.sqrt(np.maximum(0, square[:, None] + square - 2 * gram))
+        np.fill_diagonal(distance, 0)
+        density = local_density(distance, len(replicates))
+        kept = np.flatnonzero(density < threshold)
+        if len(kept) < k:
+            raise InputError(
+                f"only {len(kept)} of {len(gram)} programs of the replicates have a local density below "
+                f"{threshold:g}, for k = {k} (the median is {np.median(density):.3f}). Raise --density-threshold."
+            )
+        labels = np.full(len(gram), -1, np.int64)
+        labels[kept] = cluster_programs(gram[np.ix_(kept, kept)], k, seed)
+        stability = silhouette(distance[np.ix_(kept, kept)], labels[kept])
+        program = _medians(replicates, labels, k, n_rows)
+        sketch, basis = sampled_sketch(parts, stride), arrays.load(basis_folder, "basis")
+        products, own = basis.astype(np.float64) @ products_of(sketch, program), gram_of(program)
+        latent = np.zeros((len(basis), k), np.float32)
+        sweep(latent, products.astype(np.float32), own.astype(np.float32), 10 * REFIT_SWEEPS)
+        inside = float(np.trace(gram_of(sketch)))
+        here = total * inside / whole_squares(parts)
+        # the medians have no size of their own; the loadings for these values do
+        loading = program.copy()
+        wide = basis.T @ latent
+        sweep(loading, sketch @ wide, gram_of(latent).astype(np.float32), REFIT_SWEEPS)
+        error = squared_error(here, basis.astype(np.float64) @ products_of(sketch, loading), gram_of(loading), latent)
+        arrays.save(folder, latent=latent, distance=distance, density=density, label=labels)
+        return {"stability": stability, "error": error / here, "n_programs": len(gram), "n_kept": len(kept)}
+
+
+def _medians(replicates: list[str], labels: NDArray[np.int64], k: int, n_rows: int) -> Float32:
+    """Median program of each cluster, unit columns, shape (rows, k)."""
+    median = np.zeros((n_rows, k), np.float32)
+    for begin in range(0, n_rows, _ROWS):
+        rows = np.hstack([arrays.load(place, "loading", begin, begin + _ROWS) for place in replicates])
+        for cluster in range(k):
+            if (labels == cluster).any():
+                median[begin : begin + len(rows), cluster] = np.median(rows[:, labels == cluster], axis=1)
+    length = np.linalg.norm(median.astype(np.float64), axis=0)
+    return (median / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+def find_consensus(
+    job: Job, k: int, seeds: list[int], seed: int, threshold: float, tol: float, max_passes: int
+) -> tuple[str, dict[str, Any]]:
+    """Replicates and their consensus; gives the folder of its arrays, and what the task found."""
+    folders = run_replicates(job, k, seeds, tol, max_passes)
+    target = job.path(f"consensus-{k}")
+    found = job.runner.one(
+        f"consensus {k}", consensus_task, job.sketch_parts(), job.path("basis-2"), folders, k, seed, threshold,
+        job.stride(k), job.total, target, done=job.done,
+    )  # fmt: skip
+    for folder in folders:
+        storage.remove(storage.join(folder, "loading.npy"))
+    return target, found

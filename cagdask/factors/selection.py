@@ -1,0 +1,145 @@
+"""How many components: stability of replicates, and error, over k.
+
+One sketch of the largest k serves all; every k has its replicates and their consensus, none left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cagdask import provenance, storage
+from cagdask.client import Runner, as_runner
+from cagdask.errors import MemoryLimitError
+from cagdask.factors import drawing, results
+from cagdask.factors.factorization import Request, begun
+from cagdask.factors.replicates import find_consensus, replicate_seeds
+from cagdask.figures import save_figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+TABLE = "k_selection.tsv"
+ALL = 2.0
+"""No two unit programs are farther apart: a density threshold that leaves out nothing."""
+
+
+def nmf_select(
+    source: str,
+    *,
+    ks: list[int],
+    output: str,
+    n_replicates: int = 20,
+    nonneg: str = "error",
+    missing: str = "error",
+    seed: int = 0,
+    tol: float = 1e-4,
+    max_passes: int = 200,
+    orient: str = "genes-by-samples",
+    id_column: str | None = None,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> pd.DataFrame:
+    """Measure how stable factorizations into each number of components are.
+
+    Parameters
+    ----------
+    source
+        As for :func:`cagdask.nmf`.
+    ks
+        Numbers of components to try, each 2 or more.
+    output
+        Folder to make, with ``k_selection.tsv``, ``k_selection.png`` and ``nmf.json``.
+    n_replicates
+        Random beginnings of each.
+    nonneg, missing, seed, tol, max_passes, orient, id_column, overwrite, client, n_workers, memory_limit
+        As for :func:`cagdask.nmf`.
+
+    Returns
+    -------
+    DataFrame
+        One row per k: ``k``, ``stability`` (mean silhouette of the clustered programs, 1 if every replicate finds the
+        same), ``error`` (squared, of their medians, relative to the squares of the matrix) and ``n_programs``.
+
+    Raises
+    ------
+    ValueError, InputError, SchemaError, StoreError, MemoryLimitError
+        As for :func:`cagdask.nmf`.
+
+    Notes
+    -----
+    Four passes over the data, whatever the number of replicates.
+    """
+    wanted = sorted(set(ks))
+    check_replicates(n_replicates)
+    if not wanted or wanted[0] < 2:
+        raise ValueError(f"ks is {ks}; give numbers of components of 2 or more.")
+    parameters = {"ks": wanted, "n_replicates": n_replicates, "nonneg": nonneg, "missing": missing, "seed": seed,
+                  "tol": tol, "max_passes": max_passes, "orient": orient, "id_column": id_column}  # fmt: skip
+    request = Request("nmf_select", source, output, parameters, wanted[-1], overwrite)
+    request.check()
+    with as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+        check_programs(wanted[-1] * n_replicates, runner)
+        with begun(request, runner) as (job, folder):
+            seeds = replicate_seeds(seed, n_replicates)
+            rows = []
+            for k in wanted:
+                _, found = find_consensus(job, k, seeds, seed, ALL, tol, max_passes)
+                rows.append({"k": k} | {name: found[name] for name in ("stability", "error", "n_programs")})
+            _write(folder, request, rows, seeds, results.stage_usage(job), round(job.passes, 3))
+    return read_selection(output)
+
+
+def check_replicates(n_replicates: int) -> None:
+    """Refuse fewer replicates than can agree."""
+    if n_replicates < 3:
+        raise ValueError(f"n_replicates is {n_replicates}; it takes 3 or more to see which programs come back.")
+
+
+def check_programs(n: int, runner: Runner) -> None:
+    """Refuse more programs than can be compared pair by pair."""
+    need = 6 * 8 * n**2
+    if need > runner.task_budget:
+        raise MemoryLimitError(
+            f"consensus: {n:,} programs (components x replicates) need {need / 2**20:,.0f} MiB to compare, but a task "
+            f"may use {runner.task_budget / 2**20:,.0f} MiB. Use fewer replicates, or a higher --memory-limit."
+        )
+
+
+def read_selection(folder: str) -> pd.DataFrame:
+    """The table of a selection."""
+    import pandas as pd
+
+    with storage.filesystem(storage.join(folder, TABLE))[0].open(storage.join(folder, TABLE)) as handle:
+        return pd.read_csv(handle, sep="\t")
+
+
+def _write(
+    folder: str,
+    request: Request,
+    rows: list[dict[str, Any]],
+    seeds: list[int],
+    stages: list[dict[str, Any]],
+    passes: float,
+) -> None:
+    lines = ["\t".join(rows[0])] + ["\t".join(repr(value) for value in row.values()) for row in rows]
+    storage.write_bytes(storage.join(folder, TABLE), ("\n".join(lines) + "\n").encode())
+    stability = [row["stability"] for row in rows]
+    figure = drawing.draw_selection([row["k"] for row in rows], stability, [row["error"] for row in rows])
+    save_figure(figure, storage.join(folder, "k_selection.png"))
+    summary = {
+        "command": request.command,
+        "parameters": request.parameters,
+        "input": request.source,
+        "rows": rows,
+        "most_stable_k": rows[int(np.argmax(stability))]["k"],
+        "replicate_seeds": seeds,
+        "passes": passes,
+        "versions": provenance.versions(),
+        "stages": stages,
+    }
+    storage.write_json(storage.join(folder, results.SUMMARY), summary)
