@@ -5,6 +5,8 @@ Everything cagdask reads and writes is an :class:`xarray.Dataset` on Zarr v3 wit
     abundance store        gene x sample      what was measured
     embedding store        gene x component   any vectors, one a gene
     result store           gene, cag, merge   what co-abundance found in it
+    leaders, labels        leader, item       what two-pass clustering found in anything
+    factors store          gene, sample x component   programs of a non-negative matrix
 
 Genes are the long axis: chunks split ``gene`` and keep ``sample`` whole, so a gene's profile is always in one block.
 """
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 KINDS = ("abundance", "expression", "embedding")
 RESULT_KIND = "cags"
+LEADERS_KIND, LABELS_KIND = "leaders", "labels"
+FACTORS_KIND = "factors"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ VARIABLES: dict[str, Variable] = _table(
     ),
     Variable("embedding", ("gene", "component"), "float32", "as ingested", "Vector of the gene"),
     Variable("gene_prevalence", ("gene",), "float32", "share of samples", "Samples in which the gene is present"),
+    Variable("gene_symbol", ("gene",), "str", "", "Symbol of the gene, empty = unknown"),
+    Variable("gene_description", ("gene",), "str", "", "What the gene is, in words, empty = unknown"),
     Variable("gene_length", ("gene",), "int64", "bp", "Length of the gene, -1 = unknown"),
     Variable("gene_cag", ("gene",), "int64", "", "CAG of the gene, 0 = the largest; -1 = filtered out"),
     Variable("gene_linkage_cag", ("gene",), "int64", "", "CAG of the gene before refinement; -1 = filtered out"),
@@ -74,6 +80,12 @@ VARIABLES: dict[str, Variable] = _table(
         "float32",
         "as normalized",
         "Mean abundance over samples, normalized, unfloored",
+    ),
+    Variable(
+        "gene_assigned", ("gene",), "bool", "", "Whether the gene was put to its CAG by its distance, not clustered"
+    ),
+    Variable(
+        "gene_cag_margin", ("gene",), "float32", "cosine distance", "How much farther the next CAG is, if assigned"
     ),
     Variable("cag_size", ("cag",), "int64", "genes", "Genes in the CAG"),
     Variable(
@@ -99,6 +111,34 @@ VARIABLES: dict[str, Variable] = _table(
     ),
     Variable(
         "merge_height", ("merge",), "float64", "distance", "Distance at which the two were joined, never decreasing"
+    ),
+    Variable("feature_id", ("feature",), "str", "", "What a value of an item was measured in", coordinate=True),
+    Variable("leader_vector", ("leader", "feature"), "float64", "as in the source", "The item that leads"),
+    Variable("leader_cluster", ("leader",), "int64", "", "Cluster that it leads, from 1"),
+    Variable("leader_row", ("leader",), "int64", "", "Its row in the source"),
+    Variable("leader_id", ("leader",), "str", "", "Its name in the source"),
+    Variable("draw_row", ("draw",), "int64", "", "Row in the source of an item of the sample, ascending"),
+    Variable("draw_cluster", ("draw",), "int64", "", "Cluster of it in the first pass; 0 = it has no direction"),
+    Variable("item_id", ("item",), "str", "", "Name of the item", coordinate=True),
+    Variable("item_cluster", ("item",), "int64", "", "Cluster of the nearest leader, from 1; 0 = unassigned"),
+    Variable("item_distance", ("item",), "float32", "distance", "Distance to the nearest leader"),
+    Variable(
+        "item_margin", ("item",), "float32", "distance", "How much farther the nearest leader of another cluster is"
+    ),
+    Variable("cluster_size", ("cluster",), "int64", "items", "Items in the cluster; the first are those unassigned"),
+    Variable(
+        "gene_loading", ("gene", "component"), "float32", "", "Weight of the gene in the component, columns of length 1"
+    ),
+    Variable(
+        "sample_latent", ("sample", "component"), "float32", "as factorized", "Amount of the component in the sample"
+    ),
+    Variable("gene_shift", ("gene",), "float32", "as factorized", "Subtracted from the gene's values before"),
+    Variable(
+        "gene_zscore",
+        ("gene", "component"),
+        "float32",
+        "standard deviations",
+        "Change of the standardized gene with the component's share of the sample",
     ),
 )
 
@@ -158,6 +198,6 @@ def validate(ds: xr.Dataset, *names: str, where: str = "dataset") -> None:
         found = ds[name]
         if found.dims != row.dims:
             raise SchemaError(f"{where}: {name} has dims {found.dims}, needs {row.dims}.")
-        wanted = {"str": "OTU", "int64": "iu", "float32": "fiu", "float64": "fiu"}[row.dtype]
+        wanted = {"str": "OTU", "int64": "iu", "float32": "fiu", "float64": "fiu", "bool": "b"}[row.dtype]
         if found.dtype.kind not in wanted:
             raise SchemaError(f"{where}: {name} is of dtype {found.dtype}, needs {row.dtype}.")

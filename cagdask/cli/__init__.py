@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 
-from cagdask.cli.clustering import cluster, cut, run
+from cagdask.cli.clustering import assign, cluster, cut, run
 from cagdask.cli.data import ingest, normalize, simulate
+from cagdask.cli.factors import nmf
 from cagdask.cli.failures import explain, is_verbose
+from cagdask.cli.leaders import twopass
 from cagdask.cli.looking import info, plan, report
+from cagdask.cli.vectors import analogy, similar
 
 
 class _Commands(click.Group):
@@ -57,5 +60,8 @@ def main() -> None:
     """
 
 
-for _command in (run, ingest, cluster, cut, normalize, info, plan, report, simulate):
+_COMMANDS = (
+    run, ingest, cluster, cut, assign, normalize, similar, analogy, nmf, twopass, info, plan, report, simulate
+)  # fmt: skip
+for _command in _COMMANDS:
     main.add_command(_command)

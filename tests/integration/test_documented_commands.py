@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = re.compile(r"^(\. \.venv/|scripts/|git |cd |pip |conda |sphinx-build )")
+ELSEWHERE = re.compile(r"^(\. \.venv/|scripts/|git |cd |pip |conda |docker |helm |sphinx-build )")
 """Commands about the clone or its environment, which other tests and .ci/run try."""
 
 
@@ -85,12 +86,112 @@ def test_readme(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["tutorials/first-cags", "how-to/bring-your-own-table"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "tutorials/first-cags",
+        "how-to/bring-your-own-table",
+        "how-to/size-a-run",
+        "how-to/use-one-big-node",
+    ],
+)
 def test_docs(folder: Path, page: str) -> None:
     run_blocks(f"docs/{page}.md", folder)
 
 
 @pytest.mark.slow
-def test_docs_that_go_on_from_a_store(folder: Path) -> None:
+def test_docs_that_ask_for_genes(folder: Path) -> None:
+    genes = ["CD3E", "CD8A", "CD4", *(f"GENE{i}" for i in range(30))]
+    lines = [f"{gene} {' '.join(str((i * j * 37 % 101) - 50) for j in range(1, 9))}" for i, gene in enumerate(genes, 1)]
+    (folder / "embedding.vec").write_text("\n".join([f"{len(genes)} 8", *lines, ""]))
+    (folder / "genes.txt").write_text("CD3E\nCD8A GENE4\n")
+    run_blocks("docs/how-to/ask-for-genes.md", folder)
+    assert (folder / "histogram.png").exists()
+    assert "CD3E" in (folder / "answer.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", ["choose-normalization-and-threshold", "assign-genes-to-cags", "cluster-a-sample-then-label"]
+)
+def test_docs_that_go_on_from_a_store(folder: Path, page: str) -> None:
     run(["sh", "-c", "cagdask ingest sheet.json --store cohort.zarr"], folder)
-    run_blocks("docs/how-to/choose-normalization-and-threshold.md", folder)
+    run_blocks(f"docs/how-to/{page}.md", folder)
+
+
+SRUN = """#!/bin/sh
+# Stands in for SLURM's: runs as many copies of a command as the job has tasks, and waits for them.
+n=$SLURM_NTASKS
+while [ "$n" -gt 0 ]; do SLURM_PROCID=$((n - 1)) "$@" & n=$((n - 1)); done
+wait
+"""
+
+
+@pytest.mark.slow
+def test_the_slurm_script(folder: Path) -> None:
+    """The job of the page as it is printed, with a stand-in for srun and what SLURM tells a job."""
+    (script,) = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs/how-to/run-on-slurm.md").read_text(), re.M | re.S)
+    (folder / "cags.sbatch").write_text(script)
+    programs = folder / "bin"
+    (folder / "clone" / ".venv" / "bin").mkdir(parents=True)
+    (folder / "clone" / "scripts").symlink_to(ROOT / "scripts")
+    (folder / "clone" / ".venv" / "bin" / "activate").write_text("")
+    programs.mkdir()
+    (programs / "srun").write_text(SRUN)
+    (programs / "srun").chmod(stat.S_IRWXU)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_MEM_PER_CPU": "2048", "SCHEDULER_HOST": "127.0.0.1"}
+    slurm["CAGDASK"] = str(folder / "clone")
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", "cags.sbatch"],
+        cwd=folder,
+        env=os.environ | slurm | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    run_json = json.loads((folder / "cags" / "run.json").read_text())
+    assert run_json["workers"]["n_workers"] == 2
+    assert not list(folder.glob("cags-cluster-*")), "the certificates are gone"
+
+
+@pytest.mark.slow
+def test_docs_of_latent_factors(folder: Path) -> None:
+    run(["sh", "-c", "cagdask run sheet.json --output cags"], folder)
+    run_blocks("docs/how-to/find-latent-factors.md", folder)
+
+
+def test_the_job_queue_configuration_of_the_slurm_page(folder: Path) -> None:
+    """What dask-jobqueue makes of it; nothing is submitted."""
+    pytest.importorskip("dask_jobqueue")
+    text = (ROOT / "docs/how-to/run-on-slurm.md").read_text()
+    run([sys.executable, str(ROOT / "scripts" / "make_certificates.py"), "--folder", str(folder / "cags-tls")], folder)
+    examples = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    for number, example in enumerate(examples):
+        (folder / f"{number}.yaml").write_text(example.replace("/home/me", str(folder)))
+    code = """
+from dask_jobqueue import SLURMCluster
+from distributed.security import Security
+
+if __name__ == "__main__":
+    options = {"cores": 1, "memory": "4GiB", "protocol": "tls", "security": Security(require_encryption=True)}
+    options["scheduler_options"] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with SLURMCluster(**options) as cluster:
+        print(cluster.job_script())
+"""
+    (folder / "script.py").write_text(code)
+    ended = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=folder,
+        env=os.environ | {"DASK_CONFIG": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for part in ("#SBATCH -p normal", "#SBATCH -A lab", "#SBATCH -t 24:00:00", ".venv/bin/activate", "--lifetime 23h"):
+        assert part in ended.stdout
+    assert f"--tls-ca-file {folder}/cags-tls/ca.crt" in ended.stdout
+    assert "tls://127.0.0.1:" in ended.stdout
