@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.engine import arrays
 from cagdask.engine.nearest import NO_GROUP, STEP, Nearest
+from cagdask.engine.rows import load_rows, take_rows
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -126,7 +127,7 @@ def find_nearest(profiles: str, members: str, groups: list[str], min_size: int, 
     Writes ``gene``, ``cag`` (its number, -1 for none), ``distance``, ``margin`` and ``support`` float64. A block of
     profiles, and one of directions.
     """
-    rows, gene = arrays.load_all(profiles, "rows", "gene")
+    rows, gene = load_rows(profiles), arrays.load(profiles, "gene")
     free = np.asarray(arrays.load(members, "label"))[gene] < 0
     mine = np.asarray(rows[free])
     number, size = (np.asarray(arrays.load(members, name)) for name in ("number", "size"))
@@ -136,7 +137,7 @@ def find_nearest(profiles: str, members: str, groups: list[str], min_size: int, 
         n = len(arrays.load(url, "gene"))
         open_ = np.flatnonzero(size[place : place + n] >= min_size)
         if len(open_) and len(mine):
-            found.update(mine, arrays.load(url, "rows")[open_], number[place + open_], unit=True)
+            found.update(mine, take_rows(url, open_), number[place + open_], unit=True)
         place += n
     margin = np.full(len(mine), np.nan)
     np.subtract(found.second / 2, found.best / 2, out=margin, where=np.isfinite(found.second))
@@ -157,7 +158,7 @@ def _support(rows: Float64, place: Int64, there: NDArray[np.bool_], groups: list
     for url in groups:
         n = len(arrays.load(url, "gene"))
         mine = np.flatnonzero(there & (place >= begin) & (place < begin + n))
-        shares = rows[mine] * arrays.load(url, "rows")[place[mine] - begin]
+        shares = rows[mine] * take_rows(url, place[mine] - begin)
         squares = (shares * shares).sum(axis=1)
         total = shares.sum(axis=1)
         support[mine] = np.divide(total * total, squares, out=np.zeros(len(mine)), where=squares > 0)

@@ -16,6 +16,7 @@ from cagdask import metrics, normalization, storage
 from cagdask.engine import aggregate, arrays, tree
 from cagdask.engine.merging import flat
 from cagdask.engine.profiles import FILTERED
+from cagdask.engine.rows import load_rows, save_rows, take_rows
 from cagdask.statistics import SampleStatistics
 
 Int64 = NDArray[np.int64]
@@ -75,8 +76,8 @@ def label_leaders(tree_folder: str, fold: str, folder: str) -> dict[str, int]:
 
 def sum_profiles(profiles: str, labels: str, folder: str) -> int:
     """Task: sums of the unit profiles of a block by group."""
-    rows, gene = arrays.load_all(profiles, "rows", "gene")
-    aggregate.write_part(folder, np.asarray(arrays.load(labels, "label"))[gene], np.asarray(rows))
+    gene = arrays.load(profiles, "gene")
+    aggregate.write_part(folder, np.asarray(arrays.load(labels, "label"))[gene], np.asarray(load_rows(profiles)))
     return len(gene)
 
 
@@ -84,7 +85,8 @@ def mean_profiles(parts: list[str], labels: str, begin: int, end: int, n_samples
     """Task: the groups ``begin:end`` as a block: ``rows`` their mean profiles, ``size``, ``gene``."""
     size = arrays.load(labels, "size", begin, end)
     sums, _ = aggregate.read_sums(parts, begin, end, n_samples)
-    arrays.save(folder, rows=sums / size[:, None], size=size, gene=arrays.load(labels, "leader", begin, end))
+    save_rows(folder, sums / size[:, None])
+    arrays.save(folder, size=size, gene=arrays.load(labels, "leader", begin, end))
     return {"n": end - begin}
 
 
@@ -133,10 +135,8 @@ def measure_genes(
     block = np.asarray(storage.open_array(store, "abundance")[begin:end], dtype=np.float32)
     label = np.asarray(arrays.load(labels, "gene_cag", begin, end))
     distance = np.zeros(end - begin, np.float32)
-    rows, gene = arrays.load_all(profiles, "rows", "gene")
-    at = np.asarray(gene) - begin
-    distance[at] = _distances(np.asarray(rows), label[at], labels, groups)
-    del rows
+    at = np.asarray(arrays.load(profiles, "gene")) - begin
+    distance[at] = _distances(np.asarray(load_rows(profiles)), label[at], labels, groups)
     statistics = SampleStatistics.from_bytes(storage.read_bytes(recipe["statistics"]))
     values = normalization.normalize_block(block, recipe["normalization"], statistics, floored=False)
     present = block != 0
@@ -164,7 +164,7 @@ def _distances(rows: NDArray[np.float64], label: Int64, labels: str, groups: lis
     for b in np.unique(block[label[company]]):
         mine = np.flatnonzero(company & (block[label] == b))
         mine = mine[np.argsort(row[label[mine]], kind="stable")]
-        directions = arrays.load(groups[b], "rows")[row[label[mine]]]
+        directions = take_rows(groups[b], row[label[mine]])
         distance[mine] = 1 - np.einsum("ij,ij->i", rows[mine], directions)
     return np.clip(distance, 0, 2).astype(np.float32)
 

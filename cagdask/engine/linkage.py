@@ -8,16 +8,15 @@ folders and counts; a :class:`Mapper` runs the tasks, on Dask or, within that la
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
-
 from cagdask import storage
-from cagdask.engine import merging, neighbors, pivots
-from cagdask.engine.pivots import Block
+from cagdask.engine import chunks, merging, neighbors, pivots
+from cagdask.engine.rows import Block
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +40,15 @@ class InPlace:
         return [function(*item) for item in items]
 
 
+LISTED_BYTES = 52
+"""Bytes of a listed neighbor, as it is read and as it is linked in both directions."""
+LISTED_AT_ONCE = 2**19
+"""Neighbors that are listed in a round at least: few rows get long lists."""
+SLOW = 0.1
+"""Share of the groups that a round must join; after one that joins fewer, lists grow."""
+GROWTH = 4
+
+
 @dataclass(frozen=True)
 class LinkagePlan:
     """Sizes of a run; they decide its cost, never its result.
@@ -55,22 +63,28 @@ class LinkagePlan:
         Rows that pivots are trained on, at most.
     k
         Neighbors listed per row, at least; more once fewer rows are active.
-    n_lead
-        Leading directions in the first bound.
+    sizes
+        Groups of samples in the coarse and in the fine sketch; None takes what costs least.
     small
         Groups below which one task finishes alone.
+    row_bytes
+        Bytes that a row takes in a search without its list.
     """
 
     chunk_rows: int
     merge_rows: int
     training_rows: int = 200_000
     k: int = 16
-    n_lead: int = 64
+    sizes: tuple[int, int] | None = None
     small: int = 5_000
+    row_bytes: int = 2_000
 
-
-MAX_K = 256
-LISTED_AT_ONCE = 2**19
+    def with_lists_of(self, k: int) -> LinkagePlan:
+        """The plan with fewer rows at once, as longer lists leave room for."""
+        share = (self.row_bytes + LISTED_BYTES * self.k) / (self.row_bytes + LISTED_BYTES * max(self.k, k))
+        return replace(
+            self, chunk_rows=max(1, int(self.chunk_rows * share)), merge_rows=max(2, int(self.merge_rows * share))
+        )
 
 
 @dataclass
@@ -110,11 +124,38 @@ class Linked:
 
 @dataclass(frozen=True)
 class Chunked:
-    """Rows in pivot order: chunk folders, positions of their first rows (and the end), and the pivots' folder."""
+    """Rows in pivot order.
 
-    chunks: list[str]
-    offsets: list[int]
+    Attributes
+    ----------
+    folder
+        Chunk ``i`` is ``folder/i``; ``folder/directory`` knows all of them.
+    rows
+        Rows of each chunk.
+    pivots
+        Folder of the pivots.
+    level
+        Similarity to search for.
+    """
+
+    folder: str
+    rows: list[int]
     pivots: str
+    level: float
+
+    @property
+    def chunks(self) -> list[str]:
+        """Folder of each chunk."""
+        return _parts(self.folder, len(self.rows))
+
+    @property
+    def offsets(self) -> list[int]:
+        """Position of the first row of each chunk, and the end."""
+        return [0, *itertools.accumulate(self.rows)]
+
+
+def _parts(folder: str, n: int) -> list[str]:
+    return [storage.join(folder, str(i)) for i in range(n)]
 
 
 def average_linkage(
@@ -136,6 +177,7 @@ def average_linkage(
         For the arrays, and for the answers of finished tasks.
     """
     linked = Linked()
+    k, below = plan.k, 1.0
     while total := sum(block.n for block in blocks):
         turn = len(linked.active) + 1
         here = storage.join(folder, f"round-{turn}")
@@ -144,11 +186,16 @@ def average_linkage(
             linked.extend(mapper.map(f"linkage {turn}: the last {total}", finish_alone, items, done=done)[0])
             return linked
         linked.active.append(total)
-        k = int(np.clip(LISTED_AT_ONCE // total, plan.k, max(plan.k, MAX_K)))
-        chunked = order_rows(mapper, blocks, threshold, plan, here, f"linkage {turn}: ", done, seed=turn)
-        lists = search(mapper, chunked, threshold, k, here, f"linkage {turn}: search", linked, done)
-        blocks = _merge(mapper, chunked, lists, threshold, plan, here, f"linkage {turn}: ", linked, done)
-        for name in ("sorted", "chunks", "neighbors", "batches"):
+        k = max(1, min(total - 1, max(k, LISTED_AT_ONCE // total)))
+        sized = plan.with_lists_of(k)
+        chunked = order_rows(mapper, blocks, threshold, sized, here, f"linkage {turn}: ", done, seed=turn, below=below)
+        lists = search(mapper, chunked, k, here, f"linkage {turn}: search", linked, done)
+        below, is_last = chunked.level, chunked.level <= threshold
+        name = f"linkage {turn}: "
+        blocks, n_merges = _merge(mapper, chunked, lists, sized, here, name, linked, done, is_last=is_last)
+        if is_last and n_merges < SLOW * total:
+            k *= GROWTH
+        for name in ("sorted", "chunks", "cut", "neighbors", "batches"):
             storage.remove(storage.join(here, name))
     return linked
 
@@ -162,53 +209,48 @@ def finish_alone(blocks: list[dict[str, Any]], threshold: float, plan: dict[str,
 
 def order_rows(
     mapper: Mapper, blocks: list[Block], threshold: float, plan: LinkagePlan, folder: str, name: str,
-    done: str | None, *, seed: int,
+    done: str | None, *, seed: int, below: float = 0.0,
 ) -> Chunked:  # fmt: skip
-    """Rewrite the rows of blocks in pivot order, as chunks of whole lists."""
-    here = storage.join(folder, "pivots")
+    """Rewrite the rows of blocks in pivot order, as chunks of whole lists.
+
+    They are to be searched at ``threshold``, or at a level between it and ``below``, where that costs less.
+    """
+    here, in_order, rewritten = (storage.join(folder, part) for part in ("pivots", "sorted", "chunks"))
     as_json = [asdict(block) for block in blocks if block.n]
     total = sum(block.n for block in blocks)
-    n_pivots = mapper.map(
+    level = mapper.map(
         f"{name}pivots",
         pivots.train_pivots,
-        [(as_json, total, plan.training_rows, plan.n_lead, threshold, seed, here)],
+        [(as_json, total, plan.training_rows, plan.sizes, threshold, below, seed, here)],
         done=done,
     )[0]
-    in_order = [storage.join(folder, "sorted", str(i)) for i in range(len(as_json))]
-    counts = mapper.map(
-        f"{name}assign",
-        pivots.assign_block,
-        [(block, here, url) for block, url in zip(as_json, in_order, strict=True)],
-        done=done,
-    )
-    planned = pivots.plan_chunks(np.array(counts, np.int64).reshape(-1, n_pivots), plan.chunk_rows)
-    chunks = [storage.join(folder, "chunks", str(i)) for i in range(len(planned))]
-    slices = [[(in_order[b], begin, end) for b, begin, end in part] for part in planned]
-    rows = mapper.map(
+    sorted_blocks = _parts(in_order, len(as_json))
+    items = [(block, here, url) for block, url in zip(as_json, sorted_blocks, strict=True)]
+    mapper.map(f"{name}assign", chunks.assign_block, items, done=done)
+    cut = storage.join(folder, "cut")
+    rows = mapper.map(f"{name}cut", chunks.write_chunk_plan, [(sorted_blocks, plan.chunk_rows, cut)], done=done)[0]
+    found = Chunked(rewritten, rows, here, level)
+    mapper.map(
         f"{name}gather",
-        pivots.gather_chunk,
-        [(part, here, url) for part, url in zip(slices, chunks, strict=True)],
+        chunks.gather_chunk,
+        [(in_order, cut, i, here, url) for i, url in enumerate(found.chunks)],
         done=done,
     )
-    storage.remove(storage.join(folder, "sorted"))
-    return Chunked(chunks, [0, *np.cumsum([r["n"] for r in rows]).tolist()], here)
+    mapper.map(f"{name}directory", chunks.write_directory, [(rewritten, rows)], done=done)
+    storage.remove(in_order)
+    return found
 
 
 def search(
-    mapper: Mapper, chunked: Chunked, threshold: float, k: int, folder: str, name: str, linked: Linked,
-    done: str | None, *, groups: bool = False,
+    mapper: Mapper, chunked: Chunked, k: int, folder: str, name: str, linked: Linked, done: str | None, *,
+    groups: bool = False,
 ) -> list[str]:  # fmt: skip
     """Lists of the k nearest of every row, one folder per chunk."""
-    directory = storage.join(folder, "directory")
-    mapper.map(f"{name} plan", pivots.write_directory, [(chunked.chunks, directory)], done=done)
-    lists = [storage.join(folder, "neighbors", str(i)) for i in range(len(chunked.chunks))]
+    lists = _parts(storage.join(folder, "neighbors"), len(chunked.rows))
     found = mapper.map(
         name,
         neighbors.search_chunk,
-        [
-            (chunked.chunks, chunked.offsets, i, chunked.pivots, directory, threshold, k, groups, url)
-            for i, url in enumerate(lists)
-        ],
+        [(chunked.folder, i, chunked.pivots, chunked.level, k, groups, url) for i, url in enumerate(lists)],
         done=done,
     )
     linked.n_bounded += sum(part["n_bounded"] for part in found)
@@ -218,10 +260,10 @@ def search(
 
 
 def _merge(
-    mapper: Mapper, chunked: Chunked, lists: list[str], threshold: float, plan: LinkagePlan, folder: str, name: str,
-    linked: Linked, done: str | None,
-) -> list[Block]:  # fmt: skip
-    """Merge what the lists prove; the groups that go on."""
+    mapper: Mapper, chunked: Chunked, lists: list[str], plan: LinkagePlan, folder: str, name: str, linked: Linked,
+    done: str | None, *, is_last: bool,
+) -> tuple[list[Block], int]:  # fmt: skip
+    """Merge what the lists prove; the groups that go on, and the merges."""
     batches = storage.join(folder, "batches")
     total = chunked.offsets[-1]
     batch_rows = max(1, min(plan.merge_rows, max(2_000, total // 8)))
@@ -236,7 +278,7 @@ def _merge(
         f"{name}merge",
         merging.merge_batch,
         [
-            (storage.join(batches, str(i)), chunked.chunks, lists, chunked.offsets, threshold, url)
+            (storage.join(batches, str(i)), chunked.chunks, lists, chunked.offsets, chunked.level, is_last, url)
             for i, url in enumerate(merged)
         ],
         done=done,
@@ -247,7 +289,9 @@ def _merge(
         for url, c in zip(merged, counts, strict=True)
         if c["finished"]
     ]
-    logger.debug("%s%d merges, largest component %d", name, sum(c["merges"] for c in counts), made["largest_component"])
-    return [
+    n_merges = sum(c["merges"] for c in counts)
+    logger.debug("%s%d merges, largest component %d", name, n_merges, made["largest_component"])
+    active = [
         Block(storage.join(url, "active"), c["active"]) for url, c in zip(merged, counts, strict=True) if c["active"]
     ]
+    return active, n_merges

@@ -9,7 +9,8 @@ independent:
 
 The nearest group of A is known when the best of its list, computed from the means, is more similar than A's bound; when
 two groups join, their bounds average like their similarities do. A group whose nearest is not known waits for the next
-search.
+search. Among equals the smallest gene is the nearest, so a list that ends among equals proves its best as
+long as that has a smaller gene than the last one listed: *tie*.
 
 A component too large for a task is cut along its weakest links: a link that is cut only raises the bounds of its two
 ends, so the result stays exact, and the most similar pair of all is never cut, so every round makes progress.
@@ -30,7 +31,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.engine import arrays
-from cagdask.engine.neighbors import STEP, product, rounded
+from cagdask.engine.rows import STEP, product, rounded, save_rows, take_rows
 
 Int64 = NDArray[np.int64]
 
@@ -148,7 +149,7 @@ def _cut_components(neighbors: list[str], offsets: list[int], component: Int64, 
 @njit(cache=True, nogil=True)
 def _nearest(
     a: int, mean: Any, gene: Any, fresh: Any, first: Any, first_sim: Any, start: Any, count: Any, pool: Any,
-    parent: Any, bound: Any, threshold: float, mark: Any, tick: int,
+    parent: Any, bound: Any, tie: Any, threshold: float, mark: Any, tick: int,
 ) -> tuple[int, float]:  # fmt: skip
     """The nearest group of ``a`` and its similarity if the list proves it.
 
@@ -172,8 +173,9 @@ def _nearest(
             best = x
             partner = r
     count[a] = kept
-    if partner >= 0 and best >= threshold and best > bound[a] + _SLACK:
-        return partner, best
+    if partner >= 0 and best >= threshold:
+        if best > bound[a] + _SLACK or (best == bound[a] and gene[partner] <= tie[a]):
+            return partner, best
     if best < threshold and bound[a] < threshold:
         return FINISHED, best
     return WAITS, best
@@ -249,7 +251,9 @@ def _join_lists(
 
 
 @njit(cache=True, nogil=True)
-def merge_groups(mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bound: Any, threshold: float) -> Any:
+def merge_groups(
+    mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bound: Any, tie: Any, threshold: float
+) -> Any:
     """Join reciprocal nearest groups until no more can be proven.
 
     Parameters
@@ -265,6 +269,8 @@ def merge_groups(mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bo
         Similarity of the first of each list, (n,) float64.
     bound
         Nothing unlisted is more similar, (n,) float64; in place.
+    tie
+        What is unlisted and as similar as the bound has a larger gene than this, (n,) int64; in place.
     threshold
         Smallest similarity at which groups join.
 
@@ -298,7 +304,7 @@ def merge_groups(mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bo
         if state[a] == UNKNOWN:
             tick += 1
             state[a], near[a] = _nearest(
-                a, mean, gene, fresh, first, first_sim, start, count, pool, parent, bound, threshold, mark, tick
+                a, mean, gene, fresh, first, first_sim, start, count, pool, parent, bound, tie, threshold, mark, tick
             )
         b = state[a]
         if b < 0:
@@ -306,7 +312,7 @@ def merge_groups(mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bo
         if state[b] == UNKNOWN:
             tick += 1
             state[b], near[b] = _nearest(
-                b, mean, gene, fresh, first, first_sim, start, count, pool, parent, bound, threshold, mark, tick
+                b, mean, gene, fresh, first, first_sim, start, count, pool, parent, bound, tie, threshold, mark, tick
             )
         if state[b] != a:
             if state[b] >= 0 and not queued[b]:
@@ -323,7 +329,11 @@ def merge_groups(mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bo
         total = size[a] + size[b]
         for i in range(mean.shape[1]):
             mean[a, i] = (size[a] * mean[a, i] + size[b] * mean[b, i]) / total
-        bound[a] = (size[a] * bound[a] + size[b] * bound[b]) / total
+        if bound[a] == bound[b]:  # what is as similar as that to both is as similar to their union
+            tie[a] = max(tie[a], tie[b])
+        else:
+            bound[a] = (size[a] * bound[a] + size[b] * bound[b]) / total
+            tie[a] = -1
         size[a] = total
         gene[a] = min(gene[a], gene[b])
         parent[b] = a
@@ -346,36 +356,44 @@ def merge_groups(mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bo
 
 
 def merge_batch(
-    position: str, chunks: list[str], neighbors: list[str], offsets: list[int], threshold: float, folder: str
-) -> dict[str, int]:
+    position: str, chunks: list[str], neighbors: list[str], offsets: list[int], threshold: float, is_last: bool,
+    folder: str,
+) -> dict[str, int]:  # fmt: skip
     """Task: merge one batch.
 
     Writes ``folder/merges`` with ``pair`` (n_merges, 2) int64 and ``height`` (n_merges,) float64, and as blocks
-    ``folder/active`` and ``folder/finished`` the groups that go on and those that nothing can join any more.
+    ``folder/active`` and ``folder/finished`` the groups that go on and those that nothing can join any more; without
+    ``is_last`` the search goes on below ``threshold``, and all go on.
     """
     where = np.asarray(arrays.load(position, "position"))
-    mean, size, gene = (_pick(chunks, name, where, offsets) for name in ("rows", "size", "gene"))
-    row, sim, bound = (_pick(neighbors, name, where, offsets) for name in ("row", "sim", "bound"))
+    mean = np.concatenate([take_rows(url, at) for url, at in _places(chunks, where, offsets)])
+    size, gene = (_pick(chunks, name, where, offsets) for name in ("size", "gene"))
+    row, sim, bound, tie = (_pick(neighbors, name, where, offsets) for name in ("row", "sim", "bound", "tie"))
     index = np.searchsorted(where, row)
     here = where[np.minimum(index, len(where) - 1)] == row
-    bound = np.maximum(bound, np.where((row >= 0) & ~here, sim, -2.0).max(axis=1))
+    cut = np.where((row >= 0) & ~here, sim, -2.0).max(axis=1)
+    tie[cut >= bound] = -1
+    bound = np.maximum(bound, cut)
     index[~here] = -1
-    parent, state, pair, height = merge_groups(mean, size, gene, index, sim[:, 0].copy(), bound, threshold)
+    parent, state, pair, height = merge_groups(mean, size, gene, index, sim[:, 0].copy(), bound, tie, threshold)
     alive = parent == np.arange(len(parent))
     counts = {}
-    for name, which in (("active", alive & (state != FINISHED)), ("finished", alive & (state == FINISHED))):
-        arrays.save(f"{folder}/{name}", rows=mean[which], size=size[which], gene=gene[which])
+    finished = alive & (state == FINISHED) & is_last
+    for name, which in (("active", alive & ~finished), ("finished", finished)):
+        save_rows(f"{folder}/{name}", mean[which])
+        arrays.save(f"{folder}/{name}", size=size[which], gene=gene[which])
         counts[name] = int(which.sum())
     arrays.save(f"{folder}/merges", pair=pair, height=height)
     return counts | {"merges": len(pair)}
 
 
 def _pick(folders: list[str], name: str, where: Int64, offsets: list[int]) -> NDArray[Any]:
-    """Rows at ascending positions of an array that lies in parts."""
+    """Entries at ascending positions of an array that lies in parts."""
+    return np.concatenate([arrays.load(url, name)[at] for url, at in _places(folders, where, offsets)])
+
+
+def _places(folders: list[str], where: Int64, offsets: list[int]) -> list[tuple[str, Int64]]:
+    """The folders that hold ascending positions, and where in them."""
     ends = np.searchsorted(where, offsets)
-    parts = [
-        arrays.load(url, name)[where[a:b] - offset]
-        for url, offset, a, b in zip(folders, offsets, ends[:-1], ends[1:], strict=False)
-        if b > a
-    ]
-    return np.concatenate(parts)
+    found = zip(folders, offsets, ends[:-1], ends[1:], strict=False)
+    return [(url, where[a:b] - offset) for url, offset, a, b in found if b > a]

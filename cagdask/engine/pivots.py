@@ -1,25 +1,25 @@
-"""Rows rewritten so that near ones lie together.
+"""Pivots: directions around which rows lie, and what they tell of a search before it is made.
 
-    some rows --FAISS k-means--> pivots, ordered so that near pivots are neighbors
-    block --nearest pivot, angle to it--> the block sorted by (pivot, angle)        one task per block
-    sorted blocks --slices of a pivot range--> chunk of whole lists                 one task per chunk
+    some rows --sketch--> two-level k-means --> pivots, ordered so that near ones are neighbors
+                                |
+              how much would be left to compare at each similarity --> level, cut
 
-A chunk is what FAISS calls an inverted file: the pivots are its coarse quantizer, the rows of one pivot a list, sorted
-by their angle to it. By the triangle inequality only rows with angles in a window around the query's own can be near
-it.
+There are about as many pivots as genomes. They are found in two levels, and the nearest pivot of a row is looked for in
+the few cells that are nearest to it, so that neither grows with rows x pivots. All of it is done with sketches
+(:mod:`cagdask.engine.sketches`), which are short whatever the number of samples.
 
 Rows that are far from every pivot, most of them genes of no genome, would make every list so wide that nothing can skip
-it. Beyond the angle ``cut`` they belong to no list; they are the fringe of the chunk, at its end.
+it. Beyond the angle *cut* they belong to no list; they are the *fringe*, and all of it is compared with itself.
 
-Each chunk also holds ``lead``: the coordinates of its rows in the leading directions of the data, and the length of
-what is left. The product of two such rows is an upper bound of the product of the full rows (Cauchy and Schwarz).
+The lower the similarity that is asked for, the less can be skipped, while many rows would have found each other at a
+higher one. So a round may ask for more than the threshold, a *level*: what joins there need not be searched below.
 
-Pivots decide only how much can be skipped, never the result. Per task: one block or chunk, twice.
+Pivots, cut and level decide what a search costs, never its result.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
 from typing import Any
 
 import numpy as np
@@ -27,118 +27,223 @@ from numpy.typing import NDArray
 
 from cagdask import resources
 from cagdask.engine import arrays
+from cagdask.engine.rows import STEP, Block, lengths, take_rows, unit
+from cagdask.engine.sketches import QUERIES, TARGETS, choose_sizes, deal_samples, sketches
+
+logger = logging.getLogger(__name__)
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-TRAINING_ROWS_PER_PIVOT = 10
-LEAST_ROWS_PER_PIVOT = 4
-SKIPPING = 0.95
-MAX_PIVOTS = 16384
-GRAM_SAMPLES = 1024  # up to here the leading directions come from the n_samples² Gram matrix
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows in a folder, as ``rows`` (n, n_samples) float64 with ``gene`` and ``size``, that take part in a round.
-
-    ``weight`` names the folder of the fold when the sizes are to be taken from it (first round).
-    """
-
-    folder: str
-    n: int
-    weight: str | None = None
+ROWS_PER_PIVOT = 20
+TRAINING_ROWS_PER_PIVOT = 5
+MAX_PIVOTS = 2**16
+PIVOTS_IN_ONE_LEVEL = 64
+CELLS_PROBED = 4
+LEVELS = (0.25, 0.5, 0.75)
+"""Levels that a round may take, as shares of the way from the threshold to 1."""
+ROUND_NS = 5e4
+"""What a round costs per row beside the comparisons, nanoseconds (measured)."""
+GOES_ON = 0.4
+"""Share of the rows of a round at a level that are left for the next one (measured: a quarter to a half)."""
+_CUT_ROWS, _CUT_PIVOTS = 2048, 4096  # of a sample, to choose the cut
 
 
 def n_pivots_for(n: int) -> int:
-    """Number of pivots for ``n`` rows: the lists and their number both grow with the root."""
-    return int(min(MAX_PIVOTS, 5 * np.sqrt(n))) if n > 200 else 1
-
-
-def members(block: Block) -> tuple[NDArray[np.float64], Int64, Int64]:
-    """Rows, genes and sizes of the groups of a block that take part."""
-    rows, gene = arrays.load_all(block.folder, "rows", "gene")
-    if block.weight is None:
-        return rows, gene, arrays.load(block.folder, "size")
-    size = arrays.load(block.weight, "weight")[gene]
-    return rows[size > 0], gene[size > 0], size[size > 0]
-
-
-def directions(rows: NDArray[np.float64]) -> tuple[Float32, NDArray[np.float64]]:
-    """Rows scaled to unit length, shape (n, n_samples) float32, and their lengths, float64."""
-    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return (rows / length[:, None]).astype(np.float32), length
+    """Number of pivots for ``n`` rows."""
+    return int(min(MAX_PIVOTS, max(1, n // ROWS_PER_PIVOT)))
 
 
 def train_pivots(
-    blocks: list[dict[str, Any]], n: int, max_rows: int, n_lead: int, threshold: float, seed: int, folder: str
-) -> int:
-    """Task: pivots and leading directions from a sample of at most ``max_rows`` rows.
+    blocks: list[dict[str, Any]], n: int, max_rows: int, sizes: tuple[int, int] | None, threshold: float,
+    below: float, seed: int, folder: str,
+) -> float:  # fmt: skip
+    """Task: how samples are dealt into groups, pivots, cut and level, from a sample of the rows.
 
-    Writes ``pivots`` (n_pivots, n_samples) float32, unit length, ``basis`` (n_samples, n_lead) float32, orthonormal
-    columns, and ``cut`` (1,), the angle up to which a row belongs to its list: the share :data:`SKIPPING` of all rows
-    can skip a list of that radius. Returns the number of pivots.
+    Parameters
+    ----------
+    blocks, n
+        Rows that take part, and their number.
+    max_rows
+        Rows that may be held at once.
+    sizes
+        Groups of the coarse and the fine sketch; None chooses them.
+    threshold
+        Similarity that is asked for in the end.
+    below
+        The level must be below this; at most ``threshold`` leaves no choice.
+    seed, folder
+        Of the sample, and where to write.
+
+    Returns
+    -------
+    float
+        The level, at least ``threshold``.
+
+    Notes
+    -----
+    Writes ``coarse`` and ``fine`` (n_samples,) int64, the group of each sample, ``pivots`` (n_pivots, n_fine) float32,
+    unit length, ``cells`` (n_cells, n_fine), the first level of k-means, and ``cut`` (1,).
     """
-    n_pivots = min(n_pivots_for(n), max(1, max_rows // LEAST_ROWS_PER_PIVOT))
     rng = np.random.default_rng(seed)
-    share = min(1.0, min(max_rows, TRAINING_ROWS_PER_PIVOT * n_pivots) / n)
-    parts = []
+    rows = np.concatenate(list(_sampled(blocks, n, min(max_rows, QUERIES + TARGETS), rng)))
+    rows = rows[rng.permutation(len(rows))]
+    rows = rows / lengths(rows)[:, None]
+    levels = [threshold, *(level for level in levels_above(threshold) if level < below)]
+    choices = {level: (*sizes, 1.0) if sizes else choose_sizes(rows, level) for level in levels}
+    energy = np.einsum("ij,ij->j", rows, rows)
+    del rows
+    fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
+    n_pivots = n_pivots_for(n)
+    n_wanted = max(TRAINING_ROWS_PER_PIVOT * n_pivots, _CUT_ROWS)
+    sample = np.concatenate([unit(sketches(part, fine)) for part in _sampled(blocks, n, n_wanted, rng)])
+    pivots, cells = two_level_pivots(sample, n_pivots, seed)
+    own, between = _spread(sample, pivots, rng)
+    cuts = {level: choose_cut(own, between, level) for level in levels}
+    costs = {level: choices[level][2] * cuts[level][1] for level in levels}
+    level = choose_level(costs, n)
+    coarse = deal_samples(energy, min(choices[level][0], int(fine.max()) + 1))
+    logger.debug("level %.4g of %s, %d pivots, %d in coarse sketches", level, costs, len(pivots), coarse.max() + 1)
+    cut = np.array([cuts[level][0]])
+    arrays.save(folder, coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut)
+    return level
+
+
+def levels_above(threshold: float) -> list[float]:
+    """Levels that a round may take, ascending, on the grid of similarities."""
+    return [float(np.rint((threshold + share * (1 - threshold)) * STEP) / STEP) for share in LEVELS]
+
+
+def choose_level(costs: dict[float, float], n: int) -> float:
+    """The level at which a round, and the one at the threshold after it, cost least.
+
+    Parameters
+    ----------
+    costs
+        Nanoseconds per pair of rows at each level; the first is the threshold.
+    n
+        Rows.
+    """
+    threshold = next(iter(costs))
+
+    def cost(level: float) -> float:
+        after = 0.0 if level == threshold else ROUND_NS * n + costs[threshold] * (GOES_ON * n) ** 2
+        return costs[level] * float(n) ** 2 + after
+
+    return min(costs, key=cost)
+
+
+def _sampled(blocks: list[dict[str, Any]], n: int, n_wanted: int, rng: np.random.Generator) -> Any:
+    """About ``n_wanted`` of the ``n`` rows that take part, block by block."""
     for block in (Block(**b) for b in blocks):
-        rows = arrays.load(block.folder, "rows")
-        here = np.arange(len(rows))
+        here = np.arange(block.n)
         if block.weight is not None:
             here = np.flatnonzero(arrays.load(block.weight, "weight")[arrays.load(block.folder, "gene")])
-        picked = np.sort(rng.choice(len(here), min(len(here), int(np.ceil(share * len(here)))), replace=False))
-        parts.append(directions(rows[here[picked]])[0])
-    sample = np.concatenate(parts)
-    basis = leading_directions(sample[:20_000], n_lead, rng)
-    pivots = sample[:1] if n_pivots == 1 else _kmeans(sample, n_pivots, seed)
-    pivots = pivots[near_ones_together(pivots)]
-    usual = np.arccos(np.clip(np.quantile(sample[:2_000] @ pivots.T, SKIPPING), -1, 1))
-    arrays.save(folder, pivots=pivots, basis=basis, cut=np.array([usual - np.arccos(threshold)]))
-    return len(pivots)
+        n_picked = min(len(here), -(-n_wanted * len(here) // n))
+        yield take_rows(block.folder, here[np.sort(rng.choice(len(here), n_picked, replace=False))])
 
 
-def _kmeans(sample: Float32, n_pivots: int, seed: int) -> Float32:
+def two_level_pivots(sample: Float32, n_pivots: int, seed: int) -> tuple[Float32, Float32]:
+    """Pivots of unit rows, near ones beside each other, and the centers of the cells that they were found in."""
+    n_pivots = min(n_pivots, len(sample))
+    if n_pivots <= PIVOTS_IN_ONE_LEVEL:
+        pivots = _kmeans(sample, n_pivots, seed)
+        return pivots[near_ones_together(pivots)], pivots[:1]
+    cells = _kmeans(sample, round(n_pivots**0.5), seed)
+    cells = cells[near_ones_together(cells)]
+    cell = _nearest(cells, sample)[1]
+    found = []
+    for c in range(len(cells)):
+        mine = sample[cell == c]
+        if len(mine):
+            pivots = _kmeans(mine, max(1, round(n_pivots * len(mine) / len(sample))), seed)
+            found.append(pivots[near_ones_together(pivots)])
+    return np.concatenate(found), cells
+
+
+def _kmeans(sample: Float32, k: int, seed: int) -> Float32:
+    """At most ``k`` centers of unit length."""
+    import faiss
+
+    if k == 1 or len(sample) <= k:
+        found = sample[:k] if len(sample) <= k else sample.mean(axis=0, keepdims=True)
+    else:
+        faiss.omp_set_num_threads(resources.task_threads())
+        kmeans = faiss.Kmeans(
+            sample.shape[1],
+            k,
+            niter=3,
+            spherical=True,
+            max_points_per_centroid=64,
+            min_points_per_centroid=1,
+            seed=seed + 1,
+        )
+        kmeans.train(np.ascontiguousarray(sample))
+        found = np.asarray(kmeans.centroids, dtype=np.float32)
+    there = lengths(found) > 0
+    return unit(found[there]) if there.any() else sample[:1]
+
+
+def _nearest(centers: Float32, rows: Float32) -> tuple[Float32, Int64]:
+    """Cosine with the nearest of some centers, and which it is."""
     import faiss
 
     faiss.omp_set_num_threads(resources.task_threads())
-    kmeans = faiss.Kmeans(
-        sample.shape[1],
-        min(n_pivots, len(sample)),
-        niter=2,
-        spherical=True,
-        max_points_per_centroid=TRAINING_ROWS_PER_PIVOT,
-        min_points_per_centroid=1,
-        seed=seed + 1,
-    )
-    kmeans.train(np.ascontiguousarray(sample))
-    found = np.asarray(kmeans.centroids, dtype=np.float32)
-    length = np.linalg.norm(found, axis=1, keepdims=True)
-    unit: Float32 = found[length[:, 0] > 0] / length[length[:, 0] > 0]
-    return unit
+    index = faiss.IndexFlatIP(centers.shape[1])
+    index.add(np.ascontiguousarray(centers))
+    cosine, nearest = index.search(np.ascontiguousarray(rows), 1)
+    return cosine[:, 0], nearest[:, 0]
 
 
-def leading_directions(sample: Float32, n_lead: int, rng: np.random.Generator) -> Float32:
-    """Orthonormal columns that hold most of the rows' length, shape (n_samples, n_lead).
+def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Float32, Int64]:
+    """Cosine of unit rows with a near pivot, most often the nearest, and which it is: FAISS, a few cells at a time."""
+    import faiss
 
-    The eigenvectors of the Gram matrix, or for many samples a randomized range finder [1]_; any orthonormal columns
-    keep the bound valid.
+    if len(cells) < 2:
+        return _nearest(pivots, rows)
+    faiss.omp_set_num_threads(resources.task_threads())
+    quantizer = faiss.IndexFlatIP(cells.shape[1])
+    quantizer.add(np.ascontiguousarray(cells))
+    index = faiss.IndexIVFFlat(quantizer, cells.shape[1], len(cells), faiss.METRIC_INNER_PRODUCT)
+    index.add(np.ascontiguousarray(pivots))
+    index.nprobe = CELLS_PROBED
+    cosine, pivot = index.search(np.ascontiguousarray(rows), 1)
+    lost = pivot[:, 0] < 0  # all cells near it are empty
+    if lost.any():
+        cosine[lost, 0], pivot[lost, 0] = _nearest(pivots, rows[lost])
+    return cosine[:, 0], pivot[:, 0]
 
-    References
+
+def _spread(sample: Float32, pivots: Float32, rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """Angles of some rows to their nearest pivot, and to any."""
+    few = sample[rng.permutation(len(sample))[:_CUT_ROWS]]
+    any_ = pivots[rng.permutation(len(pivots))[:_CUT_PIVOTS]]
+    own = np.arccos(np.clip(_nearest(pivots, few)[0], -1, 1))
+    return own, np.arccos(np.clip(few @ any_.T, -1, 1)).ravel()
+
+
+def choose_cut(own: Float64, between: Float64, threshold: float) -> tuple[float, float]:
+    """The angle to its pivot up to which a row belongs to its list, so that least is left to compare, and that share.
+
+    Parameters
     ----------
-    .. [1] Halko, Martinsson, Tropp (2011). Finding structure with randomness. SIAM Review 53.
+    own, between
+        Angles of a sample of rows to their own pivots, and to any.
+    threshold
+        Similarity that is asked for.
+
+    Notes
+    -----
+    Rows beyond the cut are all compared with each other. A list with the cut as its radius can be skipped by rows that
+    are farther from its pivot than the cut and the angle of the threshold together.
     """
-    n_samples = sample.shape[1]
-    n_lead = min(n_lead, n_samples)
-    if n_samples <= GRAM_SAMPLES:
-        vectors = np.linalg.eigh((sample.T @ sample).astype(np.float64))[1][:, ::-1][:, :n_lead]
-    else:
-        vectors = rng.normal(size=(n_samples, n_lead + 10))
-        for _ in range(3):
-            vectors = np.linalg.qr(sample.T @ (sample @ vectors.astype(np.float32)))[0]
-        vectors = vectors[:, :n_lead]
-    return np.ascontiguousarray(vectors, dtype=np.float32)
+    cuts = np.quantile(own, np.linspace(0, 1, 33))
+    fringe = 1 - np.searchsorted(np.sort(own), cuts, side="right") / len(own)
+    opened = np.searchsorted(np.sort(between), cuts + np.arccos(threshold)) / len(between)
+    left = fringe**2 + (1 - fringe**2) * opened
+    best = int(np.argmin(left))
+    return float(cuts[best]), float(left[best])
 
 
 def near_ones_together(pivots: Float32) -> Int64:
@@ -154,147 +259,3 @@ def near_ones_together(pivots: Float32) -> Int64:
         return halve(ordered[:middle]) + halve(ordered[middle:])
 
     return np.concatenate(halve(np.arange(len(pivots))))
-
-
-def assign_block(block: dict[str, Any], pivots: str, folder: str) -> list[int]:
-    """Task: sort a block by (nearest pivot, angle to it).
-
-    Writes ``rows``, ``gene``, ``size``, ``pivot`` (n,) int32 and ``angle`` (n,) float32. Returns the number of rows of
-    each pivot.
-    """
-    import faiss
-
-    faiss.omp_set_num_threads(resources.task_threads())
-    rows, gene, size = members(Block(**block))
-    centers = arrays.load(pivots, "pivots")
-    quantizer = faiss.IndexFlatIP(centers.shape[1])
-    quantizer.add(np.ascontiguousarray(centers))
-    unit, _ = directions(rows)
-    cosine, pivot = quantizer.search(unit, 1)
-    angle = np.arccos(np.clip(cosine[:, 0], -1, 1)).astype(np.float32)
-    order = np.lexsort((gene, angle, pivot[:, 0]))
-    arrays.save(
-        folder,
-        rows=rows[order],
-        gene=gene[order],
-        size=size[order],
-        pivot=pivot[order, 0].astype(np.int32),
-        angle=angle[order],
-    )
-    return [int(c) for c in np.bincount(pivot[:, 0], minlength=len(centers))]
-
-
-def plan_chunks(counts: Int64, chunk_rows: int) -> list[list[tuple[int, int, int]]]:
-    """Which slices of the sorted blocks make which chunk.
-
-    Parameters
-    ----------
-    counts
-        Shape (n_blocks, n_pivots): rows of each pivot in each block.
-    chunk_rows
-        Rows that a chunk should not exceed; lists stay whole unless one alone is larger.
-
-    Returns
-    -------
-    list
-        Per chunk the slices (block, begin, end) of sorted blocks.
-    """
-    ends = np.cumsum(counts, axis=1)
-    begins = ends - counts
-    chunks: list[list[tuple[int, int, int]]] = []
-    first = 0
-    while first < counts.shape[1]:
-        last = first + 1
-        total = int(counts[:, first].sum())
-        while last < counts.shape[1] and total + int(counts[:, last].sum()) <= chunk_rows:
-            total += int(counts[:, last].sum())
-            last += 1
-        slices = [
-            (b, int(begins[b, first]), int(ends[b, last - 1]))
-            for b in range(counts.shape[0])
-            if ends[b, last - 1] > begins[b, first]
-        ]
-        chunks += _split(slices, chunk_rows)
-        first = last
-    return chunks
-
-
-def _split(slices: list[tuple[int, int, int]], chunk_rows: int) -> list[list[tuple[int, int, int]]]:
-    chunks: list[list[tuple[int, int, int]]] = []
-    room = 0
-    for block, begin, end in slices:
-        if end - begin > room:
-            chunks.append([])
-            room = chunk_rows
-        chunks[-1].append((block, begin, end))
-        room -= end - begin
-    return chunks
-
-
-def gather_chunk(slices: list[tuple[str, int, int]], pivots: str, folder: str) -> dict[str, Any]:
-    """Task: one chunk out of its slices of the sorted blocks.
-
-    Writes ``rows`` (n, n_samples) float64, ``rows32`` the same in float32, ``lead`` (n, n_lead + 1) float32, ``length``
-    (n,) float32, ``gene`` and ``size`` (n,) int64, ``angle`` (n,) float32; for its lists ``list_pivot``, ``list_begin``
-    (n_lists + 1,), where the fringe begins at the last, and ``list_radius``, the largest angle in each; and with the
-    fringe ``all_pivot`` and ``all_radius``.
-    """
-    parts = {
-        name: np.concatenate([arrays.load(url, name, begin, end) for url, begin, end in slices])
-        for name in ("pivot", "angle", "gene", "size", "rows")
-    }
-    is_fringe = parts["angle"] > float(arrays.load(pivots, "cut")[0])
-    order = np.lexsort((parts["gene"], parts["angle"], parts["pivot"], is_fringe))
-    rows = parts.pop("rows")[order]
-    pivot, angle = parts["pivot"][order], parts["angle"][order]
-    n_core = int((~is_fringe).sum())
-    list_pivot, list_begin = np.unique(pivot[:n_core], return_index=True)
-    list_begin = np.append(list_begin, n_core)
-    all_pivot, at = np.unique(pivot, return_inverse=True)
-    all_radius = np.zeros(len(all_pivot), np.float32)
-    np.maximum.at(all_radius, at, angle)
-    rows32 = rows.astype(np.float32)
-    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    arrays.save(
-        folder,
-        rows=rows,
-        rows32=rows32,
-        lead=lead_of(rows, arrays.load(pivots, "basis")),
-        length=length.astype(np.float32),
-        gene=parts["gene"][order],
-        size=parts["size"][order],
-        angle=angle,
-        list_pivot=list_pivot.astype(np.int64),
-        list_begin=list_begin.astype(np.int64),
-        list_radius=angle[list_begin[1:] - 1],
-        all_pivot=all_pivot.astype(np.int64),
-        all_radius=all_radius,
-    )
-    return {"n": len(rows)}
-
-
-def lead_of(rows: NDArray[np.float64], basis: Float32) -> Float32:
-    """Leading coordinates of rows and, in the last column, the length of the rest, rounded up.
-
-    The basis is orthonormal to a few 1e-8 only, so the square of that length can be off by as much; the margin is in
-    the square, since the root of a small error is a large one.
-    """
-    lead = rows @ np.asarray(basis, np.float64)
-    rest = np.einsum("ij,ij->i", rows, rows) - np.einsum("ij,ij->i", lead, lead)
-    last = np.sqrt(np.maximum(rest, 0) + 1e-6)
-    return np.ascontiguousarray(np.column_stack([lead, last]), dtype=np.float32)
-
-
-def write_directory(chunks: list[str], folder: str) -> int:
-    """Task: one table of the lists of all chunks, ``chunk``, ``pivot`` and ``radius`` (n_lists,).
-
-    Returns their number.
-    """
-    n_lists = [len(arrays.load(url, "all_pivot")) for url in chunks]
-    arrays.save(
-        folder,
-        chunk=np.repeat(np.arange(len(n_lists)), n_lists),
-        pivot=arrays.concatenate(chunks, "all_pivot"),
-        radius=arrays.concatenate(chunks, "all_radius"),
-    )
-    return sum(n_lists)

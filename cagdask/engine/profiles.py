@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cagdask import normalization, storage
 from cagdask.engine import arrays
+from cagdask.engine.rows import save_rows
 from cagdask.statistics import SampleStatistics
 
 Float64 = NDArray[np.float64]
@@ -119,7 +120,8 @@ def write_profiles(store: str, begin: int, end: int, recipe: dict[str, Any], fol
     keys = np.zeros((len(rows), 2), np.uint64)
     multipliers = np.random.default_rng(0).integers(1, 2**63, (2, rows.shape[1]), dtype=np.uint64) | np.uint64(1)
     row_keys(rows, multipliers, keys)
-    arrays.save(folder, rows=rows, gene=begin + np.flatnonzero(takes_part), keys=keys, mark=mark)
+    save_rows(folder, rows)
+    arrays.save(folder, gene=begin + np.flatnonzero(takes_part), keys=keys, mark=mark)
     return {"n": len(rows), "n_filtered": int((mark == FILTERED).sum()), "n_zero": int((mark == ZERO).sum())}
 
 

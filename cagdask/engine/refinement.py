@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.engine import arrays, linkage
 from cagdask.engine.linkage import InPlace, LinkagePlan, Linked, Mapper
-from cagdask.engine.neighbors import PRODUCT_MARGIN, STEP
-from cagdask.engine.pivots import Block
+from cagdask.engine.neighbors import PRODUCT_MARGIN
+from cagdask.engine.rows import STEP, Block, concatenate_rows, load_rows, save_rows, take_rows
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -78,10 +78,12 @@ def write_directions(blocks: list[str], folder: str) -> int:
 
     ``mean_length`` is what was scaled away.
     """
-    rows, size, gene = (arrays.concatenate(blocks, name) for name in ("rows", "size", "gene"))
+    rows = concatenate_rows(blocks)
+    size, gene = (arrays.concatenate(blocks, name) for name in ("size", "gene"))
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     rows /= length[:, None]
-    arrays.save(folder, rows=rows, size=size, gene=gene, mean_length=length)
+    save_rows(folder, rows)
+    arrays.save(folder, size=size, gene=gene, mean_length=length)
     return len(gene)
 
 
@@ -155,11 +157,14 @@ def _rows_of(genes: Int64, table: str, groups: list[str], name: str) -> NDArray[
     gene, block, row = (np.asarray(a) for a in arrays.load_all(table, "gene", "block", "row"))
     at = np.searchsorted(gene, genes)
     block, row = block[at], row[at]
-    parts: dict[int, NDArray[Any]] = {int(b): arrays.load(groups[b], name) for b in np.unique(block)}
+    parts = {}
+    for b in np.unique(block).tolist():
+        at = row[block == b]
+        parts[b] = take_rows(groups[b], at) if name == "rows" else arrays.load(groups[b], name)[at]
     sample = next(iter(parts.values()))
     found = np.empty((len(genes), *sample.shape[1:]), sample.dtype)
     for b, values in parts.items():
-        found[block == b] = values[row[block == b]]
+        found[block == b] = values
     return found
 
 
@@ -174,14 +179,16 @@ def join_pairs(table: str, groups: list[str], begin: int, end: int, folder: str)
         size += n
     mean = np.asarray(total / size[:, None])
     length = np.sqrt(np.einsum("ij,ij->i", mean, mean))
-    arrays.save(folder, rows=mean / length[:, None], size=size, gene=keep, mean_length=length)
+    save_rows(folder, mean / length[:, None])
+    arrays.save(folder, size=size, gene=keep, mean_length=length)
     return len(keep)
 
 
 def gather_orphans(table: str, groups: list[str], begin: int, end: int, folder: str) -> int:
     """Task: the directions of the groups ``begin:end`` that lost their nearest."""
     gene = np.asarray(arrays.load(table, "orphan", begin, end))
-    arrays.save(folder, rows=_rows_of(gene, table, groups, "rows"), gene=gene)
+    save_rows(folder, _rows_of(gene, table, groups, "rows"))
+    arrays.save(folder, gene=gene)
     return len(gene)
 
 
@@ -206,7 +213,8 @@ def compare(
     n_pairs = 0
     for url in changed + orphans:
         for begin in range(0, len(arrays.load(url, "gene")), ROWS_AT_ONCE):
-            some, some_gene = (np.asarray(arrays.load(url, n, begin, begin + ROWS_AT_ONCE)) for n in ("rows", "gene"))
+            some = np.asarray(load_rows(url, begin, begin + ROWS_AT_ONCE))
+            some_gene = np.asarray(arrays.load(url, "gene", begin, begin + ROWS_AT_ONCE))
             products = some.astype(np.float32) @ rows32.T
             products[some_gene[:, None] == gene[None, :]] = -2
             n_pairs += products.size
@@ -227,7 +235,7 @@ def _living(groups: list[str], numbers: list[int], first_new: int, table: str) -
     moved = np.concatenate([keep, leave])
     parts = []
     for number in numbers:
-        rows, gene = arrays.load_all(groups[number], "rows", "gene")
+        rows, gene = load_rows(groups[number]), arrays.load(groups[number], "gene")
         if number < first_new:
             lives = np.isin(gene, alive[where == number]) & ~np.isin(gene, moved)
             rows, gene = rows[lives], gene[lives]
@@ -290,7 +298,7 @@ def refine(
     linked = Linked()
     here = storage.join(folder, "round-1")
     chunked = linkage.order_rows(mapper, groups, threshold, plan, here, "refine 1: ", done, seed=1)
-    lists = linkage.search(mapper, chunked, threshold, 1, here, "refine 1: search", linked, done)
+    lists = linkage.search(mapper, chunked, 1, here, "refine 1: search", linked, done)
     blocks = [block.folder for block in groups]
     n_rows = [block.n for block in groups]
     table = storage.join(here, "table")

@@ -23,8 +23,7 @@ from cagdask import storage
 from cagdask.engine import arrays, linkage
 from cagdask.engine.linkage import LinkagePlan, Linked, Mapper
 from cagdask.engine.merging import flat, root_of
-from cagdask.engine.neighbors import STEP
-from cagdask.engine.pivots import Block
+from cagdask.engine.rows import STEP, Block, save_rows, take_rows
 
 Int64 = NDArray[np.int64]
 
@@ -111,7 +110,8 @@ def join_components(
 def go_on(chunk: str, lists: str, threshold: float, folder: str) -> int:
     """Task: the rows of a chunk whose lists were full, as a block."""
     full = arrays.load(lists, "bound") >= threshold
-    arrays.save(folder, **{name: arrays.load(chunk, name)[full] for name in ("rows", "gene", "size")})
+    save_rows(folder, take_rows(chunk, np.flatnonzero(full)))
+    arrays.save(folder, **{name: arrays.load(chunk, name)[full] for name in ("gene", "size")})
     return int(full.sum())
 
 
@@ -141,9 +141,7 @@ def single_linkage(
         chunked = linkage.order_rows(mapper, blocks, threshold, plan, here, name, done, seed=turn)
         if before is not None:
             mapper.map(f"{name}groups", write_groups, [(url, before) for url in chunked.chunks], done=done)
-        lists = linkage.search(
-            mapper, chunked, threshold, K, here, f"{name}search", linked, done, groups=before is not None
-        )
+        lists = linkage.search(mapper, chunked, K, here, f"{name}search", linked, done, groups=before is not None)
         joined = storage.join(here, "joined")
         mapper.map(f"{name}join", join_components, [(lists, before, n_genes, threshold, joined)], done=done)
         linked.merges.append(joined)

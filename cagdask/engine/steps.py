@@ -14,8 +14,7 @@ import numpy as np
 from cagdask import normalization, schema, storage
 from cagdask.engine import groups, linkage, profiles, refinement, single
 from cagdask.engine.linkage import LinkagePlan, Linked
-from cagdask.engine.neighbors import STEP
-from cagdask.engine.pivots import Block
+from cagdask.engine.rows import STEP, Block
 from cagdask.engine.sizes import EnginePlan
 from cagdask.errors import InputError
 from cagdask.parameters import Parameters

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 
-from cagdask.engine import arrays, groups, linkage, pivots, profiles, refinement, single, tree
+from cagdask.engine import arrays, groups, linkage, pivots, profiles, refinement, rows, single, tree
 from cagdask.engine.linkage import InPlace, LinkagePlan, Linked
 from cagdask.engine.merging import flat
-from cagdask.engine.pivots import Block
+from cagdask.engine.rows import Block
 from cagdask.engine.steps import similarity_of
 from tests import reference
 from tests.strategies import abundance_matrices, chunkings, planted_matrices
@@ -40,9 +40,19 @@ class Plan:
     block_rows: int = 1000
     merge_rows: int = 1000
     k: int = 16
-    n_lead: int = 64
+    sizes: tuple[int, int] | None = None
     n_pivots: int = 1
-    skipping: float = 0.95
+    fringe: float = 0.1
+    sparse_below: float = 0.3
+    level: int = 0
+
+    def cut(self, own: Float64, *_: object) -> tuple[float, float]:
+        """Angle beyond which about the share ``fringe`` of all rows lie."""
+        return (float(np.quantile(own, 1 - self.fringe)) if self.fringe < 1 else -1.0), 1.0
+
+    def choose_level(self, costs: dict[float, float], _: int) -> float:
+        """The threshold, or one of the levels above it."""
+        return sorted(costs)[min(self.level, len(costs) - 1)]
 
 
 @st.composite
@@ -53,9 +63,11 @@ def plans(draw: st.DrawFn, n: int) -> Plan:
         block_rows=draw(st.sampled_from([1, 2, 3, 5, 8, 1000])),
         merge_rows=draw(sizes),
         k=draw(st.sampled_from([1, 2, 3, 8, 16, 32])),
-        n_lead=draw(st.sampled_from([1, 2, 3, 64])),
-        n_pivots=draw(st.sampled_from([1, 1, 2, 5])),
-        skipping=draw(st.sampled_from([0.0, 0.5, 0.95, 1.0])),  # lists only, some fringe, fringe only
+        sizes=draw(st.sampled_from([None, (1, 1), (1, 3), (2, 2), (64, 64)])),
+        n_pivots=draw(st.sampled_from([1, 1, 2, 5, 70])),
+        fringe=draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),  # lists only, some fringe, fringe only
+        sparse_below=draw(st.sampled_from([0.0, 0.3, 1.1])),  # never, sometimes, always
+        level=draw(st.integers(0, 3)),
     )
 
 
@@ -161,12 +173,14 @@ def run(
     """Profiles, linkage and merge tree; ``keep`` leaves the blocks of finished groups where they are."""
     here = tempfile.mkdtemp(dir=tmp_path)
     threshold = similarity_of(max_dist)
-    sizes = LinkagePlan(plan.block_rows, plan.merge_rows, k=plan.k, n_lead=plan.n_lead)
+    sizes = LinkagePlan(plan.block_rows, plan.merge_rows, k=plan.k, sizes=plan.sizes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "LISTED_AT_ONCE", 0)  # else few rows get long lists
         patch.setattr(single, "K", plan.k)
         patch.setattr(pivots, "n_pivots_for", lambda n: min(n, plan.n_pivots))
-        patch.setattr(pivots, "SKIPPING", plan.skipping)
+        patch.setattr(pivots, "choose_cut", plan.cut)
+        patch.setattr(pivots, "choose_level", plan.choose_level)
+        patch.setattr(rows, "SPARSE_BELOW", plan.sparse_below)
         blocks, fold, unit = write_profiles(values, metric, plan.chunks, here)
         linked: Linked
         if method == "single":
@@ -209,7 +223,7 @@ def test_engine_equals_the_naive_reference(tmp_path: Path, data: st.DataObject) 
 def test_families_of_equal_similarities(family: str, method: str, tmp_path: Path) -> None:
     values = FAMILIES[family]
     n = len(values)
-    pieces = Plan((n,) if n == 1 else (n // 2, n - n // 2), block_rows=3, merge_rows=4, k=2, n_lead=2, n_pivots=3)
+    pieces = Plan((n,) if n == 1 else (n // 2, n - n // 2), block_rows=3, merge_rows=4, k=2, sizes=(2, 3), n_pivots=3)
     for metric, max_dist in [("cosine", d) for d in (0.0, 0.5, ROOT_HALF, 0.9)] + [
         ("correlation", 0.5),
         ("spearman", 0.5),
@@ -300,11 +314,13 @@ def test_refinement_equals_the_naive_reference(tmp_path: Path, data: st.DataObje
     found = run(values, metric, "average", max_dist, plan, tmp_path, keep=True)
     assume(found.finished)
     here = tempfile.mkdtemp(dir=tmp_path)
-    sizes = LinkagePlan(plan.block_rows, plan.merge_rows, k=plan.k, n_lead=plan.n_lead)
+    sizes = LinkagePlan(plan.block_rows, plan.merge_rows, k=plan.k, sizes=plan.sizes)
     found_groups = refinement.directions_of(InPlace(), found.finished, plan.block_rows, f"{here}/groups")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pivots, "n_pivots_for", lambda n: min(n, plan.n_pivots))
-        patch.setattr(pivots, "SKIPPING", plan.skipping)
+        patch.setattr(pivots, "choose_cut", plan.cut)
+        patch.setattr(pivots, "choose_level", plan.choose_level)
+        patch.setattr(rows, "SPARSE_BELOW", plan.sparse_below)
         _, table, joined, _ = refinement.refine(
             InPlace(), found_groups, similarity_of(refine_dist), sizes, f"{here}/refine"
         )

@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import linkage as scipy_linkage
 
 from cagdask.engine import arrays, linkage, refinement, single
 from cagdask.engine.linkage import InPlace, LinkagePlan
-from cagdask.engine.pivots import Block
+from cagdask.engine.rows import Block
 from cagdask.simulation import simulate_abundance
 
 

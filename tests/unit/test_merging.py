@@ -78,6 +78,7 @@ def test_a_group_whose_nearest_is_unknown_waits() -> None:
             index,
             sim[[0, 1, 2], [1, 0, 1]],
             np.array([0, 0, bound]),
+            np.full(3, -1),
             0.5,
         )
         assert pair[0].tolist() == [0, 1]

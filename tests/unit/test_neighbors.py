@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cagdask.engine import arrays, linkage
 from cagdask.engine.linkage import InPlace, LinkagePlan, Linked
-from cagdask.engine.pivots import Block
+from cagdask.engine.rows import Block
 
 
 def noisy_groups(n: int, n_samples: int) -> NDArray[np.float64]:
@@ -34,9 +34,9 @@ def searched(rows: NDArray[Any], size: NDArray[Any], gene: NDArray[Any], thresho
         folders.append(Block(str(where / f"block-{begin}"), len(rows[begin : begin + 170])))
         part = slice(begin, begin + 170)
         arrays.save(folders[-1].folder, rows=rows[part], size=size[part], gene=gene[part])
-    plan, account = LinkagePlan(150, 150, n_lead=8), Linked()
+    plan, account = LinkagePlan(150, 150, sizes=(8, 24)), Linked()
     chunked = linkage.order_rows(InPlace(), folders, threshold, plan, str(where), "", None, seed=1)
-    lists = linkage.search(InPlace(), chunked, threshold, k, str(where), "search", account, None)
+    lists = linkage.search(InPlace(), chunked, k, str(where), "search", account, None)
     found_gene, row, sim, bound = (arrays.concatenate(lists, name) for name in ("gene", "row", "sim", "bound"))
     order = np.argsort(found_gene)
     return np.where(row >= 0, found_gene[row], -1)[order], sim[order], bound[order], account

@@ -1,0 +1,196 @@
+"""Rows rewritten so that near ones lie together.
+
+    block --nearest pivot, angle to it--> the block sorted by (pivot, angle)        one task per block
+    sorted blocks --slices of a pivot range--> chunk of whole lists                 one task per chunk
+
+A chunk is what FAISS calls an inverted file: the pivots are its coarse quantizer, the rows of one pivot a list, sorted
+by their angle to it. By the triangle inequality only rows with angles in a window around the query's own can be near
+it. Rows of the fringe come after the last list. Lists are cut into tiles of rows that are searched together.
+
+Per task: one block or chunk, twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask.engine import arrays
+from cagdask.engine.pivots import nearest_pivots
+from cagdask.engine.rows import Block, lengths, load_rows, members, save_rows, unit
+from cagdask.engine.sketches import sketches
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+TILE_ROWS = 64
+"""Rows of one list that are searched together, at most."""
+
+
+def assign_block(block: dict[str, Any], pivots: str, folder: str) -> int:
+    """Task: sort a block by (pivot, angle to it).
+
+    Writes the rows, ``gene``, ``size``, ``pivot`` (n,) int32, ``angle`` (n,) float32, and ``count`` (n_pivots,), the
+    rows of each pivot. Returns the number of rows.
+    """
+    rows, gene, size = members(Block(**block))
+    centers, cells, fine = arrays.load_all(pivots, "pivots", "cells", "fine")
+    cosine, pivot = nearest_pivots(centers, cells, unit(sketches(rows, np.asarray(fine))))
+    angle = np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
+    order = np.lexsort((gene, angle, pivot))
+    save_rows(folder, rows[order])
+    arrays.save(
+        folder,
+        gene=gene[order],
+        size=size[order],
+        pivot=pivot[order].astype(np.int32),
+        angle=angle[order],
+        count=np.bincount(pivot, minlength=len(centers)),
+    )
+    return len(rows)
+
+
+def write_chunk_plan(blocks: list[str], chunk_rows: int, folder: str) -> list[int]:
+    """Task: decide which slices of the sorted blocks make which chunk; the rows of each chunk.
+
+    Writes ``slice`` (n_slices, 4) int64: chunk, block, begin, end.
+    """
+    counts = np.stack([arrays.load(url, "count") for url in blocks])
+    chunks = plan_chunks(counts, chunk_rows)
+    slices = [(c, *part) for c, parts in enumerate(chunks) for part in parts]
+    arrays.save(folder, slice=np.array(slices, np.int64).reshape(-1, 4))
+    return [sum(end - begin for _, begin, end in parts) for parts in chunks]
+
+
+def plan_chunks(counts: Int64, chunk_rows: int) -> list[list[tuple[int, int, int]]]:
+    """Which slices of the sorted blocks make which chunk.
+
+    Parameters
+    ----------
+    counts
+        Shape (n_blocks, n_pivots): rows of each pivot in each block.
+    chunk_rows
+        Rows that a chunk should not exceed; lists stay whole unless one alone is larger.
+
+    Returns
+    -------
+    list
+        Per chunk the slices (block, begin, end) of sorted blocks.
+    """
+    ends = np.cumsum(counts, axis=1)
+    begins = ends - counts
+    chunks: list[list[tuple[int, int, int]]] = []
+    first = 0
+    while first < counts.shape[1]:
+        last = first + 1
+        total = int(counts[:, first].sum())
+        while last < counts.shape[1] and total + int(counts[:, last].sum()) <= chunk_rows:
+            total += int(counts[:, last].sum())
+            last += 1
+        slices = [
+            (b, int(begins[b, first]), int(ends[b, last - 1]))
+            for b in range(counts.shape[0])
+            if ends[b, last - 1] > begins[b, first]
+        ]
+        chunks += _split(slices, chunk_rows)
+        first = last
+    return chunks
+
+
+def _split(slices: list[tuple[int, int, int]], chunk_rows: int) -> list[list[tuple[int, int, int]]]:
+    chunks: list[list[tuple[int, int, int]]] = []
+    room = 0
+    for block, begin, end in slices:
+        if end - begin > room:
+            chunks.append([])
+            room = chunk_rows
+        chunks[-1].append((block, begin, end))
+        room -= end - begin
+    return chunks
+
+
+def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) -> int:
+    """Task: chunk ``number`` of a plan, out of its slices of the sorted blocks, ``blocks/0``, ``blocks/1``, ...
+
+    Writes the rows, (n, n_samples) float64, their sketches ``coarse`` (n, n_coarse) and ``fine`` (n, n_fine) float32,
+    ``length`` (n,) float32, ``gene`` and ``size`` (n,) int64, ``angle`` (n,) float32. For its lists ``list_pivot``,
+    ``list_begin`` (n_lists + 1,), where the fringe begins at the last, and ``list_radius``, the largest angle in each;
+    for the tiles that lists are cut into ``tile_begin`` (n_tiles + 1,), ``tile_center`` (n_tiles, n_fine) float32, and
+    the angle of each row to its tile's center, ``tile_angle`` (n,). With the fringe, ``all_pivot`` and ``all_radius``.
+    """
+    slices = np.asarray(arrays.load(plan, "slice"))
+    slices = slices[slices[:, 0] == number, 1:]
+    parts = {
+        name: np.concatenate([arrays.load(f"{blocks}/{block}", name, begin, end) for block, begin, end in slices])
+        for name in ("pivot", "angle", "gene", "size")
+    }
+    is_fringe = parts["angle"] > float(arrays.load(pivots, "cut")[0])
+    order = np.lexsort((parts["gene"], parts["angle"], parts["pivot"], is_fringe))
+    rows = np.concatenate([load_rows(f"{blocks}/{block}", begin, end) for block, begin, end in slices])[order]
+    save_rows(folder, rows)
+    pivot, angle = parts["pivot"][order], parts["angle"][order]
+    n_core = int((~is_fringe).sum())
+    list_pivot, list_begin = np.unique(pivot[:n_core], return_index=True)
+    list_begin = np.append(list_begin, n_core)
+    all_pivot, at = np.unique(pivot, return_inverse=True)
+    all_radius = np.zeros(len(all_pivot), np.float32)
+    np.maximum.at(all_radius, at, angle)
+    coarse, fine = (np.asarray(arrays.load(pivots, name)) for name in ("coarse", "fine"))
+    fine_rows = sketches(rows, fine)
+    tile_begin = _tiles(list_begin)
+    tile_center, tile_angle = _centers(unit(fine_rows[:n_core]), tile_begin)
+    arrays.save(
+        folder,
+        coarse=sketches(rows, coarse),
+        fine=fine_rows,
+        length=lengths(rows).astype(np.float32),
+        gene=parts["gene"][order],
+        size=parts["size"][order],
+        angle=angle,
+        list_pivot=list_pivot.astype(np.int64),
+        list_begin=list_begin.astype(np.int64),
+        list_radius=angle[list_begin[1:] - 1],
+        tile_begin=tile_begin,
+        tile_center=tile_center,
+        tile_angle=tile_angle,
+        all_pivot=all_pivot.astype(np.int64),
+        all_radius=all_radius,
+    )
+    return len(rows)
+
+
+def _tiles(list_begin: Int64) -> Int64:
+    """Where tiles begin, and where the last ends."""
+    begins = [np.arange(a, b, TILE_ROWS) for a, b in itertools.pairwise(list_begin)]
+    return np.concatenate([*begins, list_begin[-1:]]).astype(np.int64)
+
+
+def _centers(directions: Float32, tile_begin: Int64) -> tuple[Float32, Float32]:
+    """Mean direction of each tile, and the angle of each row to that of its own."""
+    if len(tile_begin) < 2:
+        return np.zeros((0, directions.shape[1]), np.float32), np.zeros(0, np.float32)
+    center = unit(np.add.reduceat(directions, tile_begin[:-1], axis=0))
+    own = np.repeat(center, np.diff(tile_begin), axis=0)
+    cosine = np.einsum("ij,ij->i", directions, own, dtype=np.float64)
+    return center, np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
+
+
+def write_directory(chunks: str, rows: list[int]) -> int:
+    """Task: what is known of all chunks, ``chunks/0``, ``chunks/1``, ...: their number of lists.
+
+    Writes to ``chunks/directory`` one table of the lists, ``chunk``, ``pivot`` and ``radius`` (n_lists,), and
+    ``offset`` (n_chunks + 1,), the position of each one's first row among all.
+    """
+    urls = [f"{chunks}/{i}" for i in range(len(rows))]
+    n_lists = [len(arrays.load(url, "all_pivot")) for url in urls]
+    arrays.save(
+        f"{chunks}/directory",
+        chunk=np.repeat(np.arange(len(n_lists)), n_lists),
+        pivot=arrays.concatenate(urls, "all_pivot"),
+        radius=arrays.concatenate(urls, "all_radius"),
+        offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
+    )
+    return sum(n_lists)

@@ -1,0 +1,193 @@
+"""Profiles in files: all numbers, or only those that are not zero, whichever is smaller.
+
+    folder/rows.npy          (n, n_samples) float64; or (0, n_samples), and then
+    folder/rows_begin.npy    (n + 1,) int64, where each row begins in
+    folder/rows_column.npy   (n_values,) int32, and
+    folder/rows_value.npy    (n_values,) float64
+
+In real catalogs most genes are in few samples. What a block holds is measured when it is written, so that every block
+is kept, read and multiplied in the way that costs less for it; the numbers are the same, to the bit, either way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cagdask.engine import arrays
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+STEP = 1e10
+"""Similarities are rounded to 1 / STEP before they are compared: equal in exact arithmetic is equal here."""
+SPARSE_BELOW = 0.3
+"""Share of values that are not zero below which only they are kept: they take 12 bytes each instead of 8."""
+
+
+class Stored(NamedTuple):
+    """Rows as they lie in their files: ``dense`` has all of them, or none and the others have."""
+
+    dense: Any
+    begin: Any
+    column: Any
+    value: Any
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.dense) or len(self.begin) - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return int(sum(part.nbytes for part in self))
+
+
+def save_rows(folder: str, rows: Float64) -> None:
+    """Write rows, shape (n, n_samples), float64."""
+    n_values = np.count_nonzero(rows)
+    if len(rows) and n_values >= SPARSE_BELOW * rows.size:
+        arrays.save(folder, rows=rows)
+        return
+    row, column = np.nonzero(rows)
+    arrays.save(
+        folder,
+        rows=rows[:0],
+        rows_begin=np.searchsorted(row, np.arange(len(rows) + 1)).astype(np.int64),
+        rows_column=column.astype(np.int32),
+        rows_value=rows[row, column],
+    )
+
+
+def stored_rows(folder: str) -> Stored:
+    """Rows as they lie there, for kernels; local files are mapped."""
+    dense = arrays.load(folder, "rows")
+    if len(dense):
+        return Stored(np.asarray(dense), np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))
+    parts = (arrays.load(folder, f"rows_{name}") for name in ("begin", "column", "value"))
+    return Stored(np.asarray(dense), *map(np.asarray, parts))
+
+
+def load_rows(folder: str, begin: int = 0, end: int | None = None) -> Float64:
+    """Rows ``begin:end``, shape (n, n_samples), float64."""
+    rows = stored_rows(folder)
+    if len(rows.dense):
+        return np.asarray(rows.dense[begin:end])
+    return take_rows(rows, np.arange(begin, min(rows.n, end) if end is not None else rows.n))
+
+
+def take_rows(rows: str | Stored, positions: Int64) -> Float64:
+    """Rows at these positions, shape (n_positions, n_samples), float64."""
+    rows = stored_rows(rows) if isinstance(rows, str) else rows
+    if len(rows.dense):
+        return np.asarray(rows.dense[positions])
+    found = np.zeros((len(positions), rows.dense.shape[1]))
+    _spread(rows.begin, rows.column, rows.value, positions, found)
+    return found
+
+
+def concatenate_rows(folders: list[str]) -> Float64:
+    """Rows of several folders, one after the other."""
+    return np.concatenate([load_rows(url) for url in folders])
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows in a folder with ``gene`` and ``size``, that take part in a round.
+
+    ``weight`` names the folder of the fold when the sizes are to be taken from it (first round).
+    """
+
+    folder: str
+    n: int
+    weight: str | None = None
+
+
+def members(block: Block) -> tuple[Float64, Int64, Int64]:
+    """Rows, genes and sizes of the groups of a block that take part."""
+    gene = arrays.load(block.folder, "gene")
+    if block.weight is None:
+        return load_rows(block.folder), gene, arrays.load(block.folder, "size")
+    size = arrays.load(block.weight, "weight")[gene]
+    return take_rows(block.folder, np.flatnonzero(size > 0)), gene[size > 0], size[size > 0]
+
+
+def lengths(rows: NDArray[Any]) -> Float64:
+    """Euclidean length of each row, float64."""
+    length: Float64 = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    return length
+
+
+def unit(rows: NDArray[Any]) -> Float32:
+    """Rows scaled to unit length, float32; a row of zeros stays."""
+    length = lengths(rows)
+    scaled: Float32 = (rows / np.where(length > 0, length, 1)[:, None]).astype(np.float32)
+    return scaled
+
+
+@njit(cache=True, nogil=True)
+def _spread(begin: Any, column: Any, value: Any, positions: Any, found: Any) -> None:
+    """Write values of rows at positions where they belong, into zeros."""
+    for i in range(len(positions)):
+        for at in range(begin[positions[i]], begin[positions[i] + 1]):
+            found[i, column[at]] = value[at]
+
+
+@njit(cache=True, nogil=True)
+def copy_row(rows: Stored, i: int, to: Float64) -> None:
+    """Write row ``i`` into ``to``, shape (n_samples,)."""
+    if len(rows.dense):
+        for j in range(len(to)):
+            to[j] = rows.dense[i, j]
+    else:
+        to[:] = 0
+        for at in range(rows.begin[i], rows.begin[i + 1]):
+            to[rows.column[at]] = rows.value[at]
+
+
+@njit(inline="always", cache=True)
+def rounded(x: float) -> float:
+    """``x`` to the nearest multiple of 1 / STEP."""
+    return float(np.rint(x * STEP) / STEP)
+
+
+@njit(cache=True, nogil=True)
+def product(a: Float64, b: Float64) -> float:
+    """Dot product in a fixed order of additions, the same on any processor."""
+    s0 = s1 = s2 = s3 = 0.0
+    n = len(a) // 4 * 4
+    for i in range(0, n, 4):
+        s0 += a[i] * b[i]
+        s1 += a[i + 1] * b[i + 1]
+        s2 += a[i + 2] * b[i + 2]
+        s3 += a[i + 3] * b[i + 3]
+    for i in range(n, len(a)):
+        s0 += a[i] * b[i]
+    return (s0 + s1) + (s2 + s3)
+
+
+@njit(cache=True, nogil=True)
+def product_with(a: Float64, rows: Stored, i: int) -> float:
+    """What :func:`product` gives for ``a`` and row ``i``, without the zeros of that row; the same bits."""
+    if len(rows.dense):
+        return product(a, rows.dense[i])
+    s0 = s1 = s2 = s3 = 0.0
+    n = len(a) // 4 * 4
+    for at in range(rows.begin[i], rows.begin[i + 1]):
+        j = rows.column[at]
+        x = a[j] * rows.value[at]
+        if j >= n or j % 4 == 0:
+            s0 += x
+        elif j % 4 == 1:
+            s1 += x
+        elif j % 4 == 2:
+            s2 += x
+        else:
+            s3 += x
+    return (s0 + s1) + (s2 + s3)
