@@ -257,6 +257,8 @@ def _check_plan(plan: EnginePlan, n_genes: int, n_samples: int, runner: Runner) 
 
 def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *, overwrite: bool) -> None:
     """Make the result store ``target``, or resume making it."""
+    from cagdask.engine.linkage import COUNTED
+
     job, attrs = _begin(store, target, parameters, runner, "find_cags", overwrite=overwrite)
     job.prepare()
     tree, found, linked = job.link()
@@ -265,10 +267,7 @@ def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *,
         "rounds": len(linked.active),
         "active": linked.active,
         "refine_rounds": len(groups.linked.active),
-        "pairs_evaluated": linked.n_bounded + groups.linked.n_bounded,
-        "pairs_share": (linked.n_bounded + groups.linked.n_bounded) / job.n_genes**2,
-        "pairs_multiplied": linked.n_full + groups.linked.n_full,
-        "bytes_read": linked.bytes_read + groups.linked.bytes_read,
+        **{name: getattr(linked, name) + getattr(groups.linked, name) for name in COUNTED},
     }
     _finish(job, target, tree, groups, attrs, "find_cags", certified=True)
 

@@ -29,16 +29,22 @@ def save(folder: str, **arrays: Array) -> None:
 
 
 def load(folder: str, name: str, begin: int | None = None, end: int | None = None) -> Array:
-    """``folder/NAME.npy``, or its rows ``begin:end``; a read-only view of the file where it is local."""
+    """``folder/NAME.npy``, or its rows ``begin:end``, read-only; a view of the file where it is local."""
     url = storage.join(folder, f"{name}.npy")
     if storage.is_remote(url):
-        return np.lib.format.read_array(io.BytesIO(storage.read_bytes(url)), allow_pickle=False)[begin:end]
+        return read_only(np.lib.format.read_array(io.BytesIO(storage.read_bytes(url)), allow_pickle=False)[begin:end])
     with open(storage.local_path(url), "rb") as handle:
         dtype, shape, offset = _header(handle.read(HEADER_BYTES))
         if 0 in shape:
-            return np.empty(shape, dtype)[begin:end]
+            return read_only(np.empty(shape, dtype)[begin:end])
         mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
     return np.ndarray(shape, dtype, mapped, offset)[begin:end]
+
+
+def read_only(values: Array) -> Array:
+    """``values``, not to be written: kernels are compiled for arrays that may be written and for others apart."""
+    values.setflags(write=False)
+    return values
 
 
 def _header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:

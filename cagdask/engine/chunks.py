@@ -28,6 +28,8 @@ Int64 = NDArray[np.int64]
 
 TILE_ROWS = 64
 """Rows of one list that are searched together, at most."""
+SUMMARIZED = 1024
+"""Rows of which a chunk's summary tells the largest values together."""
 
 
 def assign_block(block: dict[str, Any], pivots: str, folder: str) -> int:
@@ -116,10 +118,10 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
     """Task: chunk ``number`` of a plan, out of its slices of the sorted blocks, ``blocks/0``, ``blocks/1``, ...
 
     Writes the rows, (n, n_samples) float64, their sketches ``coarse`` (n, n_coarse) and ``fine`` (n, n_fine) float32,
-    ``length`` (n,) float32, ``gene`` and ``size`` (n,) int64, ``angle`` (n,) float32. For its lists ``list_pivot``,
-    ``list_begin`` (n_lists + 1,), where the fringe begins at the last, and ``list_radius``, the largest angle in each;
-    for the tiles that lists are cut into ``tile_begin`` (n_tiles + 1,), ``tile_center`` (n_tiles, n_fine) float32, and
-    the angle of each row to its tile's center, ``tile_angle`` (n,). With the fringe, ``all_pivot`` and ``all_radius``.
+    ``length`` (n,) float32, ``gene`` and ``size`` (n,) int64; for the tiles that lists are cut into ``tile_begin``
+    (n_tiles + 1,), the last one where the fringe begins, ``tile_center`` (n_tiles, n_fine) float32, and the angle of
+    each row to its tile's center, ``tile_angle`` (n_core,); and ``summary`` (n_ranges, n_fine) float32, the largest
+    sketch of some rows, number by number.
     """
     slices = np.asarray(arrays.load(plan, "slice"))
     slices = slices[slices[:, 0] == number, 1:]
@@ -131,33 +133,23 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
     order = np.lexsort((parts["gene"], parts["angle"], parts["pivot"], is_fringe))
     rows = np.concatenate([load_rows(f"{blocks}/{block}", begin, end) for block, begin, end in slices])[order]
     save_rows(folder, rows)
-    pivot, angle = parts["pivot"][order], parts["angle"][order]
+    pivot = parts["pivot"][order]
     n_core = int((~is_fringe).sum())
-    list_pivot, list_begin = np.unique(pivot[:n_core], return_index=True)
-    list_begin = np.append(list_begin, n_core)
-    all_pivot, at = np.unique(pivot, return_inverse=True)
-    all_radius = np.zeros(len(all_pivot), np.float32)
-    np.maximum.at(all_radius, at, angle)
-    coarse, fine = (np.asarray(arrays.load(pivots, name)) for name in ("coarse", "fine"))
-    fine_rows = sketches(rows, fine)
+    list_begin = np.append(np.unique(pivot[:n_core], return_index=True)[1], n_core)
+    fine_rows = sketches(rows, np.asarray(arrays.load(pivots, "fine")))
     tile_begin = _tiles(list_begin)
     tile_center, tile_angle = _centers(unit(fine_rows[:n_core]), tile_begin)
     arrays.save(
         folder,
-        coarse=sketches(rows, coarse),
+        coarse=sketches(rows, np.asarray(arrays.load(pivots, "coarse"))),
         fine=fine_rows,
         length=lengths(rows).astype(np.float32),
         gene=parts["gene"][order],
         size=parts["size"][order],
-        angle=angle,
-        list_pivot=list_pivot.astype(np.int64),
-        list_begin=list_begin.astype(np.int64),
-        list_radius=angle[list_begin[1:] - 1],
         tile_begin=tile_begin,
         tile_center=tile_center,
         tile_angle=tile_angle,
-        all_pivot=all_pivot.astype(np.int64),
-        all_radius=all_radius,
+        summary=_summary(fine_rows, n_core),
     )
     return len(rows)
 
@@ -178,19 +170,36 @@ def _centers(directions: Float32, tile_begin: Int64) -> tuple[Float32, Float32]:
     return center, np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
 
 
-def write_directory(chunks: str, rows: list[int]) -> int:
-    """Task: what is known of all chunks, ``chunks/0``, ``chunks/1``, ...: their number of lists.
+def _summary(fine: Float32, n_core: int) -> Float32:
+    """Largest values of ranges of rows, those of the fringe apart."""
+    n = len(fine)
+    begins = np.unique([*range(0, n_core, SUMMARIZED), *range(n_core, n, SUMMARIZED)]).astype(np.int64)
+    largest: Float32 = np.maximum.reduceat(fine, begins, axis=0)
+    return largest
 
-    Writes to ``chunks/directory`` one table of the lists, ``chunk``, ``pivot`` and ``radius`` (n_lists,), and
-    ``offset`` (n_chunks + 1,), the position of each one's first row among all.
+
+def write_directory(chunks: str, rows: list[int], level: float) -> list[list[int]]:
+    """Task: where the rows of all chunks are, ``chunks/0``, ``chunks/1``, ..., and which of them can be near others.
+
+    Writes to ``chunks/directory`` ``offset`` (n_chunks + 1,), the position of each one's first row among all. Returns
+    for every chunk those that it is to be compared with.
     """
-    urls = [f"{chunks}/{i}" for i in range(len(rows))]
-    n_lists = [len(arrays.load(url, "all_pivot")) for url in urls]
-    arrays.save(
-        f"{chunks}/directory",
-        chunk=np.repeat(np.arange(len(n_lists)), n_lists),
-        pivot=arrays.concatenate(urls, "all_pivot"),
-        radius=arrays.concatenate(urls, "all_radius"),
-        offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
-    )
-    return sum(n_lists)
+    summaries = [np.asarray(arrays.load(f"{chunks}/{i}", "summary")) for i in range(len(rows))]
+    arrays.save(f"{chunks}/directory", offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64))
+    opened = np.array([[(one @ other.T).max() >= level - 1e-5 for other in summaries] for one in summaries])
+    return partners_of(opened)
+
+
+def partners_of(opened: NDArray[np.bool_]) -> list[list[int]]:
+    """For every chunk those to compare it with, so that each open pair is compared once and all have about as many.
+
+    ``opened`` (n_chunks, n_chunks) is symmetric.
+    """
+    n = len(opened)
+    found: list[list[int]] = []
+    for i in range(n):
+        ahead = [(i + step) % n for step in range(1, n // 2 + 1)]
+        if n % 2 == 0 and i >= n // 2:
+            ahead = ahead[:-1]
+        found.append([j for j in ahead if opened[i, j]])
+    return found

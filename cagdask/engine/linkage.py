@@ -40,6 +40,8 @@ class InPlace:
         return [function(*item) for item in items]
 
 
+COUNTED = (*neighbors.COUNTS, "bytes_read")
+"""What searches count, and what is added up over all rounds."""
 LISTED_BYTES = 52
 """Bytes of a listed neighbor, as it is read and as it is linked in both directions."""
 LISTED_AT_ONCE = 2**19
@@ -99,13 +101,19 @@ class Linked:
         Blocks of groups at the threshold.
     active
         Groups in each round.
+    tested, bounded, checked, multiplied
+        Pairs, see :data:`cagdask.engine.neighbors.COUNTS`.
+    bytes_read
+        By searches.
     """
 
     merges: list[str] = field(default_factory=list)
     finished: list[Block] = field(default_factory=list)
     active: list[int] = field(default_factory=list)
-    n_bounded: int = 0
-    n_full: int = 0
+    tested: int = 0
+    bounded: int = 0
+    checked: int = 0
+    multiplied: int = 0
     bytes_read: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -117,9 +125,12 @@ class Linked:
         self.merges += other["merges"]
         self.finished += [Block(**block) for block in other["finished"]]
         self.active += other["active"]
-        self.n_bounded += other["n_bounded"]
-        self.n_full += other["n_full"]
-        self.bytes_read += other["bytes_read"]
+        self.count(other)
+
+    def count(self, found: dict[str, Any]) -> None:
+        """Add what a search counted."""
+        for name in COUNTED:
+            setattr(self, name, getattr(self, name) + found[name])
 
 
 @dataclass(frozen=True)
@@ -136,12 +147,15 @@ class Chunked:
         Folder of the pivots.
     level
         Similarity to search for.
+    partners
+        For each chunk those that it is to be compared with.
     """
 
     folder: str
     rows: list[int]
     pivots: str
     level: float
+    partners: list[list[int]]
 
     @property
     def chunks(self) -> list[str]:
@@ -225,20 +239,15 @@ def order_rows(
         done=done,
     )[0]
     sorted_blocks = _parts(in_order, len(as_json))
-    items = [(block, here, url) for block, url in zip(as_json, sorted_blocks, strict=True)]
+    items: list[tuple[Any, ...]] = [(block, here, url) for block, url in zip(as_json, sorted_blocks, strict=True)]
     mapper.map(f"{name}assign", chunks.assign_block, items, done=done)
     cut = storage.join(folder, "cut")
     rows = mapper.map(f"{name}cut", chunks.write_chunk_plan, [(sorted_blocks, plan.chunk_rows, cut)], done=done)[0]
-    found = Chunked(rewritten, rows, here, level)
-    mapper.map(
-        f"{name}gather",
-        chunks.gather_chunk,
-        [(in_order, cut, i, here, url) for i, url in enumerate(found.chunks)],
-        done=done,
-    )
-    mapper.map(f"{name}directory", chunks.write_directory, [(rewritten, rows)], done=done)
+    items = [(in_order, cut, i, here, url) for i, url in enumerate(_parts(rewritten, len(rows)))]
+    mapper.map(f"{name}gather", chunks.gather_chunk, items, done=done)
+    partners = mapper.map(f"{name}directory", chunks.write_directory, [(rewritten, rows, level)], done=done)[0]
     storage.remove(in_order)
-    return found
+    return Chunked(rewritten, rows, here, level, partners)
 
 
 def search(
@@ -246,16 +255,18 @@ def search(
     groups: bool = False,
 ) -> list[str]:  # fmt: skip
     """Lists of the k nearest of every row, one folder per chunk."""
-    lists = _parts(storage.join(folder, "neighbors"), len(chunked.rows))
-    found = mapper.map(
-        name,
-        neighbors.search_chunk,
-        [(chunked.folder, i, chunked.pivots, chunked.level, k, groups, url) for i, url in enumerate(lists)],
-        done=done,
-    )
-    linked.n_bounded += sum(part["n_bounded"] for part in found)
-    linked.n_full += sum(part["n_full"] for part in found)
-    linked.bytes_read += sum(part["bytes_read"] for part in found)
+    where = storage.join(folder, "neighbors")
+    lists = _parts(where, len(chunked.rows))
+    at, numbers, partners = chunked.folder, range(len(lists)), chunked.partners
+    items: list[tuple[Any, ...]] = [(at, i, chunked.level, k, groups, lists[i]) for i in numbers]
+    found = mapper.map(f"{name} own", neighbors.search_own, items, done=done)
+    items = [(at, i, partners[i], where, chunked.level, groups) for i in numbers]
+    found += mapper.map(name, neighbors.search_others, items, done=done)
+    sources = [[i for i in numbers if j in partners[i]] for j in numbers]
+    items = [(at, i, where, sources[i], chunked.level) for i in numbers]
+    mapper.map(f"{name} lists", neighbors.finish_lists, items, done=done)
+    for part in found:
+        linked.count(part)
     return lists
 
 

@@ -1,17 +1,22 @@
 """For every row its k nearest, exactly, and a bound on all others.
 
-One task per chunk of rows. It goes through its own chunk first and then through those that its pivots leave open,
-nearest first; two chunks and the lists are all it holds. Rows of a list are searched together, a *tile* at a time;
-what is far is ruled out in steps that each cost more and leave less:
+Every pair of chunks is looked at once, for the rows of both:
 
-    tile x lists        angles of centers: can the list hold anything near a row of the tile? (triangle inequality)
-    tile x rows         the same for single rows of open lists, and of the fringe
-    rows x rows         one small matrix product of coarse sketches, an upper bound of the similarity
-    pairs               product of fine sketches, a closer bound
-    what is left        in float64, rounded to 1e-10, before it is compared and listed
+    search_own      chunk with itself                                       one task per chunk
+    search_others   chunk with half of the others that are open to it       one task per chunk; two chunks at a time
+    finish_lists    what a chunk found, and what others found for it        one task per chunk
 
-Rows of the fringe have no tile of their own. They are tested against the lists of the other side, which a row far from
-them can not be near to, and are compared among each other without the first two steps.
+Its own chunk gives a row nearly all of its list, and with it a similarity that others must reach. What is far is ruled
+out in steps that each cost more and leave less:
+
+    tile x rows     angle of a row to the center of a tile of a list: can it be near any row of the tile? (triangle
+                    inequality, one matrix product of fine sketches)
+    rows x rows     one small matrix product of coarse sketches, an upper bound of the similarity
+    pairs           product of fine sketches, a closer bound
+    what is left    in float64, rounded to 1e-10, before it is compared and listed
+
+Rows of the fringe have no tile. They are tested against the tiles of the other side, and among each other without the
+first step.
 
 What is not on a row's list has at most the similarity of the last one listed, or less than the threshold if the list is
 not full. Equal similarities are ordered by gene, so the first of a list is *the* nearest whatever the order of the
@@ -36,35 +41,36 @@ Int64 = NDArray[np.int64]
 ANGLE_MARGIN = 2e-3  # an angle near 0 from a float32 cosine is off by up to 1e-3
 PRODUCT_MARGIN = np.float32(1e-5)  # a float32 product of two sketches is off by up to a few 1e-6
 TARGETS_AT_ONCE = 512
-FRINGE_AT_ONCE = 2048
 QUERIES_AT_ONCE = 256
 COSINES_AT_ONCE = 2**22
 NEAR_ROWS = 256
-"""Rows of the nearest lists that a tile is compared with before all others: what they raise, the rest must reach."""
+"""Rows after a tile, of lists near its own, that it is compared with first: what they raise, all others must reach."""
 _SCANNED = 32
 _HUGE = np.iinfo(np.int64).max
+COUNTS = ("tested", "bounded", "checked", "multiplied")
+"""Pairs of a tile and a row tested by their angle, and pairs of rows by coarse sketch, by fine sketch, in full."""
 
 
 class Rows(NamedTuple):
-    """Rows of a chunk, as :func:`cagdask.engine.chunks.gather_chunk` writes them; rows of one group are not listed.
+    """Rows of a chunk, as :func:`cagdask.engine.chunks.gather_chunk` writes them.
 
-    ``rows`` is a :class:`cagdask.engine.rows.Stored`.
+    ``rows`` is a :class:`cagdask.engine.rows.Stored`, ``direction`` the fine sketches scaled to unit length. Rows of
+    one ``group`` are not listed. ``offset`` is the position of the first among all rows.
     """
 
     rows: Any
     coarse: Any
     fine: Any
+    direction: Any
     length: Any
     gene: Any
     group: Any
+    offset: int
 
 
 class Tiles(NamedTuple):
-    """Lists and tiles of a chunk; its fringe begins where the last list ends."""
+    """Tiles of a chunk; its fringe begins where the last one ends."""
 
-    angle: Any
-    list_begin: Any
-    list_radius: Any
     tile_begin: Any
     tile_angle: Any
     tile_center: Any
@@ -82,6 +88,9 @@ class Lists(NamedTuple):
     need: Any
 
 
+# -- kernels ---------------------------------------------------------------------------------------------------------
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def _product32(a: Float32, b: Float32) -> np.float32:
     s = np.float32(0)
@@ -91,254 +100,266 @@ def _product32(a: Float32, b: Float32) -> np.float32:
 
 
 @njit(cache=True, nogil=True)
-def _insert(sim: Any, row: Any, gene: Any, x: float, y: int, y_gene: int) -> None:
-    """Put a neighbor into one sorted list, if it belongs there; larger similarity first, then smaller gene."""
-    j = len(sim) - 1
+def _insert(lists: Lists, i: int, x: float, y: int, y_gene: int, threshold: float) -> None:
+    """Put a neighbor into the list of row ``i``, if it belongs there; larger similarity first, then smaller gene."""
+    sim, row, gene = lists.sim[i], lists.row[i], lists.gene[i]
+    last = len(sim) - 1
+    j = last
     if x < sim[j] or (x == sim[j] and y_gene > gene[j]):
         return
     while j > 0 and (sim[j - 1] < x or (sim[j - 1] == x and gene[j - 1] > y_gene)):
         sim[j], row[j], gene[j] = sim[j - 1], row[j - 1], gene[j - 1]
         j -= 1
     sim[j], row[j], gene[j] = x, y, y_gene
+    lists.need[i] = np.float32(max(threshold, sim[last])) - PRODUCT_MARGIN
 
 
 @njit(cache=True, nogil=True)
-def _any_reaches(values: Float32, least: np.float32) -> bool:
-    """Whether any value is at least ``least``; without branches, so that it is done many at a time."""
+def _any_reaches(values: Float32, own: np.float32, others: Float32) -> bool:
+    """Whether any value reaches what its row or column needs; without branches, so that many are done at a time."""
     n = 0
     for i in range(len(values)):
-        n += values[i] >= least
+        n += values[i] >= min(own, others[i])
     return n > 0
 
 
 @njit(cache=True, nogil=True)
-def _compare(who: Int64, kept: Int64, own: Rows, near: Rows, lists: Lists, offset: int, threshold: float) -> int:
-    """List what is near enough among the pairs of queries ``who`` and rows ``kept`` of the chunk searched.
+def _compare(
+    who: Int64, kept: Int64, once: bool, own: Rows, near: Rows, lists: Lists, near_lists: Lists, threshold: float,
+    counts: Int64,
+) -> None:  # fmt: skip
+    """List what is near enough among the pairs of rows ``who`` of one chunk and ``kept`` of another, for both.
 
-    Gives the pairs multiplied in full.
+    With ``once`` the chunks are the same, and a pair counts only where its first row comes before its second.
     """
-    k = lists.sim.shape[1]
-    n_full = 0
     query = np.empty(own.rows.dense.shape[1])
     asked = np.empty((len(who), own.coarse.shape[1]), np.float32)
     for z in range(len(who)):
         asked[z] = own.coarse[who[z]]
-    offered = np.empty((min(TARGETS_AT_ONCE, len(kept)), near.coarse.shape[1]), np.float32)
+    n_most = min(TARGETS_AT_ONCE, len(kept))
+    offered = np.empty((n_most, near.coarse.shape[1]), np.float32)
+    need = np.empty(n_most, np.float32)
+    counts[1] += len(who) * len(kept)
     for y0 in range(0, len(kept), TARGETS_AT_ONCE):
         n_offered = min(TARGETS_AT_ONCE, len(kept) - y0)
         for at in range(n_offered):
             offered[at] = near.coarse[kept[y0 + at]]
+            need[at] = near_lists.need[kept[y0 + at]]
         upper = np.dot(asked, offered[:n_offered].T)
         for z in range(len(who)):
             q = who[z]
-            least = lists.need[q]
             copied = False
             for begin in range(0, n_offered, _SCANNED):
                 end = min(begin + _SCANNED, n_offered)
-                if not _any_reaches(upper[z, begin:end], least):
+                if not _any_reaches(upper[z, begin:end], lists.need[q], need[begin:end]):
                     continue
                 for at in range(begin, end):
-                    if upper[z, at] < least:
-                        continue
                     y = kept[y0 + at]
-                    if near.group[y] == own.group[q] or _product32(own.fine[q], near.fine[y]) < least:
+                    least = min(lists.need[q], near_lists.need[y])
+                    if upper[z, at] < least or near.group[y] == own.group[q] or (once and y <= q):
+                        continue
+                    counts[2] += 1
+                    if _product32(own.fine[q], near.fine[y]) < least:
                         continue
                     if not copied:
                         copy_row(own.rows, q, query)
                         copied = True
-                    n_full += 1
+                    counts[3] += 1
                     exact = rounded(product_with(query, near.rows, y))
                     if exact >= threshold:
-                        _insert(lists.sim[q], lists.row[q], lists.gene[q], exact, offset + y, near.gene[y])
-                        least = np.float32(max(threshold, lists.sim[q, k - 1])) - PRODUCT_MARGIN
-            lists.need[q] = least
-    return n_full
+                        _insert(lists, q, exact, near.offset + y, near.gene[y], threshold)
+                        _insert(near_lists, y, exact, own.offset + q, own.gene[q], threshold)
 
 
 @njit(cache=True, nogil=True)
-def _limit(q0: int, q1: int, own: Rows, tile_angle: Float32, need: Float32) -> float:
-    """Angle to the center of a tile beyond which nothing is near any of its rows ``q0:q1``."""
+def _reaches(need: Float32, length: Float32) -> tuple[Float32, Float32]:
+    """Cosine and sine of the angle within which a row's neighbors are."""
+    cosine = np.empty(len(need), np.float32)
+    sine = np.empty(len(need), np.float32)
+    for i in range(len(need)):
+        x = min(1.0, max(0.0, np.float64(need[i]) / length[i]))
+        cosine[i] = x
+        sine[i] = np.sqrt(1.0 - x * x)
+    return cosine, sine
+
+
+@njit(cache=True, nogil=True)
+def _tile_reach(q0: int, q1: int, tile_angle: Float32, need: Float32, length: Float32) -> tuple[float, float]:
+    """Largest angle of the rows ``q0:q1`` to the center of their tile, and of what can be near one of them."""
+    radius = 0.0
     limit = 0.0
     for q in range(q0, q1):
-        reach = np.arccos(min(1.0, need[q] / own.length[q]))
+        reach = np.arccos(min(1.0, max(0.0, np.float64(need[q]) / length[q])))
+        radius = max(radius, tile_angle[q])
         limit = max(limit, tile_angle[q] + reach)
-    return min(np.pi, limit + ANGLE_MARGIN)
+    return radius + ANGLE_MARGIN, min(np.pi, limit + ANGLE_MARGIN)
 
 
 @njit(cache=True, nogil=True)
-def _can_reach(cosine: float, limit: float, radius: float) -> bool:
-    """Whether something within ``radius`` of a direction can be within ``limit`` of one at this cosine from it."""
-    together = limit + radius + ANGLE_MARGIN
-    return together >= np.pi or cosine >= np.cos(together) - PRODUCT_MARGIN
-
-
-@njit(cache=True, nogil=True)
-def _window(cosine: float, limit: float, angle: Float32, begin: int, end: int) -> int:
-    """First row of a list whose angle to its pivot lets it be near: within ``limit`` of a direction at this cosine."""
-    least = np.arccos(min(1.0, max(-1.0, cosine))) - limit - ANGLE_MARGIN
-    while begin < end and angle[begin] < least:
-        begin += 1
-    return begin
-
-
-@njit(cache=True, nogil=True)
-def _keep(center: Float32, limit: float, begin: int, end: int, near: Rows, kept: Int64, n: int) -> int:
-    """Append the rows ``begin:end`` within ``limit`` of a center to the ``n`` in ``kept``; gives how many then."""
-    least = np.float32(np.cos(limit)) - PRODUCT_MARGIN
-    for y in range(begin, end):
-        if _product32(center, near.fine[y]) >= least * near.length[y] - PRODUCT_MARGIN:
-            kept[n] = y
-            n += 1
-    return n
+def compare_near(own: Rows, tiles: Tiles, lists: Lists, threshold: float, counts: Int64) -> None:
+    """Compare the rows of each tile with each other and with the rows that follow it."""
+    n_core = tiles.tile_begin[-1]
+    for i in range(len(tiles.tile_center)):
+        q0, q1 = tiles.tile_begin[i], tiles.tile_begin[i + 1]
+        kept = np.arange(q0, min(n_core, q1 + NEAR_ROWS))
+        _compare(np.arange(q0, q1), kept, True, own, own, lists, lists, threshold, counts)
 
 
 @njit(cache=True, nogil=True)
 def search_tiles(
-    first: int, last: int, own: Rows, tiles: Tiles, near: Rows, near_tiles: Tiles, cosine: Float32, fringe: Float32,
-    is_own: bool, offset: int, threshold: float, lists: Lists,
-) -> tuple[int, int]:  # fmt: skip
-    """Neighbors of the rows of some tiles of one chunk in another chunk; ``lists`` is updated.
+    first: int, cosine: Float32, begin: int, own: Rows, tiles: Tiles, near: Rows, lists: Lists, near_lists: Lists,
+    is_own: bool, threshold: float, counts: Int64,
+) -> None:  # fmt: skip
+    """Compare the rows of some tiles of a chunk with what can be near them among some rows of another.
 
     Parameters
     ----------
-    first, last
-        The tiles.
-    own, tiles
-        The chunk of the queries.
-    near, near_tiles
+    first
+        The first of the tiles.
+    cosine
+        Of the center of each of these tiles with the directions of the rows from ``begin`` on, float32.
+    begin
+        The first of the rows of ``near`` that are searched.
+    own, tiles, lists
+        The chunk of the tiles.
+    near, near_lists
         The chunk searched.
-    cosine, fringe
-        Of the center of each tile with the pivots of that chunk's lists, and with the directions of its fringe,
-        float32.
     is_own
-        Whether both are the same chunk.
-    offset
-        Position of the searched chunk's first row among all.
+        Whether both are the same; then only rows count that :func:`compare_near` has not compared with the tile, and
+        that come after it.
     threshold
         Smallest similarity to list.
-
-    Returns
-    -------
-    n_bounded, n_full
-        Pairs bounded by coarse sketches, and pairs multiplied in full.
+    counts
+        (4,) int64, updated; see :data:`COUNTS`.
     """
-    n_bounded = 0
-    n_full = 0
-    n_lists = len(near_tiles.list_radius)
-    n_core = near_tiles.list_begin[n_lists]
-    kept = np.empty(len(near.gene), np.int64)
-    done = np.zeros(n_lists, np.bool_)
-    for i in range(first, last):
-        q0, q1 = tiles.tile_begin[i], tiles.tile_begin[i + 1]
-        who = np.arange(q0, q1)
-        center = tiles.tile_center[i]
-        done[:] = False
-        if is_own:
-            n_kept = 0
-            for b in np.argsort(-cosine[i - first]):
-                begin, end = near_tiles.list_begin[b], near_tiles.list_begin[b + 1]
-                if n_kept and n_kept + end - begin > NEAR_ROWS:
-                    break
-                done[b] = True
-                for y in range(begin, end):
-                    kept[n_kept] = y
-                    n_kept += 1
-            n_bounded += len(who) * n_kept
-            n_full += _compare(who, kept[:n_kept], own, near, lists, offset, threshold)
-        limit = _limit(q0, q1, own, tiles.tile_angle, lists.need)
+    n_tiles, n = cosine.shape
+    n_core = tiles.tile_begin[-1]
+    cos_reach, sin_reach = _reaches(near_lists.need[begin:], near.length[begin:])
+    kept = np.empty(n, np.int64)
+    for i in range(n_tiles):
+        q0, q1 = tiles.tile_begin[first + i], tiles.tile_begin[first + i + 1]
+        after = min(n_core, q1 + NEAR_ROWS) - begin if is_own else 0
+        radius, limit = _tile_reach(q0, q1, tiles.tile_angle, lists.need, own.length)
+        cos_limit = np.float32(np.cos(limit))
+        cos_radius, sin_radius = np.float32(np.cos(radius)), np.float32(np.sin(radius))
         n_kept = 0
-        for b in range(n_lists):
-            if not done[b] and _can_reach(cosine[i - first, b], limit, near_tiles.list_radius[b]):
-                begin, end = near_tiles.list_begin[b], near_tiles.list_begin[b + 1]
-                begin = _window(cosine[i - first, b], limit, near_tiles.angle, begin, end)
-                n_kept = _keep(center, limit, begin, end, near, kept, n_kept)
-        least = np.float32(np.cos(limit)) - PRODUCT_MARGIN
-        for y in range(fringe.shape[1]):
-            if fringe[i - first, y] >= least:
-                kept[n_kept] = n_core + y
-                n_kept += 1
-        n_bounded += len(who) * n_kept
+        counts[0] += n - after
+        for y0 in range(after, n, _SCANNED):
+            y1 = min(y0 + _SCANNED, n)
+            n_near = 0
+            for y in range(y0, y1):
+                least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
+                n_near += cosine[i, y] >= least - PRODUCT_MARGIN
+            if n_near == 0:
+                continue
+            for y in range(y0, y1):
+                least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
+                if cosine[i, y] >= least - PRODUCT_MARGIN:
+                    kept[n_kept] = begin + y
+                    n_kept += 1
         if n_kept:
-            n_full += _compare(who, kept[:n_kept], own, near, lists, offset, threshold)
-    return n_bounded, n_full
+            who = np.arange(q0, q1)
+            _compare(who, kept[:n_kept], False, own, near, lists, near_lists, threshold, counts)
 
 
 @njit(cache=True, nogil=True)
-def search_fringe(
-    first: int, last: int, own: Rows, near: Rows, near_tiles: Tiles, cosine: Float32, offset: int, threshold: float,
-    lists: Lists,
-) -> tuple[int, int]:  # fmt: skip
-    """Neighbors of some rows of the fringe, ``first:last`` of one chunk, in another chunk; ``lists`` is updated.
-
-    ``cosine`` is of each of these rows with the pivots of that chunk's lists; else as for :func:`search_tiles`.
-    """
-    n_bounded = 0
-    n_full = 0
-    n_lists = len(near_tiles.list_radius)
-    who = np.empty(last - first, np.int64)
-    reach = np.empty(last - first)
-    for b in range(n_lists):
-        if b % 64 == 0:  # what is listed meanwhile narrows it
-            for z in range(last - first):
-                q = first + z
-                reach[z] = min(np.pi, np.arccos(min(1.0, lists.need[q] / own.length[q])) + ANGLE_MARGIN)
-        begin, end = near_tiles.list_begin[b], near_tiles.list_begin[b + 1]
-        n_asked = 0
-        window = end
-        for z in range(last - first):
-            if _can_reach(cosine[z, b], reach[z], near_tiles.list_radius[b]):
-                who[n_asked] = first + z
-                n_asked += 1
-                window = min(window, _window(cosine[z, b], reach[z], near_tiles.angle, begin, window))
-        if n_asked and window < end:
-            n_bounded += n_asked * (end - window)
-            n_full += _compare(who[:n_asked], np.arange(window, end), own, near, lists, offset, threshold)
-    rest = np.arange(near_tiles.list_begin[n_lists], len(near.gene))
-    for q in range(first, last, QUERIES_AT_ONCE):
-        some = np.arange(q, min(q + QUERIES_AT_ONCE, last))
-        n_bounded += len(some) * len(rest)
-        n_full += _compare(some, rest, own, near, lists, offset, threshold)
-    return n_bounded, n_full
+def compare_fringes(
+    own: Rows, begin: int, near: Rows, near_begin: int, lists: Lists, near_lists: Lists, is_own: bool, threshold: float,
+    counts: Int64,
+) -> None:  # fmt: skip
+    """Compare the rows from ``begin`` on of one chunk with those from ``near_begin`` on of another."""
+    n, n_near = len(own.gene), len(near.gene)
+    for q in range(begin, n, QUERIES_AT_ONCE):
+        who = np.arange(q, min(q + QUERIES_AT_ONCE, n))
+        kept = np.arange(q if is_own else near_begin, n_near)
+        _compare(who, kept, is_own, own, near, lists, near_lists, threshold, counts)
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------
 
 
-def search_chunk(
-    folder: str, mine: int, pivots: str, threshold: float, k: int, groups: bool, to: str
-) -> dict[str, Any]:
-    """Task: the k nearest of every row of chunk ``mine`` among all chunks of ``folder``.
+def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, to: str) -> dict[str, int]:
+    """Task: the k nearest of every row of chunk ``mine`` of ``folder`` in that chunk.
 
-    Writes ``sim`` (n, k) float64, ``row`` (n, k) int64 positions with -1 for none, ``bound`` (n,) float64: nothing
-    unlisted is more similar, ``tie`` (n,) int64: what is unlisted and as similar as the bound has a larger gene, -1 if
-    there is no such promise, and ``gene`` (n,) int64. With ``groups`` each chunk has an array ``group``, and rows of
-    one group are not listed. Returns the pairs bounded and multiplied, the bytes read, and the chunks opened.
+    Writes to ``to/own`` ``sim`` (n, k) float64, ``row`` (n, k) int64, positions among all rows with -1 for none, and
+    ``gene`` (n, k) int64. With ``groups`` each chunk has an array ``group``, and rows of one group are not listed.
+    Returns what was counted, and the bytes read.
     """
     own, tiles, n_bytes = _load_chunk(folder, mine, groups=groups)
-    n = len(own.gene)
-    lists = Lists(
-        np.full((n, k), -2.0),
-        np.full((n, k), -1, np.int64),
-        np.full((n, k), _HUGE, np.int64),
-        np.full(n, np.float32(threshold) - PRODUCT_MARGIN),
+    shape = len(own.gene), k
+    lists = _with_need(np.full(shape, -2.0), np.full(shape, -1, np.int64), np.full(shape, _HUGE, np.int64), threshold)
+    counts = np.zeros(len(COUNTS), np.int64)
+    compare_near(own, tiles, lists, threshold, counts)
+    _search(own, tiles, own, lists, lists, 0, threshold, counts, is_own=True)
+    n_core = int(tiles.tile_begin[-1])
+    compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
+    arrays.save(storage.join(to, "own"), sim=lists.sim, row=lists.row, gene=lists.gene)
+    return _counted(counts, n_bytes)
+
+
+def search_others(
+    folder: str, mine: int, partners: list[int], lists_folder: str, threshold: float, groups: bool
+) -> dict[str, int]:
+    """Task: the nearest of every row of chunk ``mine`` in some other chunks, and of theirs in it.
+
+    Starts from what :func:`search_own` wrote to ``lists_folder/MINE/own``. Writes ``lists_folder/MINE/half`` in the
+    same form, and for every partner what was found for its rows, ``lists_folder/PARTNER/from-MINE`` with ``at`` (n,),
+    rows of the partner, and ``sim``, ``row`` and ``gene`` (n,). Returns what was counted, and the bytes read.
+    """
+    own, tiles, n_bytes = _load_chunk(folder, mine, groups=groups)
+    lists = _load_lists(storage.join(lists_folder, str(mine), "own"), threshold)
+    counts = np.zeros(len(COUNTS), np.int64)
+    n_core = int(tiles.tile_begin[-1])
+    for other in partners:
+        near, near_tiles, more = _load_chunk(folder, other, groups=groups)
+        theirs = storage.join(lists_folder, str(other))
+        near_lists = _load_lists(storage.join(theirs, "own"), threshold)
+        near_core = int(near_tiles.tile_begin[-1])
+        _search(own, tiles, near, lists, near_lists, 0, threshold, counts, is_own=False)
+        _search(near, near_tiles, own, near_lists, lists, n_core, threshold, counts, is_own=False)
+        compare_fringes(own, n_core, near, near_core, lists, near_lists, False, threshold, counts)
+        at, place = np.nonzero((near_lists.row >= own.offset) & (near_lists.row < own.offset + len(own.gene)))
+        found = {name: getattr(near_lists, name)[at, place] for name in ("sim", "row", "gene")}
+        arrays.save(storage.join(theirs, f"from-{mine}"), at=at, **found)
+        n_bytes += more + near_lists.sim.nbytes * 3
+    arrays.save(storage.join(lists_folder, str(mine), "half"), sim=lists.sim, row=lists.row, gene=lists.gene)
+    return _counted(counts, n_bytes)
+
+
+def finish_lists(folder: str, mine: int, lists_folder: str, sources: list[int], threshold: float) -> int:
+    """Task: the k nearest of every row of chunk ``mine`` among all chunks.
+
+    Takes together what :func:`search_others` found for it, as chunk or as partner of ``sources``. Writes to
+    ``lists_folder/MINE`` ``sim`` (n, k) float64, ``row`` (n, k) int64, ``bound`` (n,) float64: nothing unlisted is more
+    similar, ``tie`` (n,) int64: what is unlisted and as similar as the bound has a larger gene, -1 if there is no such
+    promise, and ``gene`` (n,) int64, of the rows. Returns the number of full lists.
+    """
+    here = storage.join(lists_folder, str(mine))
+    lists = _load_lists(storage.join(here, "half"), threshold)
+    for source in sources:
+        parts = arrays.load_all(storage.join(here, f"from-{source}"), "at", "sim", "row", "gene")
+        at, sim, row, gene = map(np.asarray, parts)
+        _insert_all(at, sim, row, gene, lists, threshold)
+    full = lists.row[:, -1] >= 0
+    arrays.save(
+        here,
+        sim=lists.sim,
+        row=lists.row,
+        bound=np.where(full, lists.sim[:, -1], rounded(threshold) - 1 / STEP),
+        tie=np.where(full, lists.gene[:, -1], -1),
+        gene=arrays.load(storage.join(folder, str(mine)), "gene"),
     )
-    directory = storage.join(folder, "directory")
-    centers, offset = np.asarray(arrays.load(pivots, "pivots")), arrays.load(directory, "offset")
-    own_pivots = arrays.load(storage.join(folder, str(mine)), "list_pivot")
-    bounded = full = 0
-    opened = open_chunks(arrays.load_all(directory, "chunk", "pivot", "radius"), centers, mine, threshold)
-    for other in opened:
-        near, near_tiles, more = (own, tiles, 0) if other == mine else _load_chunk(folder, other, groups=groups)
-        theirs = own_pivots if other == mine else arrays.load(storage.join(folder, str(other)), "list_pivot")
-        pairs = _search(
-            own, tiles, near, near_tiles, centers[theirs], other == mine, int(offset[other]), threshold, lists
-        )
-        bounded, full, n_bytes = bounded + pairs[0], full + pairs[1], n_bytes + more
-    full_list = lists.row[:, -1] >= 0
-    bound = np.where(full_list, lists.sim[:, -1], rounded(threshold) - 1 / STEP)
-    tie = np.where(full_list, lists.gene[:, -1], -1)
-    arrays.save(to, sim=lists.sim, row=lists.row, bound=bound, tie=tie, gene=own.gene)
-    return {"n_bounded": int(bounded), "n_full": int(full), "bytes_read": n_bytes, "n_chunks": len(opened)}
+    return int(full.sum())
+
+
+@njit(cache=True, nogil=True)
+def _insert_all(at: Any, sim: Any, row: Any, gene: Any, lists: Lists, threshold: float) -> None:
+    for i in range(len(at)):
+        _insert(lists, at[i], sim[i], row[i], gene[i], threshold)
+
+
+def _counted(counts: Int64, n_bytes: int) -> dict[str, int]:
+    return {name: int(n) for name, n in zip(COUNTS, counts, strict=True)} | {"bytes_read": n_bytes}
 
 
 def _load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, int]:
@@ -346,49 +367,30 @@ def _load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles,
     url = storage.join(folder, str(number))
     stored = stored_rows(url)
     coarse, fine, length, gene = (np.asarray(part) for part in arrays.load_all(url, "coarse", "fine", "length", "gene"))
-    rows = Rows(stored, coarse, fine, length, gene, np.asarray(arrays.load(url, "group")) if groups else gene)
+    group = np.asarray(arrays.load(url, "group")) if groups else gene
+    offset = int(arrays.load(storage.join(folder, "directory"), "offset")[number])
+    direction = arrays.read_only(fine / length[:, None])
+    rows = Rows(stored, coarse, fine, direction, length, gene, group, offset)
     tiles = Tiles(*(np.asarray(arrays.load(url, name)) for name in Tiles._fields))
     return rows, tiles, stored.nbytes + sum(part.nbytes for part in (coarse, fine, length, gene, *tiles))
 
 
+def _load_lists(url: str, threshold: float) -> Lists:
+    sim, row, gene = (np.array(part) for part in arrays.load_all(url, "sim", "row", "gene"))
+    return _with_need(sim, row, gene, threshold)
+
+
+def _with_need(sim: Any, row: Any, gene: Any, threshold: float) -> Lists:
+    return Lists(sim, row, gene, np.maximum(sim[:, -1], threshold).astype(np.float32) - PRODUCT_MARGIN)
+
+
 def _search(
-    own: Rows, tiles: Tiles, near: Rows, near_tiles: Tiles, centers: Float32, is_own: bool, offset: int,
-    threshold: float, lists: Lists,
-) -> tuple[int, int]:  # fmt: skip
-    """Neighbors of all rows of one chunk in another, some tiles and then some rows of the fringe at a time."""
-    bounded = full = 0
-    n, n_core = len(own.gene), int(tiles.list_begin[-1])
-    fringe = near.fine[near_tiles.list_begin[-1] :] / near.length[near_tiles.list_begin[-1] :, None]
-    step = max(1, COSINES_AT_ONCE // max(1, len(centers) + len(fringe)))
-    for first in range(0, len(tiles.tile_center), step):
-        some = tiles.tile_center[first : first + step]
-        pairs = search_tiles(
-            first, first + len(some), own, tiles, near, near_tiles, some @ centers.T, some @ fringe.T, is_own, offset,
-            threshold, lists,
-        )  # fmt: skip
-        bounded, full = bounded + pairs[0], full + pairs[1]
-    for first in range(n_core, n, FRINGE_AT_ONCE):
-        last = min(first + FRINGE_AT_ONCE, n)
-        cosine = (own.fine[first:last] @ centers.T) / own.length[first:last, None]
-        pairs = search_fringe(first, last, own, near, near_tiles, cosine, offset, threshold, lists)
-        bounded, full = bounded + pairs[0], full + pairs[1]
-    return bounded, full
-
-
-def open_chunks(directory: list[Any], centers: Float32, mine: int, threshold: float) -> list[int]:
-    """Chunks that can hold a neighbor of a row of chunk ``mine``: that one first.
-
-    Then by falling share of open lists.
-    """
-    chunk, pivot, radius = (np.asarray(part) for part in directory)
-    own = chunk == mine
-    angle = np.arccos(np.clip(centers[pivot[own]] @ centers[pivot].T, -1, 1))
-    reach = radius[own][:, None] + radius[None, :] + np.arccos(threshold) + 4 * ANGLE_MARGIN
-    n_open = (angle <= reach).sum(axis=0)
-    n_chunks = int(chunk.max()) + 1
-    share = np.bincount(chunk, n_open, n_chunks) / np.maximum(1, np.bincount(chunk, minlength=n_chunks))
-    nearest = np.full(n_chunks, np.pi)
-    np.minimum.at(nearest, chunk, angle.min(axis=0))
-    share[mine] = np.inf
-    order = np.lexsort((nearest, -share))
-    return [int(c) for c in order if share[c] > 0]
+    own: Rows, tiles: Tiles, near: Rows, lists: Lists, near_lists: Lists, begin: int, threshold: float, counts: Int64,
+    *, is_own: bool,
+) -> None:  # fmt: skip
+    """Compare all tiles of a chunk with the rows of another from ``begin`` on, some tiles at a time."""
+    n = len(near.gene) - begin
+    step = max(1, COSINES_AT_ONCE // max(1, n))
+    for first in range(0, len(tiles.tile_center) if n else 0, step):
+        cosine = tiles.tile_center[first : first + step] @ near.direction[begin:].T
+        search_tiles(first, cosine, begin, own, tiles, near, lists, near_lists, is_own, threshold, counts)

@@ -323,7 +323,7 @@ def refine(
             (blocks, [int(block.folder) for block in part], table, new, lone, threshold, url)
             for part, url in zip(numbered, compared, strict=True)
         ]
-        linked.n_bounded += sum(mapper.map(f"{name}compare", compare, tasks, done=done))
+        linked.multiplied += sum(mapper.map(f"{name}compare", compare, tasks, done=done))
         new_table = storage.join(here, "table")
         state = mapper.map(f"{name}table", next_table, [(table, new, first_new, compared, new_table)], done=done)[0]
         linked.active.append(state["n"])

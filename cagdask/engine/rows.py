@@ -69,7 +69,8 @@ def stored_rows(folder: str) -> Stored:
     """Rows as they lie there, for kernels; local files are mapped."""
     dense = arrays.load(folder, "rows")
     if len(dense):
-        return Stored(np.asarray(dense), np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))
+        empty = [arrays.read_only(part) for part in (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))]
+        return Stored(np.asarray(dense), *empty)
     parts = (arrays.load(folder, f"rows_{name}") for name in ("begin", "column", "value"))
     return Stored(np.asarray(dense), *map(np.asarray, parts))
 

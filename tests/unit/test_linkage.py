@@ -60,7 +60,7 @@ def test_groups_of_a_planted_cohort_are_those_of_scipy(
     if method == "average":
         genes = np.concatenate([arrays.load(block.folder, "gene") for block in linked.finished])
         assert sorted(genes.tolist()) == sorted(np.unique(group, return_index=True)[1].tolist())
-    assert linked.n_full < n * n / 4
+    assert linked.multiplied < n * n / 4
 
 
 def test_more_equal_similarities_than_a_list_holds_still_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
