@@ -61,8 +61,8 @@ class LinkagePlan:
         Rows of a chunk, and of a block of groups.
     merge_rows
         Rows that one merging task may hold.
-    training_rows
-        Rows that pivots are trained on, at most.
+    training_bytes
+        Bytes of the rows that pivots are trained on, at most.
     k
         Neighbors listed per row, at least; more once fewer rows are active.
     sizes
@@ -75,7 +75,7 @@ class LinkagePlan:
 
     chunk_rows: int
     merge_rows: int
-    training_rows: int = 200_000
+    training_bytes: int = 2**28
     k: int = 16
     sizes: tuple[int, int] | None = None
     small: int = 5_000
@@ -235,7 +235,7 @@ def order_rows(
     level = mapper.map(
         f"{name}pivots",
         pivots.train_pivots,
-        [(as_json, total, plan.training_rows, plan.sizes, threshold, below, seed, here)],
+        [(as_json, total, plan.training_bytes, plan.sizes, threshold, below, seed, here)],
         done=done,
     )[0]
     sorted_blocks = _parts(in_order, len(as_json))
@@ -267,6 +267,8 @@ def search(
     mapper.map(f"{name} lists", neighbors.finish_lists, items, done=done)
     for part in found:
         linked.count(part)
+    total = {name: sum(part[name] for part in found) for name in COUNTED}
+    logger.info("%s at similarity %.4g of %d rows: %s", name, chunked.level, chunked.offsets[-1], total)
     return lists
 
 

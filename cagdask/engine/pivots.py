@@ -20,6 +20,7 @@ Pivots, cut and level decide what a search costs, never its result.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ from numpy.typing import NDArray
 
 from cagdask import resources
 from cagdask.engine import arrays
-from cagdask.engine.rows import STEP, Block, lengths, take_rows, unit
-from cagdask.engine.sketches import QUERIES, TARGETS, choose_sizes, deal_samples, sketches
+from cagdask.engine.rows import STEP, Block, lengths, stored_rows, take_rows, unit
+from cagdask.engine.sketches import QUERIES, TARGETS, choose_sizes, deal_samples, product_ns, sketches
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,10 @@ PIVOTS_IN_ONE_LEVEL = 64
 CELLS_PROBED = 4
 LEVELS = (0.25, 0.5, 0.75)
 """Levels that a round may take, as shares of the way from the threshold to 1."""
-ROUND_NS = 5e4
-"""What a round costs per row beside the comparisons, nanoseconds (measured)."""
-GOES_ON = 0.4
-"""Share of the rows of a round at a level that are left for the next one (measured: a quarter to a half)."""
+GOES_ON = (0.45, 0.55, 0.7)
+"""Share of the rows that a round at each of these leaves for the next one (measured)."""
+ROUND_NS = 6e4
+"""What a round costs per row beside the search, nanoseconds (measured)."""
 _CUT_ROWS, _CUT_PIVOTS = 2048, 4096  # of a sample, to choose the cut
 
 
@@ -56,7 +57,7 @@ def n_pivots_for(n: int) -> int:
 
 
 def train_pivots(
-    blocks: list[dict[str, Any]], n: int, max_rows: int, sizes: tuple[int, int] | None, threshold: float,
+    blocks: list[dict[str, Any]], n: int, max_bytes: int, sizes: tuple[int, int] | None, threshold: float,
     below: float, seed: int, folder: str,
 ) -> float:  # fmt: skip
     """Task: how samples are dealt into groups, pivots, cut and level, from a sample of the rows.
@@ -65,8 +66,8 @@ def train_pivots(
     ----------
     blocks, n
         Rows that take part, and their number.
-    max_rows
-        Rows that may be held at once.
+    max_bytes
+        What the rows of the sample may take.
     sizes
         Groups of the coarse and the fine sketch; None chooses them.
     threshold
@@ -87,32 +88,38 @@ def train_pivots(
     unit length, ``cells`` (n_cells, n_fine), the first level of k-means, and ``cut`` (1,).
     """
     rng = np.random.default_rng(seed)
-    rows = np.concatenate(list(_sampled(blocks, n, min(max_rows, QUERIES + TARGETS), rng)))
+    n_samples = stored_rows(blocks[0]["folder"]).dense.shape[1]
+    n_wanted = max(1, min(QUERIES + TARGETS, max_bytes // (3 * 8 * n_samples)))
+    rows = np.concatenate(list(_sampled(blocks, n, n_wanted, rng, max_bytes // 4)))
     rows = rows[rng.permutation(len(rows))]
-    rows = rows / lengths(rows)[:, None]
+    rows /= lengths(rows)[:, None]
     levels = [threshold, *(level for level in levels_above(threshold) if level < below)]
     choices = {level: (*sizes, 1.0) if sizes else choose_sizes(rows, level) for level in levels}
     energy = np.einsum("ij,ij->j", rows, rows)
     del rows
     fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
-    n_pivots = n_pivots_for(n)
-    n_wanted = max(TRAINING_ROWS_PER_PIVOT * n_pivots, _CUT_ROWS)
-    sample = np.concatenate([unit(sketches(part, fine)) for part in _sampled(blocks, n, n_wanted, rng)])
+    n_fine = int(fine.max()) + 1
+    n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), max_bytes // (4 * 4 * n_fine))
+    parts = _sampled(blocks, n, n_wanted, rng, max_bytes // 4)
+    sample = np.concatenate([unit(sketches(part, fine)) for part in parts])
+    n_pivots = max(1, min(n_pivots_for(n), len(sample) // 2))
     pivots, cells = two_level_pivots(sample, n_pivots, seed)
     own, between = _spread(sample, pivots, rng)
     cuts = {level: choose_cut(own, between, level) for level in levels}
-    costs = {level: choices[level][2] * cuts[level][1] for level in levels}
+    test = product_ns(n_fine) / ROWS_PER_PIVOT
+    costs = {level: test + choices[level][2] * cuts[level][1] for level in levels}
     level = choose_level(costs, n)
-    coarse = deal_samples(energy, min(choices[level][0], int(fine.max()) + 1))
+    coarse = deal_samples(energy, min(choices[level][0], n_fine))
     logger.debug("level %.4g of %s, %d pivots, %d in coarse sketches", level, costs, len(pivots), coarse.max() + 1)
     cut = np.array([cuts[level][0]])
     arrays.save(folder, coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut)
     return level
 
 
-def levels_above(threshold: float) -> list[float]:
-    """Levels that a round may take, ascending, on the grid of similarities."""
-    return [float(np.rint((threshold + share * (1 - threshold)) * STEP) / STEP) for share in LEVELS]
+def levels_above(threshold: float) -> dict[float, float]:
+    """Levels that a round may take, on the grid of similarities, and the share of its rows that each leaves."""
+    levels = np.rint((threshold + np.array(LEVELS) * (1 - threshold)) * STEP) / STEP
+    return dict(zip(levels.tolist(), GOES_ON, strict=True))
 
 
 def choose_level(costs: dict[float, float], n: int) -> float:
@@ -126,22 +133,27 @@ def choose_level(costs: dict[float, float], n: int) -> float:
         Rows.
     """
     threshold = next(iter(costs))
+    goes_on = levels_above(threshold)
 
     def cost(level: float) -> float:
-        after = 0.0 if level == threshold else ROUND_NS * n + costs[threshold] * (GOES_ON * n) ** 2
+        after = 0.0 if level == threshold else ROUND_NS * n + costs[threshold] * (goes_on[level] * n) ** 2
         return costs[level] * float(n) ** 2 + after
 
     return min(costs, key=cost)
 
 
-def _sampled(blocks: list[dict[str, Any]], n: int, n_wanted: int, rng: np.random.Generator) -> Any:
-    """About ``n_wanted`` of the ``n`` rows that take part, block by block."""
+def _sampled(
+    blocks: list[dict[str, Any]], n: int, n_wanted: int, rng: np.random.Generator, max_bytes: int
+) -> Iterator[Float64]:
+    """About ``n_wanted`` of the ``n`` rows that take part, block by block; fewer if a part would be too large."""
     for block in (Block(**b) for b in blocks):
         here = np.arange(block.n)
         if block.weight is not None:
             here = np.flatnonzero(arrays.load(block.weight, "weight")[arrays.load(block.folder, "gene")])
-        n_picked = min(len(here), -(-n_wanted * len(here) // n))
-        yield take_rows(block.folder, here[np.sort(rng.choice(len(here), n_picked, replace=False))])
+        rows = stored_rows(block.folder)
+        most = max(1, max_bytes // (8 * max(1, rows.dense.shape[1])))
+        n_picked = min(len(here), -(-n_wanted * len(here) // n), most)
+        yield take_rows(rows, here[np.sort(rng.choice(len(here), n_picked, replace=False))])
 
 
 def two_level_pivots(sample: Float32, n_pivots: int, seed: int) -> tuple[Float32, Float32]:

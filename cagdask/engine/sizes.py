@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from cagdask.engine.linkage import LinkagePlan
 from cagdask.engine.refinement import ROWS_AT_ONCE
 from cagdask.engine.single import K
+from cagdask.engine.sketches import LARGEST
 
 LARGEST_BLOCK = 40_000
 """Rows above which a larger block saves nothing."""
 SMALL_BLOCK = 8_192
 """Rows up to which two blocks a thread, rather than four, share out the work: a task costs some 20 ms."""
 SMALLEST_BLOCK = 256
+TRAINING_BYTES = 2**28
+"""What training pivots may take at most: more rows find no better ones."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,10 @@ class EnginePlan:
 
     Attributes
     ----------
-    block_rows, chunk_rows, merge_rows, training_rows, cag_rows
-        Rows of a block of the store, of a chunk in pivot order, of one merging task, to train pivots on, and groups in
-        one summing task.
+    block_rows, chunk_rows, merge_rows, cag_rows
+        Rows of a block of the store, of a chunk in pivot order, of one merging task, and groups in one summing task.
+    training_bytes
+        For the rows that pivots are trained on.
     task_bytes
         Planned bytes by kind of task.
     disk_bytes
@@ -37,29 +41,30 @@ class EnginePlan:
     block_rows: int
     chunk_rows: int
     merge_rows: int
-    training_rows: int
+    training_bytes: int
     cag_rows: int
     task_bytes: dict[str, int]
     disk_bytes: int
 
     def linkage(self) -> LinkagePlan:
         """The part that linkage needs."""
-        return LinkagePlan(self.chunk_rows, self.merge_rows, self.training_rows)
+        row_bytes = self.task_bytes["search"] // self.chunk_rows
+        return LinkagePlan(self.chunk_rows, self.merge_rows, self.training_bytes, row_bytes=row_bytes)
 
 
 def profile_bytes_per_row(n_samples: int) -> int:
-    """float32 block, its float64 values, their unit profiles and one temporary."""
-    return 30 * n_samples + 64
+    """float32 block, its float64 values, their unit profiles, one temporary, and what is kept of them if sparse."""
+    return 34 * n_samples + 64
 
 
-def training_bytes_per_row(n_samples: int) -> int:
-    """A row in float64 while it is read, and three times in float32: as sampled, joined, and as FAISS copies it."""
-    return 20 * n_samples + 64
+def gather_bytes_per_row(n_samples: int) -> int:
+    """Rows in float64 as slices, joined and in order; sketches, also as directions and for their centers."""
+    return 24 * n_samples + 4 * 4 * LARGEST + 200
 
 
 def search_bytes_per_row(n_samples: int, k: int = 16) -> int:
-    """Rows in float64 and float32 of two chunks, leading coordinates, lists; or as they are gathered, twice float64."""
-    return 28 * n_samples + 24 * k + 1200
+    """Of two chunks the rows in float64, both sketches, directions, and lists."""
+    return 2 * (8 * n_samples + 3 * 4 * LARGEST // 2 + 24 * k + 100)
 
 
 def merge_bytes_per_row(n_samples: int, k: int = 16) -> int:
@@ -102,22 +107,22 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
         ``average`` or ``single``.
     """
     of_store = max(measure_bytes_per_row(n_samples), profile_bytes_per_row(n_samples))
-    of_search = max(search_bytes_per_row(n_samples), compare_bytes_per_row(n_samples))
+    of_search = max(f(n_samples) for f in (search_bytes_per_row, gather_bytes_per_row, compare_bytes_per_row))
     shared = max(SMALLEST_BLOCK, -(-n_genes // (4 * n_threads)), min(-(-n_genes // (2 * n_threads)), SMALL_BLOCK))
     block_rows = max(1, min(task_budget // of_store, LARGEST_BLOCK, shared))
     chunk_rows = max(1, min(task_budget // of_search, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
-    training_rows = max(8, task_budget // training_bytes_per_row(n_samples))
     cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
     return EnginePlan(
         block_rows=block_rows,
         chunk_rows=chunk_rows,
         merge_rows=merge_rows,
-        training_rows=training_rows,
+        training_bytes=min(task_budget, TRAINING_BYTES),
         cag_rows=cag_rows,
         task_bytes={
             "profiles": block_rows * profile_bytes_per_row(n_samples),
-            "pivots": min(training_rows, n_genes) * training_bytes_per_row(n_samples),
+            "pivots": min(task_budget, TRAINING_BYTES),
+            "gather": chunk_rows * gather_bytes_per_row(n_samples),
             "search": chunk_rows * search_bytes_per_row(n_samples),
             "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
             "components": n_genes * table_bytes_per_gene(linkage),
@@ -125,5 +130,5 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
             "write CAGs": min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
             "measure": block_rows * measure_bytes_per_row(n_samples),
         },
-        disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 4 + 17) + 300 + 24 * 16),
+        disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 17) + 6 * LARGEST + 300 + 3 * 24 * 16),
     )

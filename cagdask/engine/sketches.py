@@ -31,6 +31,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+LARGEST = SIZES[-1]
 LEAST_FINE = 64
 """Groups of the fine sketch at least, if there are as many samples: pivots live in it, and more tells more apart."""
 QUERIES, TARGETS = 256, 4096
@@ -75,6 +76,11 @@ def sketches(rows: Any, group: Any) -> Any:
     return found
 
 
+def product_ns(n_groups: int) -> float:
+    """What a pair costs in a matrix product of sketches of this size, nanoseconds."""
+    return _PRODUCT[0] + _PRODUCT[1] * n_groups
+
+
 def choose_sizes(sample: Float64, threshold: float) -> tuple[int, int, float]:
     """Sizes of the coarse and the fine sketch that cost least, and that cost: nanoseconds per pair.
 
@@ -98,7 +104,7 @@ def choose_sizes(sample: Float64, threshold: float) -> tuple[int, int, float]:
     def cost(coarse: int, fine: int) -> float:
         fine_product = passed[coarse] * (_FINE[0] + _FINE[1] * fine)
         full_product = passed[fine] * (_FULL[0] + _FULL[1] * n_samples)
-        return float(_PRODUCT[0] + _PRODUCT[1] * coarse + fine_product + full_product)
+        return float(product_ns(coarse) + fine_product + full_product)
 
     coarse, fine = min(((c, f) for f in fine_sizes for c in sizes if c <= f), key=lambda pair: cost(*pair))
     logger.debug(

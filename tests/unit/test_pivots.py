@@ -34,7 +34,7 @@ def test_pivots_of_rows_that_point_everywhere(tmp_path: Path) -> None:
     rows = np.concatenate([np.eye(4), -np.eye(4)] * 40)
     arrays.save(str(tmp_path / "b"), rows=rows, gene=np.arange(len(rows)), size=np.ones(len(rows), np.int64))
     block = {"folder": str(tmp_path / "b"), "n": len(rows), "weight": None}
-    pivots.train_pivots([block], len(rows), 10_000, (2, 3), 0.8, 0.0, 0, str(tmp_path / "p"))
+    pivots.train_pivots([block], len(rows), 2**20, (2, 3), 0.8, 0.0, 0, str(tmp_path / "p"))
     found = arrays.load(str(tmp_path / "p"), "pivots")
     assert len(found) > 0
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
