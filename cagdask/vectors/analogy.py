@@ -305,7 +305,7 @@ class Session:
         if isinstance(counted, int):
             n_zero, n_duplicates = counted, 0
         else:
-            n_zero, n_duplicates = int((~counted.rows.any(axis=1)).sum()), count_duplicates(counted.rows)
+            n_zero, n_duplicates = counted.n_zero, counted.n_duplicates
         if n_zero or n_duplicates:
             logger.info("%d zero vectors were left out; %d vectors are equal to another", n_zero, n_duplicates)
         ids = self.names.ids
@@ -338,12 +338,6 @@ def load(vectors: Vectors, rows: Int64, memory_limit: int) -> PairIndex:
 
 def _index_bytes(n: int, n_columns: int) -> int:
     return n * (4 * n_columns + 100) + 16 * BLOCK * (n_columns + BLOCK)
-
-
-def count_duplicates(rows: NDArray[np.float32]) -> int:
-    """Vectors that are not zero and equal to an earlier one."""
-    seen = {hash((row + np.float32(0)).tobytes()) for row in rows if row.any()}
-    return int(rows.any(axis=1).sum()) - len(seen)
 
 
 def _finite(x: float) -> float | None:

@@ -4,6 +4,7 @@ import itertools
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,11 @@ import cagdask
 from cagdask.client import Runner
 from cagdask.errors import InputError, MemoryLimitError
 from cagdask.vectors import quadruples
+from cagdask.vectors.analogy import Session
+from cagdask.vectors.names import Names
+from cagdask.vectors.pairs import PairIndex
+from cagdask.vectors.rules import Rules
+from cagdask.vectors.sources import opened
 from tests.vector_store import vector_matrices, write_vectors
 
 
@@ -85,6 +91,25 @@ def test_pairs_are_those_of_the_definition(tmp_path, rows, seed, k, metric, oper
     assert table.attrs["n_zero"] == sum(
         not rows[i].any() for i in range(len(rows)) if among is None or i in {*among, a, b}
     )
+
+
+def test_what_one_question_computes_is_there_for_the_next(tmp_path, monkeypatch):
+    rows = np.random.default_rng(2).normal(size=(400, 6)).astype(np.float32)
+    rows[7] = rows[3]
+    rows[8], rows[9, 0], rows[10] = 0, -0.0, rows[9]
+    rows[10, 0] = 0.0
+    store = write_vectors(str(tmp_path / "v.zarr"), rows)
+    alone = cagdask.analogies(store, "g4", "g5")
+    assert alone.attrs == {"n_zero": 1, "n_duplicates": 2}
+    with opened(store) as (vectors, runner):
+        session = Session(vectors, Names(vectors), runner)
+        session.answer("g1", "g2", None, Rules(), k=10)
+        monkeypatch.setattr(PairIndex, "_all_nearest", lambda *_: pytest.fail("computed twice"))
+        monkeypatch.setattr(PairIndex, "n_duplicates", None)  # what was computed lies in the object
+        monkeypatch.setattr("cagdask.vectors.analogy.load", lambda *_: pytest.fail("read twice"))
+        again = session.answer("g4", "g5", None, Rules(), k=10)
+    pd.testing.assert_frame_equal(again, alone)
+    assert again.attrs == alone.attrs
 
 
 # -- the fourth term -------------------------------------------------------------------------------------------------
