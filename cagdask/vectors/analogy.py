@@ -80,7 +80,7 @@ def analogies(
     method
         With ``given``: ``add`` is 3CosAdd, ``mul`` is 3CosMul.
     shared
-        Whether a or b may be c or d. The pair (a, b) itself is never an answer.
+        Whether a or b may be c or d. The pair (a, b) itself is never an answer, nor is d the given gene.
     max_sim
         Leave out c more like a than this cosine, and d more like b: near-duplicates. For sums, either of either.
     candidates
@@ -219,8 +219,9 @@ class Session:
                     f"{self.vectors.url}: the vector of {self._name(int(row))!r} is zero. Ask for another."
                 )
         a, b, given = unit
+        excluded = tuple(rows[2:].tolist() if rules.shared else rows.tolist())
         if method == "mul":
-            question = Question(np.stack([given, b, a]), "mul", tuple(rows.tolist()))
+            question = Question(np.stack([given, b, a]), "mul", excluded)
         else:
             target = directions((given + b - a)[None], "cosine")
             if not target.any():
@@ -228,7 +229,7 @@ class Session:
                     f"{self.vectors.url}: {', '.join(self._name(int(row)) for row in rows)} cancel out, so there is no "
                     "direction to search in. Ask for others."
                 )
-            question = Question(target, "one", tuple(rows.tolist()))
+            question = Question(target, "one", excluded)
         allowed = self._allowed_fourth(rows, rules)
         n = k if allowed is None else self.vectors.n  # few are allowed: rank all, then choose
         found = ask(self.vectors, self.runner, [question], n, "cosine")[0]

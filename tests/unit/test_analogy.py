@@ -152,6 +152,14 @@ def test_neighbors_are_those_of_gensim(tmp_path, words):
         np.testing.assert_allclose(found.similarity, [score for _, score in expected], atol=2e-6)
 
 
+@pytest.mark.parametrize("method", ["add", "mul"])
+def test_the_fourth_term_may_be_a_or_b_if_shared(tmp_path, method):
+    store = write_vectors(str(tmp_path / "v.zarr"), [[1, 0, 0.1], [0.9, 0.5, 0.1], [1, 0.1, 0], [0, 0, 1], [-1, 0, 1]])
+    options = {"given": "g2", "method": method, "k": 9}
+    assert cagdask.analogies(store, "g0", "g1", **options).gene_d.tolist() == ["g3", "g4"]
+    assert cagdask.analogies(store, "g0", "g1", shared=True, **options).gene_d.tolist() == ["g1", "g0", "g3", "g4"]
+
+
 def test_the_fourth_term_keeps_to_candidates_and_max_sim(tmp_path, words):
     rows, _ = words
     store = write_vectors(str(tmp_path / "v.zarr"), rows)
@@ -245,6 +253,7 @@ def store(tmp_path):
         (("A",), {"metric": "euclidean"}, "without b only metric cosine"),
         (("A", "B"), {"exact": True}, "exact is for a alone"),
         (("A", "B"), {"given": "C", "operation": "sum"}, "given is searched by cosines of differences"),
+        (("A", "B"), {"method": "mul"}, "method 'mul' is for a given third gene"),
         (("A", "B"), {"k": 0}, "k is 0"),
         (("A", "B"), {"max_sim": 2}, "max_sim is 2"),
         (("A", "B"), {"metric": "correlation"}, "metric 'correlation' is not known"),

@@ -250,6 +250,7 @@ def store(tmp_path):
         ("CD3E", {"k": 0}, "k is 0; ask for 1 gene or more"),
         ("CD3E", {"metric": "l2"}, "metric 'l2' is not known; choose one of cosine"),
         ("CD3E", {"combine": "sum"}, "combine 'sum' is not known"),
+        ("CD3E", {"combine": "contrast"}, "combine contrast needs a gene to be unlike; 'CD3E' is alone"),
         (["CD3E", "CD8A"], {"metric": "euclidean"}, "euclidean has no sum of squared cosines"),
     ],
 )
