@@ -51,13 +51,13 @@ def check_files(setting: Setting, output: Sequence[str], picture: str | None, li
     storage.check_target(storage.absolute(picture), overwrite=setting.overwrite)
 
 
-def read_queries(url: str, most: int | None) -> list[list[str]]:
+def read_queries(url: str, most: int | None, what: str = "questions") -> list[list[str]]:
     """Questions of a file, a line each, genes separated by blanks or tabs."""
     from cagdask import storage
     from cagdask.errors import InputError
 
     if not storage.exists(url):
-        raise InputError(f"{url}: no such file of questions. Check the path.")
+        raise InputError(f"{url}: no such file of {what}. Check the path.")
     try:
         lines = storage.read_bytes(url).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as err:
@@ -71,7 +71,7 @@ def read_queries(url: str, most: int | None) -> list[list[str]]:
         if words:
             found.append(words)
     if not found:
-        raise InputError(f"{url}: holds no questions. Write the genes of one on each line.")
+        raise InputError(f"{url}: holds no {what}. Write genes, in lines.")
     return found
 
 
@@ -79,7 +79,7 @@ def read_candidates(url: str | None) -> list[str] | None:
     """Genes of a file, separated by blanks, tabs or lines."""
     if url is None:
         return None
-    return [name for line in read_queries(url, None) for name in line]
+    return [name for line in read_queries(url, None, "candidates") for name in line]
 
 
 def names_of(vectors: Any, descriptions: str | None) -> Any:

@@ -89,11 +89,7 @@ def _rows_at_once(n_columns: int) -> int:
 
 @contextmanager
 def _npz(url: str, handle: Any, orient: str, options: Options) -> Iterator[Batches]:
-    try:
-        archive = zipfile.ZipFile(handle)
-    except zipfile.BadZipFile as err:
-        raise InputError(f"{url}: can not be read as .npz ({err}). Write the file again.") from err
-    with archive:
+    with zipfile.ZipFile(handle) as archive:
         held = [name.removesuffix(".npy") for name in archive.namelist()]
         missing = [name for name in ARRAYS if name not in held]
         if missing:
@@ -194,16 +190,16 @@ def read_names(url: str) -> list[str]:
     with formats.readable(url, "a list of names") as handle:
         if url.lower().endswith(".npy"):
             return _names(url, _whole(url, handle, "the list of ids"))
-        data = handle.read()
+        text = handle.read().decode("utf-8-sig")
     if url.lower().removesuffix(".gz").endswith(".json"):
         try:
-            content = json.loads(data)
+            content = json.loads(text)
         except ValueError as err:
             raise InputError(f"{url}: is no JSON ({err}). Write a list of names.") from err
         if not isinstance(content, list):
             raise InputError(f"{url}: holds {type(content).__name__}, needs a list of names.")
         return [str(name) for name in content]
-    return [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import struct
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -172,6 +173,14 @@ def test_ids_may_be_a_json_list_or_an_npy(tmp_path):
         assert ds.gene_id.values.tolist() == GENES
 
 
+@pytest.mark.parametrize("name", ["ids.txt", "ids.json"])
+def test_a_list_of_ids_that_is_no_text_is_named(tmp_path, name):
+    np.save(tmp_path / "v.npy", ROWS)
+    (tmp_path / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=rf"{name}: can not be read as a list of names"):
+        read(tmp_path / "v.npy", tmp_path / "s.zarr", ids=str(tmp_path / name))
+
+
 def test_a_matrix_of_an_h5ad_is_chosen_by_name(tmp_path):
     write_h5ad(tmp_path / "v.h5ad")
     ds = read(tmp_path / "v.h5ad", tmp_path / "s.zarr", matrix="X")
@@ -184,6 +193,15 @@ def test_a_matrix_of_an_h5ad_is_chosen_by_name(tmp_path):
 
 def bad_npz(path, **arrays):
     np.savez(path, **arrays)
+
+
+def write_damaged_npz(path):
+    bad_npz(path, embeddings=ROWS, genes=np.array(GENES))
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:  # the last bytes of the vectors, which are stored and not compressed
+        end = archive.getinfo("genes.npy").header_offset
+    data[end - 8 : end] = bytes(8)
+    path.write_bytes(data)
 
 
 BAD = {
@@ -204,6 +222,7 @@ BAD = {
         "gene 'gene_18', component '2': the value is infinite",
     ),
     "no.npz": (lambda p: p.write_bytes(b"PK no"), "can not be read as .npz"),
+    "damaged.npz": (write_damaged_npz, r"can not be read as .npz \(Bad CRC-32 for file 'embeddings.npy'\)"),
     "no-ids.npy": (lambda p: np.save(p, ROWS), "Give a list of them, one per row, with --ids"),
     "list.json": (lambda p: p.write_text("[1, 2]"), "no JSON object of gene -> list"),
     "ragged.json": (lambda p: p.write_text('{"a": [1, 2], "b": [1]}'), "gene 'b' has 1 numbers and 'a' has 2"),
