@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 import cagdask
 from cagdask.client import Runner
 from cagdask.errors import InputError, MemoryLimitError
-from cagdask.vectors import quadruples
+from cagdask.vectors import pairs, quadruples
 from cagdask.vectors.analogy import Session
 from cagdask.vectors.names import Names
 from cagdask.vectors.pairs import PairIndex
-from cagdask.vectors.rules import Rules
+from cagdask.vectors.rules import QueryMaker, Rules
 from cagdask.vectors.sources import opened
 from tests.vector_store import vector_matrices, write_vectors
 
@@ -226,6 +226,24 @@ def test_the_exact_search_finds_what_the_screen_missed(tmp_path, monkeypatch, ru
     among = set(range(0, 40, 3))
     wanted = {key: score for key, score in every_quadruple(rows, 3, among=among).items() if key[0] in among}
     check(few, wanted, 10, ("gene_b", "gene_c", "gene_d"))
+
+
+@pytest.mark.parametrize("kind", ["clusters", "low rank"])
+def test_the_exact_search_keeps_k_answers_where_the_bound_decides(monkeypatch, kind):
+    """Each b need only beat the k-th best so far, and on stores of any size pairs are left out for that."""
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(6, 5))[rng.integers(0, 6, 30)] + 0.1 * rng.normal(size=(30, 5))
+    if kind == "low rank":
+        rows = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 5)) + 1
+    index = PairIndex(rows.astype(np.float32))
+    for name, size in (("PLAIN_PAIRS", 0), ("CORNER", 4), ("BLOCK", 5)):
+        monkeypatch.setattr(pairs, name, size)
+    maker = QueryMaker(index, np.arange(30), None, 2, Rules())
+    found = quadruples.in_full(index, maker.others(), maker.query, 10, -np.inf)
+    expected = every_quadruple(index.rows, 2)
+    np.testing.assert_allclose(found.scores, sorted(expected.values(), reverse=True)[:10], atol=1e-7)
+    keys = zip(found.b.tolist(), found.c.tolist(), found.d.tolist(), strict=True)
+    np.testing.assert_allclose([expected[key] for key in keys], found.scores, atol=1e-7)
 
 
 # -- what can not be asked -------------------------------------------------------------------------------------------
