@@ -80,6 +80,15 @@ def test_every_option_of_analogy_reaches_the_search(tmp_path, store):
     assert free["pairs"] == analogies(store, IDS[1], k=2).to_dict("records")
 
 
+def test_exact_reaches_the_search_of_every_b(store, monkeypatch):
+    monkeypatch.setattr("cagdask.vectors.quadruples.CORNER", 2)
+    screened = as_json("analogy", store, IDS[1], "--free-b", "-k", "3")["pairs"]
+    assert not all(pair["certified"] for pair in screened)
+    found = as_json("analogy", store, IDS[1], "--free-b", "-k", "3", "--exact", "--workers", "1")["pairs"]
+    assert all(pair["certified"] for pair in found)
+    assert found[2]["similarity"] >= screened[2]["similarity"]
+
+
 def test_top_pairs_come_with_the_histogram(store):
     table = similar_pairs(store, 5, metric="correlation")
     found = as_json("similar", store, "--top-pairs", "5", "--metric", "correlation")

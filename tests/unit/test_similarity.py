@@ -144,6 +144,21 @@ def test_top_pairs_are_those_of_the_definition(tmp_path, rows, metric, n, panel)
     assert found["maximum"] == pytest.approx(all_scores.max(), abs=2e-6)
 
 
+@pytest.mark.parametrize("n", [1, 3, 10])
+def test_top_pairs_that_float32_can_not_tell_apart_are_ordered_in_float64(tmp_path, n):
+    rng = np.random.default_rng(8)
+    rows = np.repeat(rng.normal(size=(6, 40)), 50, axis=0)
+    rows = (rows * (1 + 3e-7 * rng.normal(size=(300, 40)))).astype(np.float32)
+    scores = by_definition(rows, "cosine")[np.triu_indices(300, 1)]
+    table = cagdask.similar_pairs(write_vectors(str(tmp_path / "v.zarr"), rows), n)
+    np.testing.assert_allclose(table.similarity, np.sort(scores)[::-1][:n], atol=1e-10)
+
+
+def test_equally_similar_pairs_are_ordered_by_row(tmp_path):
+    table = cagdask.similar_pairs(write_vectors(str(tmp_path / "v.zarr"), [[0, 1], [1, 0], [2, 0], [0, 3], [3, 0]]), 3)
+    assert list(zip(table.gene_1, table.gene_2, strict=True)) == [("g0", "g3"), ("g1", "g2"), ("g1", "g4")]
+
+
 def test_the_histogram_is_that_of_all_pairs(tmp_path):
     rows = np.random.default_rng(4).normal(size=(300, 9)).astype(np.float32)
     store = write_vectors(str(tmp_path / "v.zarr"), rows)
