@@ -76,6 +76,7 @@ def test_many_questions_at_once_have_the_answers_of_each_alone(tmp_path, metric)
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(60, 20))[rng.integers(0, 60, 3000)] + 0.3 * rng.normal(size=(3000, 20))).astype(np.float32)
     rows[40:70] = rows[3]  # more equal ones than FAISS is asked for
+    rows[200:300] = rows[17] * (1 + 2e-7 * rng.normal(size=(100, 20)))  # more than it can tell apart
     store = write_vectors(str(tmp_path / "v.zarr"), rows, chunk_rows=700)
     asked = [[f"g{i}"] for i in (3, 0, 45, 100, 2999, 17, 18, 19, 20, 21)]
     with opened(store) as (vectors, runner):
