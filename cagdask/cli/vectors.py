@@ -2,132 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Floor, Outcome, Setting, chain, computes
+from cagdask.cli.asking import (
+    as_text,
+    asking,
+    check_files,
+    check_kinds,
+    converse,
+    names_of,
+    read_candidates,
+    read_queries,
+    refuse_unused,
+    written,
+)
+from cagdask.cli.options import COUNT, Outcome, Setting, computes
 
 Asked = tuple[str, str | None, str | None]
 """The genes a, b and c of a question."""
-
-_asking = chain(
-    click.option("-k", type=COUNT, default=10, show_default=True, help="Answers to each question."),
-    click.option(
-        "--normalization",
-        type=click.Choice(["sum", "clr", "median", "hellinger", "none"]),
-        help="Of abundances; default: sum for a store as ingested, none for all others.",
-    ),
-    click.option("--clr-floor", type=Floor(), help="Floor of clr, as for cluster."),
-    click.option("--descriptions", metavar="FILE", help="Table of id, symbol, description; default: the store's."),
-    click.option("--query-file", metavar="FILE", help="Many questions: the genes of one on each line."),
-    click.option("--interactive", is_flag=True, help="Ask at a prompt, until quit."),
-    click.option(
-        "--output", metavar="FILE", multiple=True, help="Write .md, .tsv, .json or .parquet; may be repeated."
-    ),
-    click.option("--picture", metavar="FILE", help="Draw a heat map of what was found as .png; of pairs, a histogram."),
-    click.option(
-        "--link",
-        metavar="TEMPLATE",
-        help="Address of a gene in Markdown, with {gene}, or none; default: Ensembl ids to the Protein Atlas.",
-    ),
-)
-
-
-def _check_files(setting: Setting, output: Sequence[str], picture: str | None, link: str | None, many: bool) -> None:
-    from cagdask import storage
-    from cagdask.errors import InputError
-    from cagdask.vectors.tables import check_output
-
-    for url in output:
-        check_output(url, link, overwrite=setting.overwrite)
-    if picture is None:
-        return
-    if many:
-        raise click.UsageError("--picture shows the answer to one question; leave it out, or ask one.")
-    if not picture.endswith(".png"):
-        raise InputError(f"{picture}: pictures are .png. Rename it.")
-    storage.check_target(storage.absolute(picture), overwrite=setting.overwrite)
-
-
-def _read_queries(url: str, most: int | None) -> list[list[str]]:
-    """Questions of a file, a line each, genes separated by blanks or tabs."""
-    from cagdask import storage
-    from cagdask.errors import InputError
-
-    if not storage.exists(url):
-        raise InputError(f"{url}: no such file of questions. Check the path.")
-    found = []
-    for number, line in enumerate(storage.read_bytes(url).decode("utf-8-sig").splitlines(), start=1):
-        words = line.split("\t") if "\t" in line else line.split()
-        words = [word.strip() for word in words if word.strip()]
-        if most is not None and len(words) > most:
-            raise InputError(f"{url}: line {number} has {len(words)} genes; a question has at most {most}.")
-        if words:
-            found.append(words)
-    if not found:
-        raise InputError(f"{url}: holds no questions. Write the genes of one on each line.")
-    return found
-
-
-def _read_candidates(url: str | None) -> list[str] | None:
-    if url is None:
-        return None
-    return [name for line in _read_queries(url, None) for name in line]
-
-
-def _names_of(vectors: Any, descriptions: str | None) -> Any:
-    from cagdask.vectors.names import Names
-
-    if descriptions is None:
-        return Names(vectors)
-    from cagdask.io.descriptions import read_descriptions
-
-    return Names(vectors, read_descriptions(descriptions))
-
-
-def _converse(answer: Callable[[list[str]], str], names: Any, usage: str) -> Outcome:
-    from cagdask.cli.prompt import converse
-    from cagdask.progress import Reporter, reporting
-
-    known = names.ids.tolist() + ([] if names.symbols is None else [s for s in names.symbols.tolist() if s])
-    with reporting(Reporter()):
-        converse(answer, known, usage)
-    return {}, ""
-
-
-def _text(sections: Sequence[Any]) -> str:
-    from cagdask.cli.tables import table
-    from cagdask.vectors.tables import as_rows
-
-    parts = []
-    for section in sections:
-        body = table(*as_rows(section.table)) if len(section.table) else "Nothing found."
-        parts.append("\n".join(part for part in (section.title, body, section.note) if part))
-    return "\n\n".join(parts)
-
-
-def _written(
-    sections: Sequence[Any], content: dict[str, Any], output: Sequence[str], picture: str | None, link: str | None
-) -> Outcome:
-    from cagdask.vectors.tables import write_sections
-
-    for url in output:
-        write_sections(url, sections, content, link)
-    files = [*output, *([picture] if picture else [])]
-    text = _text(sections)
-    if files:
-        content, text = content | {"files": files}, f"{text}\n\nwrote {', '.join(files)}"
-    return content, text
-
-
-def _question_kinds(**given: Any) -> None:
-    """Refuse none and more than one of the ways to ask."""
-    chosen = [name for name, value in given.items() if value]
-    if len(chosen) != 1:
-        ways = ", ".join(given)
-        raise click.UsageError(f"Ask in one way of {ways}" + (f", not {' and '.join(chosen)}." if chosen else "."))
 
 
 # -- similar ---------------------------------------------------------------------------------------------------------
@@ -151,7 +45,7 @@ def _question_kinds(**given: Any) -> None:
     help="Several genes: like all of them (sum of squares), or like the first and unlike the others.",
 )
 @click.option("--top-pairs", type=COUNT, metavar="N", help="The N most similar pairs of all genes, and a histogram.")
-@_asking
+@asking
 @computes
 def similar(
     setting: Setting,
@@ -175,9 +69,7 @@ def similar(
     STORE holds a vector per gene (abundances, an embedding, loadings), or is a result store, whose CAGs are compared by
     number. A gene is named by its id or symbol.
     """
-    _question_kinds(
-        **{"GENE": genes, "--query-file": query_file, "--top-pairs": top_pairs, "--interactive": interactive}
-    )
+    check_kinds(**{"GENE": genes, "--query-file": query_file, "--top-pairs": top_pairs, "--interactive": interactive})
     if interactive and (setting.as_json or output or picture):
         raise click.UsageError("--interactive prints tables; --json, --output and --picture are for questions given.")
     from cagdask.vectors.allpairs import check_pairs, find_pairs
@@ -185,13 +77,14 @@ def similar(
     from cagdask.vectors.sources import opened, prepared
     from cagdask.vectors.tables import Section, records, with_descriptions
 
-    queries = _read_queries(query_file, None) if query_file else [list(genes)] if genes else []
+    queries = read_queries(query_file, None) if query_file else [list(genes)] if genes else []
     check_search(k, metric, combine, queries)
     if top_pairs:
         check_pairs(top_pairs, metric)
-    _check_files(setting, output, picture, link, many=len(queries) > 1)
+        refuse_unused("is for questions about genes, not for --top-pairs", "k", "combine")
+    check_files(setting, output, picture, link, many=len(queries) > 1)
     with opened(source, normalize=normalization, clr_floor=clr_floor, **setting.where) as (vectors, runner):
-        names = _names_of(vectors, descriptions)
+        names = names_of(vectors, descriptions)
         names.rows([name for query in queries for name in query])  # all are known, before any work
         vectors = prepared(vectors, runner)
 
@@ -205,9 +98,9 @@ def similar(
 
             def answer(words: list[str]) -> str:
                 check_search(k, metric, combine, [words])
-                return _text(answers([words]))
+                return as_text(answers([words]))
 
-            return _converse(answer, names, "Type a gene, or several.")
+            return converse(answer, names, "Type a gene, or several.")
         if top_pairs:
             table = find_pairs(vectors, names, runner, top_pairs, metric)
             summary = table.attrs["summary"]
@@ -219,7 +112,7 @@ def similar(
                 from cagdask.vectors.pictures import draw_histogram
 
                 draw_histogram(picture, summary, metric)
-            return _written(sections, content, output, picture, link)
+            return written(sections, content, output, picture, link)
         sections = answers(queries)
         found = [
             {"genes": q, "neighbors": records(s.table), "n_without_direction": s.table.attrs["n_without_direction"]}
@@ -229,7 +122,7 @@ def similar(
             from cagdask.vectors.pictures import draw_neighbors
 
             draw_neighbors(picture, vectors, names, queries[0], sections[0].table, metric)
-    return _written(sections, {"queries": found} if query_file else found[0], output, picture, link)
+    return written(sections, {"queries": found} if query_file else found[0], output, picture, link)
 
 
 def _title_similar(genes: list[str], metric: str, combine: str) -> str:
@@ -292,7 +185,7 @@ def _pairs_note(summary: dict[str, Any]) -> str:
     "--max-sim", type=click.FloatRange(-1, 1), help="Leave out C more like A than this cosine, and D more like B."
 )
 @click.option("--candidates", metavar="FILE", help="Genes that B, C and D are taken from; default: all.")
-@_asking
+@asking
 @computes
 def analogy(
     setting: Setting,
@@ -322,11 +215,13 @@ def analogy(
 
     STORE is as for similar. C - D is compared with A - B (or C + D with A + B), exactly.
     """
-    _question_kinds(A=a, **{"--query-file": query_file, "--interactive": interactive})
+    check_kinds(A=a, **{"--query-file": query_file, "--interactive": interactive})
     if a and (b is None) != free_b:
         raise click.UsageError("Give B, or --free-b to find it." if b is None else "--free-b finds B; leave B out.")
     if interactive and (setting.as_json or output or picture):
         raise click.UsageError("--interactive prints tables; --json, --output and --picture are for questions given.")
+    if not a:
+        refuse_unused("goes with A; in a file or at the prompt, a gene alone asks for all others", "free_b")
     if given and not a:
         raise click.UsageError("--given goes with A and B; in a file or at the prompt, write C as a third gene.")
     from cagdask.vectors.analogy import Session
@@ -335,13 +230,13 @@ def analogy(
     from cagdask.vectors.tables import Section, records, with_descriptions
 
     rules = Rules(metric, operation, shared, max_sim)
-    queries: list[Asked] = [_three(words) for words in _read_queries(query_file, 3)] if query_file else []
+    queries: list[Asked] = [_three(words) for words in read_queries(query_file, 3)] if query_file else []
     queries += [(a, b, given)] if a else []
     check_rules(rules, k, method, queries, exact=exact)
-    _check_files(setting, output, picture, link, many=len(queries) > 1)
-    among = _read_candidates(candidates)
+    check_files(setting, output, picture, link, many=len(queries) > 1)
+    among = read_candidates(candidates)
     with opened(source, normalize=normalization, clr_floor=clr_floor, **setting.where) as (vectors, runner):
-        names = _names_of(vectors, descriptions)
+        names = names_of(vectors, descriptions)
         asked = [name for query in queries for name in query if name is not None]
         names.rows([*asked, *(among or ())])  # all are known, before any work
         vectors = prepared(vectors, runner)
@@ -357,9 +252,9 @@ def analogy(
                 if len(words) > 3:
                     raise ValueError("Type two genes, or three to find the fourth, or one to find all others.")
                 check_rules(rules, k, method, [_three(words)], exact=exact)
-                return _text([answer(_three(words))[0]])
+                return as_text([answer(_three(words))[0]])
 
-            return _converse(reply, names, "Type two genes A B (or three, A B C, to find the fourth; or A alone).")
+            return converse(reply, names, "Type two genes A B (or three, A B C, to find the fourth; or A alone).")
         answered = [answer(asked) for asked in queries]
         found = [
             {"genes": [name for name in asked if name is not None], "pairs": records(table)} | table.attrs
@@ -370,7 +265,7 @@ def analogy(
 
             draw_analogies(picture, vectors, names, answered[0][1], rules.sign)
     content = {"queries": found} if query_file else found[0]
-    return _written([section for section, _ in answered], content, output, picture, link)
+    return written([section for section, _ in answered], content, output, picture, link)
 
 
 def _three(words: list[str]) -> Asked:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.errors import InputError
-from cagdask.io import formats
+from cagdask.io import anndata, formats
 from cagdask.io.formats import Batches
 
 Rows = tuple[pa.StringArray, NDArray[Any]]
@@ -89,11 +89,7 @@ def _rows_at_once(n_columns: int) -> int:
 
 @contextmanager
 def _npz(url: str, handle: Any, orient: str, options: Options) -> Iterator[Batches]:
-    try:
-        archive = zipfile.ZipFile(handle)
-    except zipfile.BadZipFile as err:
-        raise InputError(f"{url}: can not be read as .npz ({err}). Write the file again.") from err
-    with archive:
+    with zipfile.ZipFile(handle) as archive:
         held = [name.removesuffix(".npy") for name in archive.namelist()]
         missing = [name for name in ARRAYS if name not in held]
         if missing:
@@ -194,16 +190,16 @@ def read_names(url: str) -> list[str]:
     with formats.readable(url, "a list of names") as handle:
         if url.lower().endswith(".npy"):
             return _names(url, _whole(url, handle, "the list of ids"))
-        data = handle.read()
+        text = handle.read().decode("utf-8-sig")
     if url.lower().removesuffix(".gz").endswith(".json"):
         try:
-            content = json.loads(data)
+            content = json.loads(text)
         except ValueError as err:
             raise InputError(f"{url}: is no JSON ({err}). Write a list of names.") from err
         if not isinstance(content, list):
             raise InputError(f"{url}: holds {type(content).__name__}, needs a list of names.")
         return [str(name) for name in content]
-    return [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------
@@ -424,62 +420,16 @@ def _parquet(url: str, handle: Any, orient: str, options: Options) -> Iterator[B
 
 @contextmanager
 def _h5ad(url: str, handle: Any, orient: str, options: Options) -> Iterator[Batches]:
-    try:
-        import h5py
-    except ImportError as err:
-        raise InputError(f"{url}: reading .h5ad needs h5py. Install it: pip install 'cagdask[hdf5]'.") from err
-    try:
-        file = h5py.File(handle, "r")
-    except OSError as err:
-        raise InputError(f"{url}: can not be read as .h5ad ({err}). Write the file again.") from err
-    with file:
-        key = _chosen(url, file, options.get("matrix"))
-        axis = file["var" if key.startswith("varm/") else "obs"]
-        names = [name.decode() if isinstance(name, bytes) else str(name) for name in axis[_index_of(axis)][:]]
-        found = file[key]
-        if isinstance(found, h5py.Group):
-            raise InputError(
-                f"{url}: {key} is stored as {found.attrs.get('encoding-type', 'a group')}, not as a plain matrix. "
-                "Write it dense."
-            )
-        if found.ndim != 2 or found.shape[0] != len(names) or found.dtype.kind not in "fiu":
-            raise InputError(
-                f"{url}: {key} has the shape {found.shape} and dtype {found.dtype}; needs numbers, one row for each of "
-                f"the {len(names):,} names."
-            )
+    with anndata.open_matrix(url, handle, options.get("matrix")) as found:
 
         def rows() -> Iterator[Rows]:
-            step = _rows_at_once(found.shape[1])
-            for begin in range(0, len(names), step):
-                values = found[begin : begin + step]
-                yield (
-                    pa.array(names[begin : begin + step], pa.string()),
-                    values.astype(np.float64 if values.dtype.kind != "f" else values.dtype),
-                )
+            step = _rows_at_once(found.n_columns)
+            for begin in range(0, len(found.names), step):
+                some = found.names[begin : begin + step]
+                values = found.read(begin, begin + len(some))
+                yield pa.array(some, pa.string()), values if values.dtype.kind == "f" else values.astype(np.float64)
 
-        yield _batches(found.shape[1], rows())
-
-
-def _index_of(axis: Any) -> str:
-    name = axis.attrs.get("_index", "_index")
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _chosen(url: str, file: Any, wanted: str | None) -> str:
-    """Which matrix to take: the one asked for, or the only one of ``varm``, else of ``obsm``, else ``X``."""
-    held = [f"{part}/{name}" for part in ("varm", "obsm") for name in file.get(part, ())]
-    held += ["X"] if "X" in file else []
-    if wanted is not None:
-        if wanted not in held:
-            raise InputError(f"{url}: has no {wanted!r}; --matrix can be {', '.join(held) or 'nothing'}.")
-        return wanted
-    for part in ("varm/", "obsm/", "X"):
-        some = [name for name in held if name.startswith(part)]
-        if len(some) > 1:
-            raise InputError(f"{url}: has several matrices ({', '.join(held)}). Name one with --matrix.")
-        if some:
-            return some[0]
-    raise InputError(f"{url}: has no varm, obsm or X. Check the file.")
+        yield _batches(found.n_columns, rows())
 
 
 Opener = Callable[[str, Any, str, Options], AbstractContextManager[Batches]]

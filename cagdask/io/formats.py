@@ -7,6 +7,7 @@ is parsed as numbers from the start; only when a cell is none is its column read
 from __future__ import annotations
 
 import csv
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -87,7 +88,7 @@ def readable(url: str, what: str) -> Iterator[Any]:
     try:
         with _handle(url) as handle:
             yield handle
-    except (pa.ArrowException, EOFError, zlib.error, UnicodeError, csv.Error) as err:
+    except (pa.ArrowException, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError, csv.Error) as err:
         raise InputError(f"{url}: can not be read as {what} ({_first_line(err)}). Write the file again.") from err
     except OSError as err:  # Arrow and gzip say damaged files so, too
         if err.errno is not None:

@@ -126,16 +126,17 @@ def _checked(
         row, column = (int(i[0]) for i in np.nonzero(wrong))
         named = (ids[row].as_py(), table.columns[column])
         gene, sample = named if table.genes_in_rows else named[::-1]
-        problem = _problem(float(values[row, column]), signed)
+        problem = _problem(float(values[row, column]), signed, table.column)
         raise InputError(f"{url}: gene {gene!r}, {table.column} {sample!r}: {problem}")
     with np.errstate(under="ignore"):
         stored = values.astype(np.float32)
     return stored, int(np.count_nonzero(values) - np.count_nonzero(stored))
 
 
-def _problem(value: float, signed: bool) -> str:
+def _problem(value: float, signed: bool, column: str) -> str:
     if np.isnan(value):
-        return "the cell is empty, NA or NaN, not a number. Write 0 where the gene was not found."
+        do = "Leave the gene out" if column == "component" else "Write 0 where the gene was not found"
+        return f"the cell is empty, NA or NaN, not a number. {do}."
     if np.isinf(value):
         return f"the value is infinite ({value}). Correct the table."
     if value < 0 and not signed:

@@ -80,7 +80,7 @@ def analogies(
     method
         With ``given``: ``add`` is 3CosAdd, ``mul`` is 3CosMul.
     shared
-        Whether a or b may be c or d. The pair (a, b) itself is never an answer.
+        Whether a or b may be c or d. The pair (a, b) itself is never an answer, nor is d the given gene.
     max_sim
         Leave out c more like a than this cosine, and d more like b: near-duplicates. For sums, either of either.
     candidates
@@ -219,8 +219,9 @@ class Session:
                     f"{self.vectors.url}: the vector of {self._name(int(row))!r} is zero. Ask for another."
                 )
         a, b, given = unit
+        excluded = tuple(rows[2:].tolist() if rules.shared else rows.tolist())
         if method == "mul":
-            question = Question(np.stack([given, b, a]), "mul", tuple(rows.tolist()))
+            question = Question(np.stack([given, b, a]), "mul", excluded)
         else:
             target = directions((given + b - a)[None], "cosine")
             if not target.any():
@@ -228,7 +229,7 @@ class Session:
                     f"{self.vectors.url}: {', '.join(self._name(int(row)) for row in rows)} cancel out, so there is no "
                     "direction to search in. Ask for others."
                 )
-            question = Question(target, "one", tuple(rows.tolist()))
+            question = Question(target, "one", excluded)
         allowed = self._allowed_fourth(rows, rules)
         n = k if allowed is None else self.vectors.n  # few are allowed: rank all, then choose
         found = ask(self.vectors, self.runner, [question], n, "cosine")[0]
@@ -305,7 +306,7 @@ class Session:
         if isinstance(counted, int):
             n_zero, n_duplicates = counted, 0
         else:
-            n_zero, n_duplicates = int((~counted.rows.any(axis=1)).sum()), count_duplicates(counted.rows)
+            n_zero, n_duplicates = counted.n_zero, counted.n_duplicates
         if n_zero or n_duplicates:
             logger.info("%d zero vectors were left out; %d vectors are equal to another", n_zero, n_duplicates)
         ids = self.names.ids
@@ -338,12 +339,6 @@ def load(vectors: Vectors, rows: Int64, memory_limit: int) -> PairIndex:
 
 def _index_bytes(n: int, n_columns: int) -> int:
     return n * (4 * n_columns + 100) + 16 * BLOCK * (n_columns + BLOCK)
-
-
-def count_duplicates(rows: NDArray[np.float32]) -> int:
-    """Vectors that are not zero and equal to an earlier one."""
-    seen = {hash((row + np.float32(0)).tobytes()) for row in rows if row.any()}
-    return int(rows.any(axis=1).sum()) - len(seen)
 
 
 def _finite(x: float) -> float | None:

@@ -117,7 +117,7 @@ class Names:
         folded: dict[str, str] = {}
         for other in known:
             folded.setdefault(other.lower(), other)
-        return [folded[near] for near in difflib.get_close_matches(name.lower(), list(folded), n, cutoff=0.4)]
+        return [folded[near] for near in difflib.get_close_matches(name.lower(), list(folded), n, cutoff=0.0)]
 
     def label(self, row: int) -> str:
         """What a person calls a row: its symbol, else its id."""

@@ -21,6 +21,7 @@ On real embeddings about 1 % of the pairs reach the product. Pairs of (nearly) i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -94,6 +95,17 @@ class PairIndex:
 
     def __post_init__(self) -> None:
         self.center = self.rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    @cached_property
+    def n_zero(self) -> int:
+        """Vectors that are zero, and so in no answer."""
+        return int((~self.rows.any(axis=1)).sum())
+
+    @cached_property
+    def n_duplicates(self) -> int:
+        """Vectors that are not zero and equal to an earlier one."""
+        distinct = {hash((row + np.float32(0)).tobytes()) for row in self.rows if row.any()}  # -0 is 0
+        return len(self.rows) - self.n_zero - len(distinct)
 
     def nearest(self, sign: int) -> Float64:
         """Lower bound of the distance from each c to all y that are not identical to it, shape (n,), float64.

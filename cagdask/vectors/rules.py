@@ -84,6 +84,8 @@ def check_rules(
             raise InputError(f"the given gene {given!r} is a or b. Name a third one.")
         if given is not None and (rules.metric != "cosine" or rules.operation != "difference"):
             raise ValueError("given is searched by cosines of differences. Leave metric and operation out.")
+        if given is None and method != "add":
+            raise ValueError(f"method {method!r} is for a given third gene. Name it, or leave method out.")
         if b is None and rules.metric != "cosine":
             raise ValueError("without b only metric cosine can be searched. Name b, or leave metric out.")
         if exact and b is not None:

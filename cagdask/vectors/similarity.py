@@ -112,6 +112,8 @@ def check_search(k: int, metric: str, combine: str, queries: Sequence[Sequence[s
         twice = next((gene for i, gene in enumerate(genes) if gene in genes[:i]), None)
         if twice is not None:
             raise InputError(f"gene {twice!r} is given twice. Name every gene once.")
+        if len(genes) == 1 and combine == "contrast":
+            raise ValueError(f"combine contrast needs a gene to be unlike; {genes[0]!r} is alone. Name another.")
         if len(genes) > 1 and metric == "euclidean" and combine == "joint":
             raise ValueError(
                 "metric euclidean has no sum of squared cosines to several genes. Use cosine or correlation, or "

@@ -125,7 +125,7 @@ class Vectors:
             )
         if self.method != "none":
             values = normalization.normalize_block(rows, self.method, self._sample_statistics, clr_floor=self.clr_floor)
-            rows = np.minimum(values, np.finfo(np.float32).max).astype(np.float32)
+            rows = np.minimum(values, np.finfo(np.float32).max, out=values).astype(np.float32)
         return rows
 
     def read_at(self, rows: NDArray[np.int64]) -> Float32:

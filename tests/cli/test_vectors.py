@@ -80,6 +80,15 @@ def test_every_option_of_analogy_reaches_the_search(tmp_path, store):
     assert free["pairs"] == analogies(store, IDS[1], k=2).to_dict("records")
 
 
+def test_exact_reaches_the_search_of_every_b(store, monkeypatch):
+    monkeypatch.setattr("cagdask.vectors.quadruples.CORNER", 2)
+    screened = as_json("analogy", store, IDS[1], "--free-b", "-k", "3")["pairs"]
+    assert not all(pair["certified"] for pair in screened)
+    found = as_json("analogy", store, IDS[1], "--free-b", "-k", "3", "--exact", "--workers", "1")["pairs"]
+    assert all(pair["certified"] for pair in found)
+    assert found[2]["similarity"] >= screened[2]["similarity"]
+
+
 def test_top_pairs_come_with_the_histogram(store):
     table = similar_pairs(store, 5, metric="correlation")
     found = as_json("similar", store, "--top-pairs", "5", "--metric", "correlation")
@@ -180,6 +189,10 @@ def test_pictures_are_drawn_the_same_each_time(tmp_path, store, arguments):
         (["similar", "STORE", "g", "-k", "0"], "0 is not in the range"),
         (["similar", "STORE", "--interactive", "--json"], "--interactive prints tables"),
         (["similar", "STORE", "g", "--metric", "l2"], "'l2' is not one of"),
+        (["similar", "STORE", "--top-pairs", "3", "-k", "4"], "-k is for questions about genes, not for --top-pairs"),
+        (["similar", "STORE", "--top-pairs", "3", "--combine", "joint"], "--combine is for questions about genes"),
+        (["similar", "STORE", "g", "--output", "a.tsv", "--link", "none"], "--link is for Markdown"),
+        (["analogy", "STORE", "--interactive", "--free-b"], "--free-b goes with A; in a file or at the prompt"),
         (["analogy", "STORE"], "Ask in one way of A"),
         (["analogy", "STORE", "a"], "Give B, or --free-b"),
         (["analogy", "STORE", "a", "b", "--free-b"], "leave B out"),
@@ -195,6 +208,7 @@ def test_misuse_ends_with_2(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["similar", "STORE", "$%&!"], r"no gene named '\$%&!'. Did you mean \S+, \S+, \S+\? The store knows"),
         (["similar", "STORE", "SYM"], r"has no gene named 'SYM'. Did you mean SYM\d, SYM\d+, SYM\d+\? The store knows"),
         (["similar", "nowhere.zarr", "g"], "nowhere.zarr"),
         (["similar", "STORE", IDS[1], "--output", "TMP/x.txt"], "Answers are written as .md, .tsv, .json, .parquet"),
@@ -204,17 +218,19 @@ def test_misuse_ends_with_2(arguments, message):
         (["similar", "STORE", IDS[1], "--output", "TMP/x.md", "--link", "https://x"], "has no {gene} in it"),
         (["similar", "STORE", "--query-file", "TMP/none.txt"], "no such file of questions"),
         (["similar", "STORE", "--query-file", "TMP/empty.txt"], "holds no questions"),
+        (["similar", "STORE", "--query-file", "TMP/there.png"], "there.png: is no text .* Save it as UTF-8"),
         (["similar", "STORE", "--top-pairs", "3", "--metric", "euclidean"], "not by 'euclidean'"),
         (["similar", "STORE", IDS[1], "--normalization", "sum"], "can not be normalized by sum"),
         (["analogy", "STORE", IDS[1], IDS[1]], f"a and b are both '{IDS[1]}'"),
         (["analogy", "STORE", IDS[1], "SYM1"], "two of these names are one gene"),
         (["analogy", "STORE", IDS[1], IDS[29]], r"\(zero\), so their difference has no direction"),
+        (["analogy", "STORE", IDS[1], IDS[2], "--candidates", "TMP/none.txt"], "no such file of candidates"),
         (["analogy", "STORE", "--query-file", "TMP/long.txt"], "line 1 has 4 genes; a question has at most 3"),
     ],
 )  # fmt: skip
 def test_failures_are_one_line_and_write_nothing(tmp_path, store, arguments, message):
     (tmp_path / "there.md").write_text("kept")
-    (tmp_path / "there.png").write_text("kept")
+    (tmp_path / "there.png").write_bytes(b"\x89PNG")
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "long.txt").write_text("a b c d\n")
     before = sorted(os.listdir(tmp_path))

@@ -126,3 +126,17 @@ def test_nearest_is_a_bound_and_not_a_loose_one(rows, sign):
     assert (bound <= exact * (1 + 1e-7)).all()
     close = np.isfinite(exact) & (exact > 1e-4 * np.sqrt(scale.max()))
     assert (bound[close] >= 0.8 * exact[close]).all()
+
+
+def test_the_corner_begins_near_the_end():
+    """A good first answer is what lets the bound leave out pairs from the first block on."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(600, 6)) @ rng.normal(size=(6, 12)) + 0.3 * rng.normal(size=(600, 12)) + 2
+    index = PairIndex(rows.astype(np.float32))
+    for seed in range(4):
+        query = draw_query(index.rows, np.random.default_rng(seed), "cosine", 1, 0.99)
+        s = index._projections(query)
+        by_s = np.argsort(-s, kind="stable")
+        c, d = by_s[query.as_c[by_s]][:48], by_s[::-1][query.as_d[by_s[::-1]]][:48]
+        first = index._corner(query, s, c, d, 10)
+        assert first.scores[9] >= 0.95 * index.search(query, 10).scores[9]

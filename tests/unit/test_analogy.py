@@ -4,6 +4,7 @@ import itertools
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,12 @@ from hypothesis import strategies as st
 import cagdask
 from cagdask.client import Runner
 from cagdask.errors import InputError, MemoryLimitError
-from cagdask.vectors import quadruples
+from cagdask.vectors import pairs, quadruples
+from cagdask.vectors.analogy import Session
+from cagdask.vectors.names import Names
+from cagdask.vectors.pairs import PairIndex
+from cagdask.vectors.rules import QueryMaker, Rules
+from cagdask.vectors.sources import opened
 from tests.vector_store import vector_matrices, write_vectors
 
 
@@ -87,6 +93,25 @@ def test_pairs_are_those_of_the_definition(tmp_path, rows, seed, k, metric, oper
     )
 
 
+def test_what_one_question_computes_is_there_for_the_next(tmp_path, monkeypatch):
+    rows = np.random.default_rng(2).normal(size=(400, 6)).astype(np.float32)
+    rows[7] = rows[3]
+    rows[8], rows[9, 0], rows[10] = 0, -0.0, rows[9]
+    rows[10, 0] = 0.0
+    store = write_vectors(str(tmp_path / "v.zarr"), rows)
+    alone = cagdask.analogies(store, "g4", "g5")
+    assert alone.attrs == {"n_zero": 1, "n_duplicates": 2}
+    with opened(store) as (vectors, runner):
+        session = Session(vectors, Names(vectors), runner)
+        session.answer("g1", "g2", None, Rules(), k=10)
+        monkeypatch.setattr(PairIndex, "_all_nearest", lambda *_: pytest.fail("computed twice"))
+        monkeypatch.setattr(PairIndex, "n_duplicates", None)  # what was computed lies in the object
+        monkeypatch.setattr("cagdask.vectors.analogy.load", lambda *_: pytest.fail("read twice"))
+        again = session.answer("g4", "g5", None, Rules(), k=10)
+    pd.testing.assert_frame_equal(again, alone)
+    assert again.attrs == alone.attrs
+
+
 # -- the fourth term -------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +150,14 @@ def test_neighbors_are_those_of_gensim(tmp_path, words):
         found = cagdask.similar(store, name, k=15)
         assert found.gene.tolist() == [other for other, _ in expected]
         np.testing.assert_allclose(found.similarity, [score for _, score in expected], atol=2e-6)
+
+
+@pytest.mark.parametrize("method", ["add", "mul"])
+def test_the_fourth_term_may_be_a_or_b_if_shared(tmp_path, method):
+    store = write_vectors(str(tmp_path / "v.zarr"), [[1, 0, 0.1], [0.9, 0.5, 0.1], [1, 0.1, 0], [0, 0, 1], [-1, 0, 1]])
+    options = {"given": "g2", "method": method, "k": 9}
+    assert cagdask.analogies(store, "g0", "g1", **options).gene_d.tolist() == ["g3", "g4"]
+    assert cagdask.analogies(store, "g0", "g1", shared=True, **options).gene_d.tolist() == ["g1", "g0", "g3", "g4"]
 
 
 def test_the_fourth_term_keeps_to_candidates_and_max_sim(tmp_path, words):
@@ -195,6 +228,24 @@ def test_the_exact_search_finds_what_the_screen_missed(tmp_path, monkeypatch, ru
     check(few, wanted, 10, ("gene_b", "gene_c", "gene_d"))
 
 
+@pytest.mark.parametrize("kind", ["clusters", "low rank"])
+def test_the_exact_search_keeps_k_answers_where_the_bound_decides(monkeypatch, kind):
+    """Each b need only beat the k-th best so far, and on stores of any size pairs are left out for that."""
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(6, 5))[rng.integers(0, 6, 30)] + 0.1 * rng.normal(size=(30, 5))
+    if kind == "low rank":
+        rows = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 5)) + 1
+    index = PairIndex(rows.astype(np.float32))
+    for name, size in (("PLAIN_PAIRS", 0), ("CORNER", 4), ("BLOCK", 5)):
+        monkeypatch.setattr(pairs, name, size)
+    maker = QueryMaker(index, np.arange(30), None, 2, Rules())
+    found = quadruples.in_full(index, maker.others(), maker.query, 10, -np.inf)
+    expected = every_quadruple(index.rows, 2)
+    np.testing.assert_allclose(found.scores, sorted(expected.values(), reverse=True)[:10], atol=1e-7)
+    keys = zip(found.b.tolist(), found.c.tolist(), found.d.tolist(), strict=True)
+    np.testing.assert_allclose([expected[key] for key in keys], found.scores, atol=1e-7)
+
+
 # -- what can not be asked -------------------------------------------------------------------------------------------
 
 
@@ -220,6 +271,7 @@ def store(tmp_path):
         (("A",), {"metric": "euclidean"}, "without b only metric cosine"),
         (("A", "B"), {"exact": True}, "exact is for a alone"),
         (("A", "B"), {"given": "C", "operation": "sum"}, "given is searched by cosines of differences"),
+        (("A", "B"), {"method": "mul"}, "method 'mul' is for a given third gene"),
         (("A", "B"), {"k": 0}, "k is 0"),
         (("A", "B"), {"max_sim": 2}, "max_sim is 2"),
         (("A", "B"), {"metric": "correlation"}, "metric 'correlation' is not known"),

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import struct
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 import cagdask
 from cagdask.errors import InputError
@@ -22,6 +24,7 @@ from tests.inline_runner import InlineRunner
 
 GENES = [f"gene_{i}" for i in range(23)[::-1]]
 ROWS = np.random.default_rng(0).normal(size=(23, 7)).astype(np.float32)
+ROWS[5, 1:4] = ROWS[9] = 0
 
 
 def read(source, store, **options):
@@ -79,6 +82,42 @@ def write_h5ad(path):
         file["X"] = np.zeros((2, 23))
 
 
+def write_old_h5ad(path):
+    """As AnnData wrote them before 0.7: the matrices are fields of a compound array, and so are the names."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        varm = np.zeros(23, [("PCs", "<f8", (7,))])
+        varm["PCs"] = ROWS
+        file["varm"] = varm
+        var = np.zeros(23, [("index", "S9"), ("n_counts", "<f4")])
+        var["index"] = [gene.encode() for gene in GENES]
+        file["var"] = var
+        file["obs"] = np.array([(b"cell 1",)], [("index", "S9")])
+        file["X"] = np.zeros((1, 23))
+
+
+def write_sparse_h5ad(path, kind="csr_matrix"):
+    """X sparse, genes as observations; names that may be missing, as AnnData 0.12 stores them."""
+    h5py = pytest.importorskip("h5py")
+    sparse = csr_array(ROWS)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("X")
+        group.attrs.update({"encoding-type": kind, "shape": ROWS.shape})
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(sparse, name)
+        obs = file.create_group("obs")
+        obs.attrs["_index"] = "names"
+        names = obs.create_group("names")
+        names.create_dataset("values", data=np.array(GENES, dtype=object), dtype=h5py.string_dtype())
+        names["mask"] = np.zeros(23, bool)
+
+
+def write_h5ad_without_names(path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file["X"] = ROWS
+
+
 WRITERS = {
     "v.npz": write_npz,
     "v.json": write_json,
@@ -95,6 +134,8 @@ WRITERS = {
     "columns.parquet": write_columns,
     "columns.tsv": write_columns,
     "v.h5ad": write_h5ad,
+    "old.h5ad": write_old_h5ad,
+    "sparse.h5ad": write_sparse_h5ad,
 }
 
 
@@ -132,16 +173,35 @@ def test_ids_may_be_a_json_list_or_an_npy(tmp_path):
         assert ds.gene_id.values.tolist() == GENES
 
 
+@pytest.mark.parametrize("name", ["ids.txt", "ids.json"])
+def test_a_list_of_ids_that_is_no_text_is_named(tmp_path, name):
+    np.save(tmp_path / "v.npy", ROWS)
+    (tmp_path / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=rf"{name}: can not be read as a list of names"):
+        read(tmp_path / "v.npy", tmp_path / "s.zarr", ids=str(tmp_path / name))
+
+
 def test_a_matrix_of_an_h5ad_is_chosen_by_name(tmp_path):
     write_h5ad(tmp_path / "v.h5ad")
     ds = read(tmp_path / "v.h5ad", tmp_path / "s.zarr", matrix="X")
     assert ds.gene_id.values.tolist() == ["cell 1", "cell 2"]
-    with pytest.raises(InputError, match="has no 'varm/X_pca'; --matrix can be varm/PCs, X"):
-        read(tmp_path / "v.h5ad", tmp_path / "t.zarr", matrix="varm/X_pca")
+    write_old_h5ad(tmp_path / "old.h5ad")
+    for name in ("v.h5ad", "old.h5ad"):
+        with pytest.raises(InputError, match="has no 'varm/X_pca'; --matrix can be varm/PCs, X"):
+            read(tmp_path / name, tmp_path / "t.zarr", matrix="varm/X_pca")
 
 
 def bad_npz(path, **arrays):
     np.savez(path, **arrays)
+
+
+def write_damaged_npz(path):
+    bad_npz(path, embeddings=ROWS, genes=np.array(GENES))
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:  # the last bytes of the vectors, which are stored and not compressed
+        end = archive.getinfo("genes.npy").header_offset
+    data[end - 8 : end] = bytes(8)
+    path.write_bytes(data)
 
 
 BAD = {
@@ -155,13 +215,14 @@ BAD = {
     ),
     "nan.npz": (
         lambda p: bad_npz(p, embeddings=np.where(ROWS == ROWS[4, 2], np.nan, ROWS), genes=np.array(GENES)),
-        "gene 'gene_18', component '2': the cell is empty, NA or NaN",
+        "gene 'gene_18', component '2': the cell is empty, NA or NaN, not a number. Leave the gene out",
     ),
     "inf.npz": (
         lambda p: bad_npz(p, embeddings=np.where(ROWS == ROWS[4, 2], np.inf, ROWS), genes=np.array(GENES)),
         "gene 'gene_18', component '2': the value is infinite",
     ),
     "no.npz": (lambda p: p.write_bytes(b"PK no"), "can not be read as .npz"),
+    "damaged.npz": (write_damaged_npz, r"can not be read as .npz \(Bad CRC-32 for file 'embeddings.npy'\)"),
     "no-ids.npy": (lambda p: np.save(p, ROWS), "Give a list of them, one per row, with --ids"),
     "list.json": (lambda p: p.write_text("[1, 2]"), "no JSON object of gene -> list"),
     "ragged.json": (lambda p: p.write_text('{"a": [1, 2], "b": [1]}'), "gene 'b' has 1 numbers and 'a' has 2"),
@@ -186,6 +247,11 @@ BAD = {
         lambda p: pq.write_table(pa.table({"gene": ["a"], "v": [[1.0]], "w": [[1.0]]}), p),
         "needs names .* and one column of lists",
     ),
+    "csc.h5ad": (
+        lambda p: write_sparse_h5ad(p, "csc_matrix"),
+        "X is stored as csc_matrix, whose rows can not be read. Write it dense, or as CSR",
+    ),
+    "nameless.h5ad": (write_h5ad_without_names, "obs has no index, so the rows have no names"),
     "no.h5ad": (lambda p: p.write_bytes(b"no HDF5"), "can not be read as .h5ad"),
     "what.xyz": (lambda p: p.write_bytes(b"?"), "of unknown format. Accepted are .npz, .npy"),
 }

@@ -76,6 +76,7 @@ def test_many_questions_at_once_have_the_answers_of_each_alone(tmp_path, metric)
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(60, 20))[rng.integers(0, 60, 3000)] + 0.3 * rng.normal(size=(3000, 20))).astype(np.float32)
     rows[40:70] = rows[3]  # more equal ones than FAISS is asked for
+    rows[200:300] = rows[17] * (1 + 2e-7 * rng.normal(size=(100, 20)))  # more than it can tell apart
     store = write_vectors(str(tmp_path / "v.zarr"), rows, chunk_rows=700)
     asked = [[f"g{i}"] for i in (3, 0, 45, 100, 2999, 17, 18, 19, 20, 21)]
     with opened(store) as (vectors, runner):
@@ -142,6 +143,21 @@ def test_top_pairs_are_those_of_the_definition(tmp_path, rows, metric, n, panel)
     assert found["std"] == pytest.approx(all_scores.std(), abs=1e-4)
     assert found["minimum"] == pytest.approx(all_scores.min(), abs=2e-6)
     assert found["maximum"] == pytest.approx(all_scores.max(), abs=2e-6)
+
+
+@pytest.mark.parametrize("n", [1, 3, 10])
+def test_top_pairs_that_float32_can_not_tell_apart_are_ordered_in_float64(tmp_path, n):
+    rng = np.random.default_rng(8)
+    rows = np.repeat(rng.normal(size=(6, 40)), 50, axis=0)
+    rows = (rows * (1 + 3e-7 * rng.normal(size=(300, 40)))).astype(np.float32)
+    scores = by_definition(rows, "cosine")[np.triu_indices(300, 1)]
+    table = cagdask.similar_pairs(write_vectors(str(tmp_path / "v.zarr"), rows), n)
+    np.testing.assert_allclose(table.similarity, np.sort(scores)[::-1][:n], atol=1e-10)
+
+
+def test_equally_similar_pairs_are_ordered_by_row(tmp_path):
+    table = cagdask.similar_pairs(write_vectors(str(tmp_path / "v.zarr"), [[0, 1], [1, 0], [2, 0], [0, 3], [3, 0]]), 3)
+    assert list(zip(table.gene_1, table.gene_2, strict=True)) == [("g0", "g3"), ("g1", "g2"), ("g1", "g4")]
 
 
 def test_the_histogram_is_that_of_all_pairs(tmp_path):
@@ -250,6 +266,7 @@ def store(tmp_path):
         ("CD3E", {"k": 0}, "k is 0; ask for 1 gene or more"),
         ("CD3E", {"metric": "l2"}, "metric 'l2' is not known; choose one of cosine"),
         ("CD3E", {"combine": "sum"}, "combine 'sum' is not known"),
+        ("CD3E", {"combine": "contrast"}, "combine contrast needs a gene to be unlike; 'CD3E' is alone"),
         (["CD3E", "CD8A"], {"metric": "euclidean"}, "euclidean has no sum of squared cosines"),
     ],
 )
