@@ -120,8 +120,8 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
     Writes the rows, (n, n_samples) float64, their sketches ``coarse`` (n, n_coarse) and ``fine`` (n, n_fine) float32,
     ``length`` (n,) float32, ``gene`` and ``size`` (n,) int64; for the tiles that lists are cut into ``tile_begin``
     (n_tiles + 1,), the last one where the fringe begins, ``tile_center`` (n_tiles, n_fine) float32, and the angle of
-    each row to its tile's center, ``tile_angle`` (n_core,); and ``summary`` (n_ranges, n_fine) float32, the largest
-    sketch of some rows, number by number.
+    each row to its tile's center, ``tile_angle`` (n_core,); ``summary`` (n_ranges, n_fine) float32, the largest sketch
+    of some rows, number by number; and ``pivot`` (n,) int32.
     """
     slices = np.asarray(arrays.load(plan, "slice"))
     slices = slices[slices[:, 0] == number, 1:]
@@ -150,6 +150,7 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
         tile_center=tile_center,
         tile_angle=tile_angle,
         summary=_summary(fine_rows, n_core),
+        pivot=pivot,
     )
     return len(rows)
 
@@ -181,11 +182,18 @@ def _summary(fine: Float32, n_core: int) -> Float32:
 def write_directory(chunks: str, rows: list[int], level: float) -> list[list[int]]:
     """Task: where the rows of all chunks are, ``chunks/0``, ``chunks/1``, ..., and which of them can be near others.
 
-    Writes to ``chunks/directory`` ``offset`` (n_chunks + 1,), the position of each one's first row among all. Returns
-    for every chunk those that it is to be compared with.
+    Writes to ``chunks/directory`` ``offset`` (n_chunks + 1,), the position of each one's first row among all, and
+    ``first`` and ``last`` (n_chunks,), the range of its pivots. Returns for every chunk those that it is to be compared
+    with.
     """
     summaries = [np.asarray(arrays.load(f"{chunks}/{i}", "summary")) for i in range(len(rows))]
-    arrays.save(f"{chunks}/directory", offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64))
+    pivots = [arrays.load(f"{chunks}/{i}", "pivot") for i in range(len(rows))]
+    arrays.save(
+        f"{chunks}/directory",
+        offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
+        first=np.array([pivot.min() for pivot in pivots], np.int64),
+        last=np.array([pivot.max() for pivot in pivots], np.int64),
+    )
     opened = np.array([[(one @ other.T).max() >= level - 1e-5 for other in summaries] for one in summaries])
     return partners_of(opened)
 

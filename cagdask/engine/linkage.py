@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from cagdask import storage
-from cagdask.engine import chunks, merging, neighbors, pivots
+from cagdask.engine import approximate, chunks, merging, neighbors, pivots
 from cagdask.engine.rows import Block
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ class LinkagePlan:
         Groups below which one task finishes alone.
     row_bytes
         Bytes that a row takes in a search without its list.
+    probes
+        Pivots whose lists are searched for a row; None searches all, exactly.
     """
 
     chunk_rows: int
@@ -80,6 +82,7 @@ class LinkagePlan:
     sizes: tuple[int, int] | None = None
     small: int = 5_000
     row_bytes: int = 2_000
+    probes: int | None = None
 
     def with_lists_of(self, k: int) -> LinkagePlan:
         """The plan with fewer rows at once, as longer lists leave room for."""
@@ -105,6 +108,8 @@ class Linked:
         Pairs, see :data:`cagdask.engine.neighbors.COUNTS`.
     bytes_read
         By searches.
+    recall
+        Of an approximate search, measured in its first round.
     """
 
     merges: list[str] = field(default_factory=list)
@@ -115,6 +120,7 @@ class Linked:
     checked: int = 0
     multiplied: int = 0
     bytes_read: int = 0
+    recall: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a task returns it."""
@@ -125,6 +131,7 @@ class Linked:
         self.merges += other["merges"]
         self.finished += [Block(**block) for block in other["finished"]]
         self.active += other["active"]
+        self.recall = other["recall"] if self.recall is None else self.recall
         self.count(other)
 
     def count(self, found: dict[str, Any]) -> None:
@@ -191,7 +198,7 @@ def average_linkage(
         For the arrays, and for the answers of finished tasks.
     """
     linked = Linked()
-    k, below = plan.k, 1.0
+    k, below = plan.k, 1.0 if plan.probes is None else 0.0
     while total := sum(block.n for block in blocks):
         turn = len(linked.active) + 1
         here = storage.join(folder, f"round-{turn}")
@@ -203,7 +210,7 @@ def average_linkage(
         k = max(1, min(total - 1, max(k, LISTED_AT_ONCE // total)))
         sized = plan.with_lists_of(k)
         chunked = order_rows(mapper, blocks, threshold, sized, here, f"linkage {turn}: ", done, seed=turn, below=below)
-        lists = search(mapper, chunked, k, here, f"linkage {turn}: search", linked, done)
+        lists = search(mapper, chunked, k, here, f"linkage {turn}: search", linked, done, probes=plan.probes)
         below, is_last = chunked.level, chunked.level <= threshold
         name = f"linkage {turn}: "
         blocks, n_merges = _merge(mapper, chunked, lists, sized, here, name, linked, done, is_last=is_last)
@@ -252,24 +259,44 @@ def order_rows(
 
 def search(
     mapper: Mapper, chunked: Chunked, k: int, folder: str, name: str, linked: Linked, done: str | None, *,
-    groups: bool = False,
+    groups: bool = False, probes: int | None = None,
 ) -> list[str]:  # fmt: skip
     """Lists of the k nearest of every row, one folder per chunk."""
     where = storage.join(folder, "neighbors")
     lists = _parts(where, len(chunked.rows))
     at, numbers, partners = chunked.folder, range(len(lists)), chunked.partners
-    items: list[tuple[Any, ...]] = [(at, i, chunked.level, k, groups, lists[i]) for i in numbers]
-    found = mapper.map(f"{name} own", neighbors.search_own, items, done=done)
-    items = [(at, i, partners[i], where, chunked.level, groups) for i in numbers]
-    found += mapper.map(name, neighbors.search_others, items, done=done)
-    sources = [[i for i in numbers if j in partners[i]] for j in numbers]
-    items = [(at, i, where, sources[i], chunked.level) for i in numbers]
-    mapper.map(f"{name} lists", neighbors.finish_lists, items, done=done)
+    items: list[tuple[Any, ...]]
+    if probes is None:
+        items = [(at, i, chunked.level, k, groups, lists[i]) for i in numbers]
+        found = mapper.map(f"{name} own", neighbors.search_own, items, done=done)
+        items = [(at, i, partners[i], where, chunked.level, groups) for i in numbers]
+        found += mapper.map(name, neighbors.search_others, items, done=done)
+        sources = [[i for i in numbers if j in partners[i]] for j in numbers]
+        items = [(at, i, where, sources[i], chunked.level) for i in numbers]
+        mapper.map(f"{name} lists", neighbors.finish_lists, items, done=done)
+    else:
+        items = [(at, i, chunked.pivots, probes, chunked.level, k, groups, where) for i in numbers]
+        found = mapper.map(name, approximate.search_approximate, items, done=done)
+        if linked.recall is None and not groups:
+            linked.recall = _recall(mapper, chunked, lists, k, folder, f"{name} recall", done)
     for part in found:
         linked.count(part)
     total = {name: sum(part[name] for part in found) for name in COUNTED}
     logger.info("%s at similarity %.4g of %d rows: %s", name, chunked.level, chunked.offsets[-1], total)
     return lists
+
+
+def _recall(
+    mapper: Mapper, chunked: Chunked, lists: list[str], k: int, folder: str, name: str, done: str | None
+) -> float:
+    """Share of the k nearest of some rows that are on their lists."""
+    drawn, exact = storage.join(folder, "drawn"), _parts(storage.join(folder, "exact"), len(lists))
+    mapper.map(f"{name} draw", approximate.draw_rows, [(chunked.folder, len(lists), drawn)], done=done)
+    items = [(chunked.folder, i, drawn, chunked.pivots, chunked.level, k, url) for i, url in enumerate(exact)]
+    mapper.map(f"{name} search", approximate.search_drawn, items, done=done)
+    items_ = [(exact, drawn, lists, chunked.offsets, chunked.level)]
+    n_found, n_true = mapper.map(f"{name} count", approximate.count_found, items_, done=done)[0]
+    return n_found / n_true if n_true else 1.0
 
 
 def _merge(

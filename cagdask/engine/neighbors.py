@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.engine import arrays
-from cagdask.engine.rows import STEP, copy_row, product_with, rounded, stored_rows
+from cagdask.engine.rows import STEP, copy_row, lengths, product_with, rounded, stored_rows
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -100,7 +100,7 @@ def _product32(a: Float32, b: Float32) -> np.float32:
 
 
 @njit(cache=True, nogil=True)
-def _insert(lists: Lists, i: int, x: float, y: int, y_gene: int, threshold: float) -> None:
+def insert(lists: Lists, i: int, x: float, y: int, y_gene: int, threshold: float) -> None:
     """Put a neighbor into the list of row ``i``, if it belongs there; larger similarity first, then smaller gene."""
     sim, row, gene = lists.sim[i], lists.row[i], lists.gene[i]
     last = len(sim) - 1
@@ -124,7 +124,7 @@ def _any_reaches(values: Float32, own: np.float32, others: Float32) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _compare(
+def compare(
     who: Int64, kept: Int64, once: bool, own: Rows, near: Rows, lists: Lists, near_lists: Lists, threshold: float,
     counts: Int64,
 ) -> None:  # fmt: skip
@@ -167,8 +167,8 @@ def _compare(
                     counts[3] += 1
                     exact = rounded(product_with(query, near.rows, y))
                     if exact >= threshold:
-                        _insert(lists, q, exact, near.offset + y, near.gene[y], threshold)
-                        _insert(near_lists, y, exact, own.offset + q, own.gene[q], threshold)
+                        insert(lists, q, exact, near.offset + y, near.gene[y], threshold)
+                        insert(near_lists, y, exact, own.offset + q, own.gene[q], threshold)
 
 
 @njit(cache=True, nogil=True)
@@ -202,7 +202,7 @@ def compare_near(own: Rows, tiles: Tiles, lists: Lists, threshold: float, counts
     for i in range(len(tiles.tile_center)):
         q0, q1 = tiles.tile_begin[i], tiles.tile_begin[i + 1]
         kept = np.arange(q0, min(n_core, q1 + NEAR_ROWS))
-        _compare(np.arange(q0, q1), kept, True, own, own, lists, lists, threshold, counts)
+        compare(np.arange(q0, q1), kept, True, own, own, lists, lists, threshold, counts)
 
 
 @njit(cache=True, nogil=True)
@@ -259,7 +259,7 @@ def search_tiles(
                     n_kept += 1
         if n_kept:
             who = np.arange(q0, q1)
-            _compare(who, kept[:n_kept], False, own, near, lists, near_lists, threshold, counts)
+            compare(who, kept[:n_kept], False, own, near, lists, near_lists, threshold, counts)
 
 
 @njit(cache=True, nogil=True)
@@ -272,7 +272,7 @@ def compare_fringes(
     for q in range(begin, n, QUERIES_AT_ONCE):
         who = np.arange(q, min(q + QUERIES_AT_ONCE, n))
         kept = np.arange(q if is_own else near_begin, n_near)
-        _compare(who, kept, is_own, own, near, lists, near_lists, threshold, counts)
+        compare(who, kept, is_own, own, near, lists, near_lists, threshold, counts)
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------
@@ -285,9 +285,8 @@ def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, t
     ``gene`` (n, k) int64. With ``groups`` each chunk has an array ``group``, and rows of one group are not listed.
     Returns what was counted, and the bytes read.
     """
-    own, tiles, n_bytes = _load_chunk(folder, mine, groups=groups)
-    shape = len(own.gene), k
-    lists = _with_need(np.full(shape, -2.0), np.full(shape, -1, np.int64), np.full(shape, _HUGE, np.int64), threshold)
+    own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
+    lists = empty_lists(len(own.gene), k, threshold)
     counts = np.zeros(len(COUNTS), np.int64)
     compare_near(own, tiles, lists, threshold, counts)
     _search(own, tiles, own, lists, lists, 0, threshold, counts, is_own=True)
@@ -306,14 +305,14 @@ def search_others(
     same form, and for every partner what was found for its rows, ``lists_folder/PARTNER/from-MINE`` with ``at`` (n,),
     rows of the partner, and ``sim``, ``row`` and ``gene`` (n,). Returns what was counted, and the bytes read.
     """
-    own, tiles, n_bytes = _load_chunk(folder, mine, groups=groups)
-    lists = _load_lists(storage.join(lists_folder, str(mine), "own"), threshold)
+    own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
+    lists = load_lists(storage.join(lists_folder, str(mine), "own"), threshold)
     counts = np.zeros(len(COUNTS), np.int64)
     n_core = int(tiles.tile_begin[-1])
     for other in partners:
-        near, near_tiles, more = _load_chunk(folder, other, groups=groups)
+        near, near_tiles, more = load_chunk(folder, other, groups=groups)
         theirs = storage.join(lists_folder, str(other))
-        near_lists = _load_lists(storage.join(theirs, "own"), threshold)
+        near_lists = load_lists(storage.join(theirs, "own"), threshold)
         near_core = int(near_tiles.tile_begin[-1])
         _search(own, tiles, near, lists, near_lists, 0, threshold, counts, is_own=False)
         _search(near, near_tiles, own, near_lists, lists, n_core, threshold, counts, is_own=False)
@@ -335,19 +334,24 @@ def finish_lists(folder: str, mine: int, lists_folder: str, sources: list[int], 
     promise, and ``gene`` (n,) int64, of the rows. Returns the number of full lists.
     """
     here = storage.join(lists_folder, str(mine))
-    lists = _load_lists(storage.join(here, "half"), threshold)
+    lists = load_lists(storage.join(here, "half"), threshold)
     for source in sources:
         parts = arrays.load_all(storage.join(here, f"from-{source}"), "at", "sim", "row", "gene")
         at, sim, row, gene = map(np.asarray, parts)
         _insert_all(at, sim, row, gene, lists, threshold)
+    return save_lists(lists, arrays.load(storage.join(folder, str(mine)), "gene"), threshold, here)
+
+
+def save_lists(lists: Lists, gene: NDArray[Any], threshold: float, to: str) -> int:
+    """Write lists with what they prove, and the genes of their rows; gives the number of full ones."""
     full = lists.row[:, -1] >= 0
     arrays.save(
-        here,
+        to,
         sim=lists.sim,
         row=lists.row,
         bound=np.where(full, lists.sim[:, -1], rounded(threshold) - 1 / STEP),
         tie=np.where(full, lists.gene[:, -1], -1),
-        gene=arrays.load(storage.join(folder, str(mine)), "gene"),
+        gene=gene,
     )
     return int(full.sum())
 
@@ -355,27 +359,44 @@ def finish_lists(folder: str, mine: int, lists_folder: str, sources: list[int], 
 @njit(cache=True, nogil=True)
 def _insert_all(at: Any, sim: Any, row: Any, gene: Any, lists: Lists, threshold: float) -> None:
     for i in range(len(at)):
-        _insert(lists, at[i], sim[i], row[i], gene[i], threshold)
+        insert(lists, at[i], sim[i], row[i], gene[i], threshold)
 
 
 def _counted(counts: Int64, n_bytes: int) -> dict[str, int]:
     return {name: int(n) for name, n in zip(COUNTS, counts, strict=True)} | {"bytes_read": n_bytes}
 
 
-def _load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, int]:
+def load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, int]:
     """A chunk, and its bytes; a local one is mapped, and what is not looked at is not read."""
     url = storage.join(folder, str(number))
     stored = stored_rows(url)
     coarse, fine, length, gene = (np.asarray(part) for part in arrays.load_all(url, "coarse", "fine", "length", "gene"))
     group = np.asarray(arrays.load(url, "group")) if groups else gene
     offset = int(arrays.load(storage.join(folder, "directory"), "offset")[number])
-    direction = arrays.read_only(fine / length[:, None])
-    rows = Rows(stored, coarse, fine, direction, length, gene, group, offset)
+    rows = made_rows(stored, coarse, fine, gene, offset, length, group)
     tiles = Tiles(*(np.asarray(arrays.load(url, name)) for name in Tiles._fields))
     return rows, tiles, stored.nbytes + sum(part.nbytes for part in (coarse, fine, length, gene, *tiles))
 
 
-def _load_lists(url: str, threshold: float) -> Lists:
+def made_rows(
+    stored: Any, coarse: Float32, fine: Float32, gene: Int64, offset: int, length: Float32 | None = None,
+    group: Int64 | None = None,
+) -> Rows:  # fmt: skip
+    """Rows with what can be derived of them."""
+    length = lengths(fine).astype(np.float32) if length is None else length
+    for part in (coarse, fine, length, gene):
+        arrays.read_only(part)
+    direction = arrays.read_only(fine / length[:, None])
+    return Rows(stored, coarse, fine, direction, length, gene, gene if group is None else group, offset)
+
+
+def empty_lists(n: int, k: int, threshold: float) -> Lists:
+    """Lists of ``n`` rows that hold nothing yet."""
+    return _with_need(np.full((n, k), -2.0), np.full((n, k), -1, np.int64), np.full((n, k), _HUGE, np.int64), threshold)
+
+
+def load_lists(url: str, threshold: float) -> Lists:
+    """Lists as a task wrote them, to be added to."""
     sim, row, gene = (np.array(part) for part in arrays.load_all(url, "sim", "row", "gene"))
     return _with_need(sim, row, gene, threshold)
 

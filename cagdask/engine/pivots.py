@@ -87,11 +87,9 @@ def train_pivots(
     Writes ``coarse`` and ``fine`` (n_samples,) int64, the group of each sample, ``pivots`` (n_pivots, n_fine) float32,
     unit length, ``cells`` (n_cells, n_fine), the first level of k-means, and ``cut`` (1,).
     """
-    rng = np.random.default_rng(seed)
     n_samples = stored_rows(blocks[0]["folder"]).dense.shape[1]
     n_wanted = max(1, min(QUERIES + TARGETS, max_bytes // (3 * 8 * n_samples)))
-    rows = np.concatenate(list(_sampled(blocks, n, n_wanted, rng, max_bytes // 4)))
-    rows = rows[rng.permutation(len(rows))]
+    rows = _by_gene(list(_sampled(blocks, n, n_wanted, seed, max_bytes // 4)))
     rows /= lengths(rows)[:, None]
     levels = [threshold, *(level for level in levels_above(threshold) if level < below)]
     choices = {level: (*sizes, 1.0) if sizes else choose_sizes(rows, level) for level in levels}
@@ -100,11 +98,11 @@ def train_pivots(
     fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
     n_fine = int(fine.max()) + 1
     n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), max_bytes // (4 * 4 * n_fine))
-    parts = _sampled(blocks, n, n_wanted, rng, max_bytes // 4)
-    sample = np.concatenate([unit(sketches(part, fine)) for part in parts])
+    parts = _sampled(blocks, n, n_wanted, seed, max_bytes // 4)
+    sample = _by_gene([(unit(sketches(rows, fine)), gene) for rows, gene in parts])
     n_pivots = max(1, min(n_pivots_for(n), len(sample) // 2))
     pivots, cells = two_level_pivots(sample, n_pivots, seed)
-    own, between = _spread(sample, pivots, rng)
+    own, between = _spread(sample, pivots)
     cuts = {level: choose_cut(own, between, level) for level in levels}
     test = product_ns(n_fine) / ROWS_PER_PIVOT
     costs = {level: test + choices[level][2] * cuts[level][1] for level in levels}
@@ -143,17 +141,43 @@ def choose_level(costs: dict[float, float], n: int) -> float:
 
 
 def _sampled(
-    blocks: list[dict[str, Any]], n: int, n_wanted: int, rng: np.random.Generator, max_bytes: int
-) -> Iterator[Float64]:
-    """About ``n_wanted`` of the ``n`` rows that take part, block by block; fewer if a part would be too large."""
+    blocks: list[dict[str, Any]], n: int, n_wanted: int, seed: int, max_bytes: int
+) -> Iterator[tuple[Float64, Int64]]:
+    """About ``n_wanted`` of the ``n`` rows that take part, and their genes, a part of at most ``max_bytes`` at a time.
+
+    Genes decide which, so the sample does not depend on blocks.
+    """
     for block in (Block(**b) for b in blocks):
-        here = np.arange(block.n)
+        gene = np.asarray(arrays.load(block.folder, "gene"))
+        picked = hashed(gene, seed) < np.uint64(min(1.0, n_wanted / n) * (2**63 - 1))
         if block.weight is not None:
-            here = np.flatnonzero(arrays.load(block.weight, "weight")[arrays.load(block.folder, "gene")])
-        rows = stored_rows(block.folder)
-        most = max(1, max_bytes // (8 * max(1, rows.dense.shape[1])))
-        n_picked = min(len(here), -(-n_wanted * len(here) // n), most)
-        yield take_rows(rows, here[np.sort(rng.choice(len(here), n_picked, replace=False))])
+            picked &= arrays.load(block.weight, "weight")[gene] > 0
+        rows, where = stored_rows(block.folder), np.flatnonzero(picked)
+        step = max(1, max_bytes // (8 * max(1, rows.dense.shape[1])))
+        for begin in range(0, len(where), step):
+            some = where[begin : begin + step]
+            yield take_rows(rows, some), gene[some]
+
+
+def _by_gene(parts: list[tuple[NDArray[Any], Int64]]) -> NDArray[Any]:
+    """Rows of several parts, in an order that depends on their genes only."""
+    order = np.argsort(hashed(np.concatenate([gene for _, gene in parts]), -1), kind="stable")
+    rows: NDArray[Any] = np.concatenate([rows for rows, _ in parts])[order]
+    return rows
+
+
+def hashed(gene: Int64, seed: int) -> NDArray[np.uint64]:
+    """A number in [0, 2**63) for each gene that looks random [1]_.
+
+    References
+    ----------
+    .. [1] Steele, Lea, Flood (2014). Fast splittable pseudorandom number generators. OOPSLA.
+    """
+    x = gene.astype(np.uint64) + np.uint64((seed % 2**32 + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    found: NDArray[np.uint64] = (x ^ (x >> np.uint64(31))) >> np.uint64(1)
+    return found
 
 
 def two_level_pivots(sample: Float32, n_pivots: int, seed: int) -> tuple[Float32, Float32]:
@@ -209,28 +233,36 @@ def _nearest(centers: Float32, rows: Float32) -> tuple[Float32, Int64]:
 
 
 def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Float32, Int64]:
-    """Cosine of unit rows with a near pivot, most often the nearest, and which it is: FAISS, a few cells at a time."""
-    import faiss
-
-    if len(cells) < 2:
-        return _nearest(pivots, rows)
-    faiss.omp_set_num_threads(resources.task_threads())
-    quantizer = faiss.IndexFlatIP(cells.shape[1])
-    quantizer.add(np.ascontiguousarray(cells))
-    index = faiss.IndexIVFFlat(quantizer, cells.shape[1], len(cells), faiss.METRIC_INNER_PRODUCT)
-    index.add(np.ascontiguousarray(pivots))
-    index.nprobe = CELLS_PROBED
-    cosine, pivot = index.search(np.ascontiguousarray(rows), 1)
+    """Cosine of unit rows with a near pivot, most often the nearest, and which it is."""
+    cosine, pivot = _probe(pivots, cells, rows, 1)
     lost = pivot[:, 0] < 0  # all cells near it are empty
     if lost.any():
         cosine[lost, 0], pivot[lost, 0] = _nearest(pivots, rows[lost])
     return cosine[:, 0], pivot[:, 0]
 
 
-def _spread(sample: Float32, pivots: Float32, rng: np.random.Generator) -> tuple[Float64, Float64]:
+def probed_pivots(pivots: Float32, cells: Float32, rows: Float32, n: int) -> Int64:
+    """The ``n`` pivots near each of some unit rows, nearest first, (n_rows, n); -1 where there are fewer."""
+    return _probe(pivots, cells, rows, n)[1]
+
+
+def _probe(pivots: Float32, cells: Float32, rows: Float32, n: int) -> tuple[Float32, Int64]:
+    """The ``n`` largest cosines with pivots of the cells near each row, and whose they are: FAISS."""
+    import faiss
+
+    faiss.omp_set_num_threads(resources.task_threads())
+    quantizer = faiss.IndexFlatIP(cells.shape[1])
+    quantizer.add(np.ascontiguousarray(cells))
+    index = faiss.IndexIVFFlat(quantizer, cells.shape[1], len(cells), faiss.METRIC_INNER_PRODUCT)
+    index.add(np.ascontiguousarray(pivots))
+    index.nprobe = max(CELLS_PROBED, n * len(cells) // len(pivots))
+    cosine, pivot = index.search(np.ascontiguousarray(rows), n)
+    return cosine, pivot
+
+
+def _spread(sample: Float32, pivots: Float32) -> tuple[Float64, Float64]:
     """Angles of some rows to their nearest pivot, and to any."""
-    few = sample[rng.permutation(len(sample))[:_CUT_ROWS]]
-    any_ = pivots[rng.permutation(len(pivots))[:_CUT_PIVOTS]]
+    few, any_ = sample[:_CUT_ROWS], pivots[:: -(-len(pivots) // _CUT_PIVOTS)]
     own = np.arccos(np.clip(_nearest(pivots, few)[0], -1, 1))
     return own, np.arccos(np.clip(few @ any_.T, -1, 1)).ravel()
 
