@@ -111,8 +111,9 @@ def _summary(output: str) -> dict[str, Any]:
 
 def _text(content: dict[str, Any]) -> str:
     r2 = content["r2"]
+    shape = f"{content['n_genes']:,} {content['rows_are']} x {content['n_samples']:,} samples"
     lines = [
-        f"{content['output']}: {content['n_genes']:,} genes x {content['n_samples']:,} samples, k = {content['k']}",
+        f"{content['output']}: {shape}, k = {content['k']}",
         f"R2 {'-' if r2 is None else f'{r2:.4f}'}, {content['passes']:g} passes over the data"
         + ("" if content.get("converged", True) else ", NOT converged"),
     ]
@@ -178,8 +179,10 @@ def select(setting: Setting, source: str, output: str, **options: Any) -> Outcom
 
     nmf_select(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
     content = _summary(output)
-    rows = [[str(row["k"]), f"{row['stability']:.3f}", f"{row['error']:.4f}"] for row in content["rows"]]
-    text = table(["k", "stability", "error"], rows) + f"\n\nmost stable: k = {content['most_stable_k']}"
+    rows = [
+        [str(row["k"]), f"{row['stability']:.3f}", f"{row['error']:.4f}", f"{row['r2']:.4f}"] for row in content["rows"]
+    ]
+    text = table(["k", "stability", "error", "R2"], rows) + f"\n\nmost stable: k = {content['most_stable_k']}"
     return content, text
 
 

@@ -18,6 +18,7 @@ _FIRST_PASS = {
     "n_leaders": "--leaders",
     "leader_rule": "--leader-rule",
     "compat": "--compat",
+    "seed": "--seed",
 }
 
 
@@ -53,9 +54,9 @@ _FIRST_PASS = {
     help="Cluster as the notebook does: Ward on the square matrix, random leaders, stride 5.",
 )
 @click.option("--block", type=COUNT, help="Items per task; default: as many as fit. Changes no label.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of what is drawn; default: 0.")
 @computes
-def twopass(setting: Setting, source: tuple[str, ...], fitted: str | None, seed: int, **options: Any) -> Outcome:
+def twopass(setting: Setting, source: tuple[str, ...], fitted: str | None, **options: Any) -> Outcome:
     """Cluster a sample, then put everything to its nearest leader.
 
     SOURCE is a store, a Parquet file with names in its first column, or one or more trajectories. The leaders are kept
@@ -80,7 +81,7 @@ def twopass(setting: Setting, source: tuple[str, ...], fitted: str | None, seed:
     if fitted:
         ds = label_by_leaders(list(source), leaders=fitted, **shared)
     else:
-        ds = two_pass(list(source), seed=seed, **first_pass, **shared)
+        ds = two_pass(list(source), **first_pass, **shared)
     report = json.loads(ds.attrs["report"])
     return {"output": options["output"]} | report, _text(report, options["output"])
 

@@ -18,45 +18,23 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.engine import arrays
+from cagdask.engine.names import rows_by_name
 from cagdask.engine.nearest import NO_GROUP, STEP, Nearest
 from cagdask.engine.rows import load_rows, take_rows
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
-NAME_CHUNK = 65_536
-_KEYS = ("cagdask gene id ", "gene id, again. ")
-
 
 # -- genes of two stores as one --------------------------------------------------------------------------------------
 
 
 def match_genes(clustered: str, store: str, folder: str) -> dict[str, int]:
-    """Task: find the genes of ``store`` that ``clustered`` does not have; writes their rows, ``row`` (n_new,) int64.
-
-    Names are compared by two 64-bit hashes. 60 bytes per gene.
-    """
-    first, second = _hashes(clustered)
-    order = np.argsort(first, kind="stable")
-    first, second = first[order], second[order]
-    asked, asked_too = _hashes(store)
-    at = np.minimum(np.searchsorted(first, asked), max(0, len(first) - 1))
-    known = (first[at] == asked) & (second[at] == asked_too) if len(first) else np.zeros(len(asked), bool)
+    """Task: find the genes of ``store`` that ``clustered`` does not have; writes their rows, ``row`` (n_new,) int64."""
+    known = rows_by_name(clustered, store) >= 0
     rows = np.flatnonzero(~known)
     arrays.save(folder, row=rows)
     return {"n_new": len(rows), "n_known": int(known.sum())}
-
-
-def _hashes(url: str) -> list[NDArray[np.uint64]]:
-    import pandas as pd
-
-    names = storage.open_array(url, "gene_id")
-    found: list[list[Any]] = [[], []]
-    for begin in range(0, names.shape[0], NAME_CHUNK):
-        block = np.asarray(names[begin : begin + NAME_CHUNK]).astype(object)
-        for parts, key in zip(found, _KEYS, strict=True):
-            parts.append(pd.util.hash_array(block, hash_key=key, categorize=False))
-    return [np.concatenate(parts) if parts else np.zeros(0, np.uint64) for parts in found]
 
 
 def join_block(

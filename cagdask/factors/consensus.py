@@ -19,7 +19,7 @@ from cagdask.engine import arrays
 from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun, finish
 from cagdask.factors.hals import Float32
-from cagdask.factors.nonneg import Recipe, read_blocks
+from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.factors.replicates import find_consensus, replicate_seeds
 from cagdask.factors.selection import check_programs, check_replicates
 from cagdask.figures import save_figure
@@ -95,8 +95,9 @@ def nmf_consensus(
             seeds = replicate_seeds(seed, n_replicates)
             place, found = find_consensus(job, k, seeds, seed, density_threshold, tol, max_passes)
             trace = [found["error"] * job.total]
-            summary, latent, gram = finish(request, job, folder, arrays.load(place, "latent"), True, trace)
+            summary, latent, gram = finish(request, job, arrays.load(place, "latent"), True, trace)
             summary |= {"replicate_seeds": seeds, "replicates": found}
+            summary["converged"] &= not found["n_not_converged"]
             scale = results.scale_of(latent, gram)
             shares = results.usage_shares(scale.latent(latent))
             arrays.save(job.path("shares"), shares=shares)
@@ -120,9 +121,10 @@ def zscore_task(
     """
     with threadpool_limits(1):
         turn = np.linalg.pinv(arrays.load(shares_folder, "shares").astype(np.float64)).T.astype(np.float32)
-        blocks, _, n_chunks = read_blocks(Recipe(**recipe), first_block, end_block)
-        arrays.save(folder, zscore=np.concatenate([standardized(block) @ turn for block in blocks]))
-        return {"n_chunks": n_chunks}
+        known = Recipe(**recipe)
+        scores = [standardized(block) @ turn for block, _ in read_blocks(known, first_block, end_block)]
+        arrays.save(folder, zscore=np.concatenate(scores))
+        return {"n_chunks": chunks_read(known, first_block, end_block)}
 
 
 def standardized(block: Float32) -> Float32:

@@ -20,10 +20,12 @@ from cagdask import provenance, storage
 from cagdask.client import Runner, as_runner
 from cagdask.factors import results
 from cagdask.factors.hals import Float32, Float64
-from cagdask.factors.matrix import Matrix, check_table, convert_table, is_table, open_matrix
-from cagdask.factors.nonneg import MISSING, NONNEG
+from cagdask.factors.matrix import ORIENTS, Matrix, check_table, convert_table, open_matrix
+from cagdask.factors.nonneg import NONNEG
 from cagdask.factors.sketch import OVERSAMPLING
 from cagdask.factors.steps import Job
+from cagdask.factors.survey import MISSING
+from cagdask.io.parquet import is_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -81,6 +83,8 @@ class Request:
         if is_table(self.source):
             check_table(self.source, given["id_column"], given["orient"])
         else:
+            if given["orient"] != ORIENTS[0] or given["id_column"] is not None:
+                raise ValueError(f"{self.source}: orient and id_column are for Parquet tables. Leave them out.")
             check_k(self.k, open_matrix(self.source), self.source)
 
 
@@ -198,7 +202,7 @@ def describe(request: Request, job: Job, error: float, converged: bool, trace: l
 
 
 def finish(
-    request: Request, job: Job, folder: str, latent: Float32, converged: bool, trace: list[float]
+    request: Request, job: Job, latent: Float32, converged: bool, trace: list[float]
 ) -> tuple[dict[str, Any], Float32, Float64]:
     """The exact refit, and what it says of the factorization."""
     fitted, error, gram = job.refit(latent)
@@ -294,7 +298,7 @@ def nmf(
             if solver == "exact":
                 descent = job.descend_exactly(descent, max_passes)
                 trace = trace + descent.trace
-            summary, latent, gram = finish(request, job, folder, descent.latent, descent.converged, trace)
+            summary, latent, gram = finish(request, job, descent.latent, descent.converged, trace)
             scale = results.scale_of(latent, gram)
             results.write_result(job, folder, latent, scale, summary)
     return storage.open_dataset(storage.join(output, results.STORE))

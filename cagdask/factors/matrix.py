@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,11 @@ Float32 = NDArray[np.float32]
 BLOCK_CELLS = 2**22
 """Cells of a block, 16 MiB: four chunks as ingest makes them."""
 MAX_BLOCK_ROWS = 2**16
-_COLUMN_CELLS = 2**22  # cells of a Parquet table that are converted at once
+SELDOM = 5
+"""Chunks for each that two tasks read: a pass reads a fifth more than there are, at most."""
+TASK_BLOCK_SAMPLES = 2**17
+"""Blocks of a task times samples, at most, where a chunk has fewer blocks: it keeps sums for each."""
+ORIENTS = ("genes-by-samples", "samples-by-genes")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Matrix:
         Column of sample names in tables.
     digest
         Of what is known of the content.
+    said
+        The source, as messages call it.
     """
 
     url: str
@@ -65,6 +71,12 @@ class Matrix:
     sample_id: str
     sample_title: str
     digest: str
+    said: str = ""
+
+    @property
+    def rows_are(self) -> str:
+        """What its rows are: ``genes`` or ``CAGs``."""
+        return "CAGs" if self.name == "cag_abundance" else "genes"
 
     @property
     def block_rows(self) -> int:
@@ -83,8 +95,21 @@ class Matrix:
 
     @property
     def task_blocks(self) -> int:
-        """Blocks that one task reads at once: as many as it takes to hold a chunk."""
-        return max(1, -(-min(self.chunk_rows, self.n_genes) // self.block_rows))
+        """Blocks of one task: as many as it takes to hold a chunk; more, where chunks lie across the border of tasks.
+
+        Such a chunk is read by both, so then there is at most one border for :data:`SELDOM` chunks.
+        """
+        least = max(1, -(-min(self.chunk_rows, self.n_genes) // self.block_rows))
+        if least * self.block_rows % self.chunk_rows == 0 or least >= self.n_blocks:
+            return least
+        n_tasks = self.n_chunks // SELDOM + 1
+        return max(least, min(-(-self.n_blocks // n_tasks), TASK_BLOCK_SAMPLES // self.n_samples))
+
+    @property
+    def held_rows(self) -> int:
+        """Rows that :meth:`blocks` holds at most: a block, and what is read for it and left from before."""
+        chunks = -(-min(self.block_rows, self.n_genes) // self.chunk_rows)
+        return min(self.n_genes, 2 * min(chunks * self.chunk_rows, self.n_genes) + self.block_rows)
 
     def tasks(self) -> list[tuple[int, int]]:
         """First block of each task, and the end of its blocks."""
@@ -103,11 +128,34 @@ class Matrix:
         """Rows ``begin`` to ``end`` as they are stored."""
         return np.asarray(storage.open_array(self.url, self.name)[begin:end], np.float32)
 
+    def blocks(self, first: int, last: int) -> Iterator[Float32]:
+        """Blocks ``first`` to ``last`` (exclusive) as they are stored; every chunk is read once."""
+        begin, end = self.rows(first, last)
+        held, at = np.empty((0, self.n_samples), np.float32), begin
+        for low in range(begin, end, self.block_rows):
+            high = min(low + self.block_rows, end)
+            parts = [held[low - at : high - at]]
+            got = at + len(held)
+            if got < high:
+                stop = min(end, -(-high // self.chunk_rows) * self.chunk_rows)
+                held, at = self.read(got, stop), got
+                parts.append(held[: high - got])
+            yield parts[-1] if not len(parts[0]) else parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def gene_names(self, begin: int, end: int) -> list[str]:
         """Names of genes ``begin`` to ``end``."""
         if self.gene_id is None:
             return [str(row) for row in range(begin, end)]
         return [str(name) for name in np.asarray(storage.open_array(self.url, self.gene_id)[begin:end])]
+
+    def names_of(self, rows: NDArray[np.int64]) -> list[str]:
+        """Names of some genes, rows ascending; each chunk of names is read once."""
+        found: list[str] = []
+        for chunk, members in groupby(rows.tolist(), lambda row: row // storage.ID_CHUNK):
+            begin = chunk * storage.ID_CHUNK
+            names = self.gene_names(begin, min(begin + storage.ID_CHUNK, self.n_genes))
+            found += [names[row - begin] for row in members]
+        return found
 
     def sample_names(self) -> list[str]:
         """Names of all samples."""
@@ -118,20 +166,16 @@ class Matrix:
         return asdict(self)
 
 
-def is_table(source: str) -> bool:
-    """Whether a source is a Parquet table rather than a store."""
-    return source.lower().endswith((".parquet", ".parquet.gz", ".pq"))
-
-
 def open_matrix(source: str) -> Matrix:
-    """The matrix of a store; nothing but metadata is read.
+    """The matrix of a store, or of a folder with a result store; nothing but metadata is read.
 
     Raises
     ------
     StoreError, SchemaError
         There is no such store, or it holds neither abundances nor CAGs.
     """
-    ds = storage.open_dataset(source)
+    inside = storage.join(source, "cags.zarr")
+    ds = storage.open_dataset(inside if storage.exists(inside) else source)
     url = str(ds.encoding["source"])
     kind = ds.attrs.get("kind", "abundance")
     name = "cag_abundance" if "cag_abundance" in ds.variables else "abundance"
@@ -156,6 +200,7 @@ def open_matrix(source: str) -> Matrix:
         sample_id="sample_id",
         sample_title=str(ds.attrs.get("sample_title", "sample_id")),
         digest=provenance.digest([attrs, name, [n_genes, n_samples]]),
+        said=source,
     )
 
 
@@ -170,59 +215,18 @@ def check_table(url: str, id_column: str | None, orient: str) -> str:
     InputError
         It is missing or damaged, has no id column, columns that are not numbers, or columns of one name.
     """
-    import pyarrow as pa
-    import pyarrow.types as types
+    if orient not in ORIENTS:
+        raise ValueError(f"orient {orient!r} is not known; choose {' or '.join(ORIENTS)}.")
+    from cagdask.io.parquet import read_layout
 
-    if orient not in ("genes-by-samples", "samples-by-genes"):
-        raise ValueError(f"orient {orient!r} is not known; choose genes-by-samples or samples-by-genes.")
-    if not storage.exists(url):
-        raise InputError(f"{url}: there is no such file. Check the path.")
-    try:
-        with _parquet(url) as file:
-            fields = list(file.schema_arrow)
-    except (pa.ArrowInvalid, OSError) as err:
-        raise InputError(f"{url}: is no Parquet file ({' '.join(str(err).split())[:200]}). Check the file.") from err
-    names = [field.name for field in fields]
-    repeated = sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else [])
-    if repeated:
-        raise InputError(f"{url}: column {repeated[0]!r} occurs {names.count(repeated[0])} times. Keep one of each.")
-    known = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
-    if id_column is not None and id_column not in names:
-        raise InputError(f"{url}: has no column {id_column!r} (it has {known}). Name the column of ids: --id-column.")
-    wanted = id_column or (names[0] if names else "")
-    found = fields[names.index(wanted)].type if names else pa.null()
-    text = types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
-    if not (text or types.is_integer(found) or types.is_dictionary(found)):
-        raise InputError(
-            f"{url}: has no id column: its first, {wanted!r}, holds {found} (columns are {known}). Name the column of "
-            "ids: --id-column."
-        )
-    wrong = [f for f in fields if f.name != wanted and not (types.is_integer(f.type) or types.is_floating(f.type))]
-    if wrong:
-        raise InputError(
-            f"{url}: column {wrong[0].name!r} holds {wrong[0].type}, not numbers"
-            f"{f', and {len(wrong) - 1} more do' if len(wrong) > 1 else ''}. Take it out of the table, or name it with "
-            "--id-column if it holds the ids."
-        )
-    if len(names) < 2:
-        raise InputError(f"{url}: has no column of numbers (it has {known}). Check the file.")
-    return wanted
+    return read_layout(url, id_column).names
 
 
 def convert_table(url: str, id_column: str, orient: str, runner: Runner, folder: str, done: str) -> Matrix:
     """Write a Parquet table as an expression store in the work folder, and give its matrix."""
     target = storage.join(folder, "table.zarr")
     runner.one("read table", write_table, url, id_column, orient, target, done=done)
-    return open_matrix(target)
-
-
-@contextmanager
-def _parquet(url: str) -> Iterator[pq.ParquetFile]:
-    import pyarrow.parquet as pq
-
-    fs, path = storage.filesystem(url)
-    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
-        yield file
+    return replace(open_matrix(target), said=url)
 
 
 def write_table(url: str, id_column: str, orient: str, target: str) -> dict[str, Any]:
@@ -230,7 +234,9 @@ def write_table(url: str, id_column: str, orient: str, target: str) -> dict[str,
 
     Holds 32 MiB of the table at a time, and the names.
     """
-    with _parquet(url) as file:
+    from cagdask.io.parquet import open_parquet
+
+    with open_parquet(url) as file:
         columns = [field.name for field in file.schema_arrow if field.name != id_column]
         ids = [str(name) for name in file.read(columns=[id_column]).column(0).to_pylist()]
         empty = [row for row, name in enumerate(ids) if name in ("", "None")]
@@ -246,7 +252,7 @@ def write_table(url: str, id_column: str, orient: str, target: str) -> dict[str,
             "kind": "expression",
             "source": provenance.source(),
             "history": provenance.add_history("", f"read {storage.name_of(url)}"),
-            "sample_title": "sample_id" if by_gene else id_column,
+            "sample_title": "sample_id" if by_gene or id_column.startswith("__index_level_") else id_column,
         }
         group = storage.create_group(target, attrs)
         rows = max(1, BLOCK_CELLS // 4 // len(samples))
@@ -264,7 +270,8 @@ def write_table(url: str, id_column: str, orient: str, target: str) -> dict[str,
 
 
 def _values(columns: Any) -> list[Any]:
-    return [column.to_numpy(zero_copy_only=False).astype(np.float32) for column in columns]
+    with np.errstate(over="ignore"):  # too large for float32: the survey says so
+        return [column.to_numpy(zero_copy_only=False).astype(np.float32) for column in columns]
 
 
 def _row_batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Any:

@@ -2,7 +2,8 @@
 
     new samples: block of genes --found by name--> Aᵢ, Gᵢ --> Σ AᵢᵀGᵢ, Σ GᵢᵀGᵢ --> latent values of the new samples
 
-Genes are matched by name, once, into a row of the reference for each row of the new table. Values are made non-negative
+Genes are matched by name, once, into a row of the reference for each row of the new table; one with values that are
+missing takes no part. Values are made non-negative
 as those of the reference were, with the same number subtracted from a gene.
 """
 
@@ -18,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from cagdask import provenance, schema, storage
 from cagdask.client import Runner, as_runner
 from cagdask.engine import arrays
+from cagdask.engine.names import hashes_of, rows_by_hash
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
 from cagdask.factors.consensus import USAGE
@@ -94,7 +96,8 @@ def nmf_project(
     request.check()
     with as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
         with begun_survey(request, runner, must_fit=k) as (job, folder):
-            n_matched = _match(url, job.matrix, job.path("match"))
+            matching = job.matrix.to_json(), url, job.path("match")
+            n_matched = runner.one("match genes", match_task, *matching, done=job.done)
             n_reference = int(held["gene_id"].shape[0])  # type: ignore[union-attr]  # an array
             if not n_matched:
                 raise InputError(
@@ -127,13 +130,11 @@ def nmf_project(
     return storage.open_dataset(storage.join(output, results.STORE))
 
 
-def _match(url: str, matrix: Matrix, folder: str) -> int:
-    """Write ``row`` (n_genes,), the reference's row of each gene or -1; gives how many were found."""
-    names = storage.open_array(url, "gene_id")
-    row_of = {str(name): row for row, name in enumerate(np.asarray(names[:]))}
-    rows = [row_of.get(name, -1) for begin in range(0, matrix.n_genes, storage.ID_CHUNK)
-            for name in matrix.gene_names(begin, min(begin + storage.ID_CHUNK, matrix.n_genes))]  # fmt: skip
-    row = np.array(rows, np.int64)
+def match_task(source: dict[str, Any], reference: str, folder: str) -> int:
+    """Task: write ``row`` (n_genes,), the reference's row of each gene or -1; gives how many were found."""
+    matrix = Matrix(**source)
+    asked = hashes_of(matrix.url, matrix.gene_id, matrix.n_genes)
+    row = rows_by_hash(hashes_of(reference), asked)
     arrays.save(folder, row=row)
     return int((row >= 0).sum())
 
@@ -151,23 +152,21 @@ def project_genes_task(
         matrix = Matrix(**known.matrix)
         begin, end = matrix.rows(first_block, end_block)
         row = arrays.load(match, "row", begin, end)
-        here = row >= 0
         group = storage.open_group(reference)
-        loading, shift = _reference_rows(group, "gene_loading", row), np.zeros(len(row), np.float32)
-        if "gene_shift" in group:
-            shift = _reference_rows(group, "gene_shift", row)
-        values = _made_as_reference(matrix.read(begin, end), known, shift)
-        values[~here] = 0
-        step = matrix.block_rows
-        parts = [(values[i : i + step], loading[i : i + step]) for i in range(0, len(values), step)]
-        arrays.save(
-            folder,
-            products=np.stack([products_of(*part) for part in parts]),
-            gram=np.stack([gram_of(part) for _, part in parts]),
-        )
-        squares = values.astype(np.float64) ** 2
-        centered = float(((values - values.mean(axis=1, keepdims=True, dtype=np.float64)) ** 2).sum())
-        return {"n_chunks": matrix.chunks_of(begin, end), "total": float(squares.sum()), "centered": centered}
+        products, gram, total, centered, at = [], [], 0.0, 0.0, 0
+        for block in matrix.blocks(first_block, end_block):
+            mine = row[at : at + len(block)]
+            at += len(block)
+            loading = _reference_rows(group, "gene_loading", mine)
+            shift = _reference_rows(group, "gene_shift", mine) if "gene_shift" in group else np.zeros(len(mine), "f4")
+            values, bad = _made_as_reference(block, known, shift)
+            values[mine < 0], loading[bad] = 0, 0
+            products.append(products_of(values, loading))
+            gram.append(gram_of(loading))
+            total += float((values.astype(np.float64) ** 2).sum())
+            centered += float(((values - values.mean(axis=1, keepdims=True, dtype=np.float64)) ** 2).sum())
+        arrays.save(folder, products=np.stack(products), gram=np.stack(gram))
+        return {"n_chunks": matrix.chunks_of(begin, end), "total": total, "centered": centered}
 
 
 def _reference_rows(group: Any, name: str, row: Any) -> Any:
@@ -180,7 +179,8 @@ def _reference_rows(group: Any, name: str, row: Any) -> Any:
     return found
 
 
-def _made_as_reference(values: Any, recipe: Recipe, shift: Any) -> Any:
+def _made_as_reference(values: Any, recipe: Recipe, shift: Any) -> tuple[Any, Any]:
+    """Values as those of the reference, and which genes have some that are missing; these say nothing."""
     if recipe.kept is not None:
         values = values[:, arrays.load(recipe.kept, "kept")]
     values = np.array(values)
@@ -190,7 +190,7 @@ def _made_as_reference(values: Any, recipe: Recipe, shift: Any) -> Any:
         values = -values
     values = np.maximum(values - shift[:, None], 0)
     values[bad] = 0
-    return values
+    return values, bad
 
 
 def _write(folder: str, title: str, samples: list[str], latent: Any, summary: dict[str, Any], reference: str) -> None:

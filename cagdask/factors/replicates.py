@@ -17,6 +17,7 @@ References
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,11 @@ from threadpoolctl import threadpool_limits
 from cagdask import storage
 from cagdask.engine import arrays
 from cagdask.errors import InputError
+from cagdask.factors.fitting import sampled_sketch, solve_task, whole_squares
 from cagdask.factors.hals import REFIT_SWEEPS, Float32, Float64, gram_of, products_of, squared_error, sweep
-from cagdask.factors.steps import Job, sampled_sketch, solve_task, whole_squares
+from cagdask.factors.steps import Job
+
+logger = logging.getLogger(__name__)
 
 NEIGHBORHOOD = 0.3
 """Share of the replicates whose copies count as a program's nearest."""
@@ -40,16 +44,16 @@ def replicate_seeds(seed: int, n: int) -> list[int]:
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]
 
 
-def run_replicates(job: Job, k: int, seeds: list[int], tol: float, max_passes: int) -> list[str]:
-    """Solve the sketch from random beginnings, a task each; gives their folders."""
+def run_replicates(job: Job, k: int, seeds: list[int], tol: float, max_passes: int) -> tuple[list[str], int]:
+    """Solve the sketch from random beginnings, a task each; gives their folders, and how many did not converge."""
     folders = [job.path(f"replicates-{k}", str(seed)) for seed in seeds]
     stride = job.stride(k)
     items: list[tuple[Any, ...]] = [
         (job.sketch_parts(), job.path("basis-2"), k, seed, stride, job.total, tol, max_passes, folder, [])
         for seed, folder in zip(seeds, folders, strict=True)
     ]
-    job.runner.map(f"replicates {k}", solve_task, items, done=job.done, unit="replicates")
-    return folders
+    found = job.runner.map(f"replicates {k}", solve_task, items, done=job.done, unit="replicates")
+    return folders, sum(not answer["converged"] for answer in found)
 
 
 def local_density(distance: Float64, n_replicates: int) -> Float64:
@@ -171,8 +175,12 @@ def _medians(replicates: list[str], labels: NDArray[np.int64], k: int, n_rows: i
 def find_consensus(
     job: Job, k: int, seeds: list[int], seed: int, threshold: float, tol: float, max_passes: int
 ) -> tuple[str, dict[str, Any]]:
-    """Replicates and their consensus; gives the folder of its arrays, and what the task found."""
-    folders = run_replicates(job, k, seeds, tol, max_passes)
+    """Replicates and their consensus; gives the folder of its arrays, and what was found.
+
+    That is what :func:`consensus_task` returns, and ``n_not_converged``, the replicates whose passes did not suffice;
+    these are a warning.
+    """
+    folders, n_not_converged = run_replicates(job, k, seeds, tol, max_passes)
     target = job.path(f"consensus-{k}")
     found = job.runner.one(
         f"consensus {k}", consensus_task, job.sketch_parts(), job.path("basis-2"), folders, k, seed, threshold,
@@ -180,4 +188,15 @@ def find_consensus(
     )  # fmt: skip
     for folder in folders:
         storage.remove(storage.join(folder, "loading.npy"))
-    return target, found
+    if n_not_converged:
+        logger.warning(
+            "%s: %d of %d replicates of k = %d are not converged after %d passes of the solver. Raise --max-passes or "
+            "--tol (%g).",
+            job.matrix.said,
+            n_not_converged,
+            len(folders),
+            k,
+            max_passes,
+            tol,
+        )
+    return target, found | {"n_not_converged": n_not_converged}

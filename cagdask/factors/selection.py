@@ -63,7 +63,8 @@ def nmf_select(
     -------
     DataFrame
         One row per k: ``k``, ``stability`` (mean silhouette of the clustered programs, 1 if every replicate finds the
-        same), ``error`` (squared, of their medians, relative to the squares of the matrix) and ``n_programs``.
+        same), ``error`` (squared, of their medians, relative to the squares of the matrix), ``r2`` (the same about the
+        gene means), ``n_programs``, and ``n_not_converged``, the replicates whose passes did not suffice.
 
     Raises
     ------
@@ -89,7 +90,9 @@ def nmf_select(
             rows = []
             for k in wanted:
                 _, found = find_consensus(job, k, seeds, seed, ALL, tol, max_passes)
-                rows.append({"k": k} | {name: found[name] for name in ("stability", "error", "n_programs")})
+                r2 = 1 - found["error"] * job.total / job.centered if job.centered > 0 else float("nan")
+                counts = {name: found[name] for name in ("n_programs", "n_not_converged")}
+                rows.append({"k": k, "stability": found["stability"], "error": found["error"], "r2": r2} | counts)
             _write(folder, request, rows, seeds, results.stage_usage(job), round(job.passes, 3))
     return read_selection(output)
 
@@ -137,6 +140,7 @@ def _write(
         "input": request.source,
         "rows": rows,
         "most_stable_k": rows[int(np.argmax(stability))]["k"],
+        "converged": not any(row["n_not_converged"] for row in rows),
         "replicate_seeds": seeds,
         "passes": passes,
         "versions": provenance.versions(),

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from cagdask.engine import arrays
 from cagdask.factors.hals import Float32, Float64, products_of
-from cagdask.factors.nonneg import Recipe, read_blocks
+from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 
 OVERSAMPLING = 20
 """Columns of the sketch beyond the number of components."""
@@ -70,16 +70,21 @@ def power_task(
     """
     with threadpool_limits(1):
         columns = arrays.load(basis, "basis")
-        blocks, shift, n_chunks = read_blocks(Recipe(**recipe), first_block, end_block)
-        products = [(block.T @ (block @ columns)).astype(np.float64) for block in blocks]
-        found: dict[str, Any] = {"n_chunks": n_chunks}
-        made: dict[str, NDArray[Any]] = {"products": np.stack(products)}
+        known = Recipe(**recipe)
+        found: dict[str, Any] = {"n_chunks": chunks_read(known, first_block, end_block), "centered": []}
+        made: dict[str, list[NDArray[Any]]] = {"products": []}
         if measure:
-            rows = [np.zeros(len(block)) for block in blocks]
-            made["column_squares"] = np.zeros((len(blocks), blocks[0].shape[1]))
-            found["centered"] = [_measure(*parts) for parts in zip(blocks, rows, made["column_squares"], strict=True)]
-            made |= {"row_squares": np.concatenate(rows), "shift": shift}
-        arrays.save(folder, **made)
+            made |= {"column_squares": [], "row_squares": [], "shift": []}
+        for block, shift in read_blocks(known, first_block, end_block):
+            made["products"].append((block.T @ (block @ columns)).astype(np.float64))
+            if measure:
+                by_row, by_column = np.zeros(len(block)), np.zeros(block.shape[1])
+                found["centered"].append(_measure(block, by_row, by_column))
+                made["column_squares"].append(by_column)
+                made["row_squares"].append(by_row)
+                made["shift"].append(shift)
+        join = {"products": np.stack, "column_squares": np.stack}
+        arrays.save(folder, **{name: join.get(name, np.concatenate)(parts) for name, parts in made.items()})
         return found
 
 
@@ -90,11 +95,11 @@ def project_task(recipe: dict[str, Any], first_block: int, end_block: int, basis
     """
     with threadpool_limits(1):
         columns = arrays.load(basis, "basis")
-        blocks, _, n_chunks = read_blocks(Recipe(**recipe), first_block, end_block)
-        sketch = [block @ columns for block in blocks]
+        known = Recipe(**recipe)
+        sketch = [block @ columns for block, _ in read_blocks(known, first_block, end_block)]
         gram = np.stack([products_of(part, part) for part in sketch])
         arrays.save(folder, sketch=np.concatenate(sketch), gram=gram)
-        return {"n_chunks": n_chunks}
+        return {"n_chunks": chunks_read(known, first_block, end_block)}
 
 
 def first_latent(sketch: Float32, basis: Float32, k: int) -> Float32:

@@ -25,22 +25,12 @@ from cagdask import storage
 from cagdask.client import Runner
 from cagdask.engine import arrays
 from cagdask.errors import InputError
-from cagdask.factors.hals import (
-    REFIT_SWEEPS,
-    SWEEPS,
-    Descent,
-    Float32,
-    Float64,
-    fit_block,
-    gram_of,
-    products_of,
-    solve,
-    squared_error,
-    sweep,
-)
+from cagdask.factors.fitting import fit_sketch_task, fit_task, solve_task
+from cagdask.factors.hals import REFIT_SWEEPS, SWEEPS, Descent, Float32, Float64, squared_error, sweep
 from cagdask.factors.matrix import Matrix
-from cagdask.factors.nonneg import Recipe, read_blocks, survey_task
-from cagdask.factors.sketch import first_latent, orthonormal, power_task, project_task, random_basis
+from cagdask.factors.nonneg import Recipe
+from cagdask.factors.sketch import orthonormal, power_task, project_task, random_basis
+from cagdask.factors.survey import judged, survey_task
 from cagdask.resources import check_fits
 
 logger = logging.getLogger(__name__)
@@ -146,11 +136,12 @@ class Job:
     def check_memory(self, k: int) -> None:
         """Refuse a job whose largest task does not fit a worker."""
         matrix, runner = self.matrix, self.runner
-        rows, m, width = matrix.block_rows * matrix.task_blocks, matrix.n_samples, max(self.rank, k)
-        block = 3 * 4 * min(rows, matrix.n_genes) * m
+        m, width = matrix.n_samples, max(self.rank, k)
+        rows = min(matrix.block_rows, matrix.n_genes)
+        block = 4 * (matrix.held_rows + 2 * rows) * m
         sums = 3 * 8 * matrix.task_blocks * m * width
         at_once = max(1, runner.n_threads // max(1, runner.n_workers))
-        what = f"a block of {min(rows, matrix.n_genes):,} genes x {m:,} samples"
+        what = f"a block of {rows:,} {matrix.rows_are} x {m:,} samples and chunks of {matrix.chunk_rows:,}"
         check_fits("sketch", block + sums, what, runner.memory_limit, at_once)
         in_memory = 3 * min(SAMPLE_BYTES, 4 * matrix.n_genes * (width + k)) + 6 * 8 * m * width
         what = f"the sketch and loadings of {k} components"
@@ -162,64 +153,32 @@ class Job:
         Raises
         ------
         InputError
-            Values are missing or negative and no way to deal with them was given, or nothing is left.
+            As :func:`cagdask.factors.survey.judged` says.
         """
         self.over_data("survey", survey_task, self.missing == "drop-features")
-        matrix, places = self.matrix, self.places("survey")
-        n_bad, n_negative = (sum(arrays.load(p, name) for p in places) for name in ("n_bad", "n_negative"))
-        first = np.stack([arrays.load(place, "first") for place in places]).astype(np.float64)
-        first[first < 0] = np.inf
-        first = first.min(axis=0)
-        minimum = np.min([arrays.load(place, "minimum") for place in places], axis=0)
-        bad_row = np.concatenate([arrays.load(place, "bad_row") for place in places])
-        total_bad = int(np.sum(n_bad))
-        if total_bad and self.missing == "error":
-            raise InputError(
-                f"{matrix.url}: {total_bad:,} values are missing or not finite, the first {self._cell(first[0])}. Fill "
-                "them in, or say --missing drop-features or drop-samples."
-            )
-        kept = np.ones(matrix.n_samples, np.bool_)
-        if total_bad and self.missing == "drop-samples":
-            kept = np.asarray(n_bad) == 0
-        drop_genes = bool(total_bad) and self.missing == "drop-features"
-        self.kept_samples = kept
-        self.kept_genes = ~bad_row if drop_genes else np.ones(matrix.n_genes, np.bool_)
-        if not kept.any() or not self.kept_genes.any():
-            what = "sample" if not kept.any() else "gene"
-            raise InputError(f"{matrix.url}: every {what} has missing values. Use the other way of --missing.")
-        n_below = int(np.sum(np.asarray(n_negative)[kept]))
-        if n_below and self.nonneg == "error":
-            first[1, ~kept] = np.inf
-            raise InputError(
-                f"{matrix.url}: {n_below:,} values are below 0, the first {self._cell(first[1])}, and factors are of a "
-                "non-negative matrix. Say how to make it one: --nonneg shift, feature-shift or negative-part."
-            )
+        matrix = self.matrix
+        found = judged(matrix, self.places("survey"), self.nonneg, self.missing)
+        self.kept_samples, self.kept_genes = found.kept_samples, found.kept_genes
         folder = None
-        if not kept.all():
+        if not found.kept_samples.all():
             folder = self.path("kept")
-            arrays.save(folder, kept=kept)
-        shift = min(0.0, float(minimum[kept].min())) if self.nonneg == "shift" else 0.0
-        self.recipe = Recipe(matrix.to_json(), self.nonneg, shift, folder, drop_genes)
+            arrays.save(folder, kept=found.kept_samples)
+        shift = found.shift if self.nonneg == "shift" else 0.0
+        self.recipe = Recipe(matrix.to_json(), self.nonneg, shift, folder, not found.kept_genes.all())
         self.facts |= {
-            "n_genes": int(self.kept_genes.sum()),
-            "n_samples": int(kept.sum()),
-            "n_missing": total_bad,
-            "n_negative": n_below,
+            "rows_are": matrix.rows_are,
+            "n_genes": int(found.kept_genes.sum()),
+            "n_samples": int(found.kept_samples.sum()),
+            "n_missing": found.n_missing,
+            "n_negative": found.n_negative,
             "shift": shift,
-            "dropped_genes": self._listed_genes(~self.kept_genes),
-            "dropped_samples": _listed(self.matrix.sample_names(), ~kept),
+            "dropped_genes": self._listed_genes(~found.kept_genes),
+            "dropped_samples": _listed(matrix.sample_names(), ~found.kept_samples),
         }
-
-    def _cell(self, first: NDArray[np.float64]) -> str:
-        column = int(np.argmin(first))
-        row = int(first[column])
-        gene = self.matrix.gene_names(row, row + 1)[0]
-        return f"in gene {gene!r}, sample {self.matrix.sample_names()[column]!r}"
 
     def _listed_genes(self, wanted: NDArray[np.bool_]) -> dict[str, Any]:
         rows = np.flatnonzero(wanted)
-        names = [self.matrix.gene_names(int(row), int(row) + 1)[0] for row in rows[:LISTED]]
-        return {"n": len(rows), "first": names}
+        return {"n": len(rows), "first": self.matrix.names_of(rows[:LISTED])}
 
     # -- the sketch ------------------------------------------------------------------------------------------------
 
@@ -235,7 +194,10 @@ class Job:
         column_squares = self.summed("sketch 1", "column_squares")
         self.total = float(column_squares.sum())
         if self.total == 0:
-            raise InputError(f"{self.matrix.url}: no value is above 0, there is nothing to factorize.")
+            raise InputError(
+                f"{self.matrix.said}: no value is above 0, there is nothing to factorize. Name another source, or "
+                "another --nonneg."
+            )
         row_squares = np.concatenate([arrays.load(place, "row_squares") for place in self.places("sketch 1")])
         assert self.kept_genes is not None
         names = np.array(self.matrix.sample_names(), dtype=object)[self.kept_samples].tolist()
@@ -344,111 +306,3 @@ class Job:
 def _listed(names: list[str], wanted: NDArray[np.bool_]) -> dict[str, Any]:
     rows = np.flatnonzero(wanted)
     return {"n": len(rows), "first": [names[row] for row in rows[:LISTED]]}
-
-
-# -- tasks -----------------------------------------------------------------------------------------------------------
-
-
-def sampled_sketch(parts: list[list[Any]], stride: int) -> Float32:
-    """Every ``stride``-th row of the sketch, whatever its parts."""
-    # copies, so that no more than one file is mapped: its pages count as this worker's memory
-    taken = [np.array(arrays.load(folder, "sketch")[-first % stride :: stride]) for folder, first in parts]
-    return np.concatenate(taken)
-
-
-def solve_task(
-    parts: list[list[Any]],
-    basis_folder: str,
-    k: int,
-    seed: int | None,
-    stride: int,
-    total: float,
-    tol: float,
-    max_passes: int,
-    folder: str,
-    places: list[str],
-) -> dict[str, Any]:
-    """Task: factorize the sketch in memory.
-
-    Begins at the singular vectors, or at random with a ``seed``. Writes ``latent`` (n_samples, k); with a seed also
-    ``loading`` (rows, k), unit columns; and to each of ``places``, if any, the loadings of a part of the sketch.
-    Returns ``trace``, the errors on the sketch, and ``converged``.
-    """
-    with threadpool_limits(1):
-        sketch, basis = sampled_sketch(parts, stride), arrays.load(basis_folder, "basis")
-        if seed is None:
-            latent = first_latent(sketch, basis, k)
-        else:
-            latent = np.random.default_rng(seed).random((len(basis), k), np.float32)
-            latent[np.abs(basis).max(axis=1) == 0] = 0
-        inside = float(np.trace(gram_of(sketch)))
-        # of rows left out of the sample, and of what the sketch does not hold, as much error as of the others
-        share = inside / max(whole_squares(parts), 1e-300)
-        descent = Descent(latent, total * share, tol)
-        loading = np.zeros((len(sketch), k), np.float32)
-        for _ in solve(sketch, basis, descent, max_passes, loading):
-            pass
-        made: dict[str, Float32] = {"latent": descent.latent}
-        if seed is not None:
-            length: Float32 = np.sqrt(np.diag(gram_of(loading))).astype(np.float32)
-            length[length == 0] = 1
-            made["loading"] = np.divide(loading, length, dtype=np.float32)
-        for place, rows in zip(places, part_rows(parts), strict=False):
-            arrays.save(place, loading=loading[rows])
-        arrays.save(folder, **made)
-        return {"trace": descent.trace, "converged": descent.converged}
-
-
-def part_rows(parts: list[list[Any]]) -> list[slice]:
-    """Rows of each part of the sketch."""
-    starts = [first for _, first in parts]
-    return [slice(begin, end) for begin, end in zip(starts, [*starts[1:], None], strict=True)]
-
-
-def whole_squares(parts: list[list[Any]]) -> float:
-    """Sum of squares of the whole sketch."""
-    return float(sum(np.trace(block) for folder, _ in parts for block in arrays.load(folder, "gram")))
-
-
-def fit_task(
-    recipe: dict[str, Any],
-    first_block: int,
-    end_block: int,
-    fixed_folder: str,
-    earlier: str | None,
-    n_sweeps: int,
-    folder: str,
-) -> dict[str, Any]:
-    """Task: loadings of some blocks of the data for given latent values.
-
-    Writes ``loading`` (rows, k) float32, ``products`` AᵀG (blocks, n_samples, k) and ``gram`` GᵀG (blocks, k, k), both
-    float64. Returns the stored chunks read.
-    """
-    blocks, _, n_chunks = read_blocks(Recipe(**recipe), first_block, end_block)
-    _fit(blocks, fixed_folder, storage.join(earlier, str(first_block)) if earlier else None, n_sweeps, folder)
-    return {"n_chunks": n_chunks}
-
-
-def fit_sketch_task(
-    part: str, block_rows: int, fixed_folder: str, earlier: str | None, n_sweeps: int, folder: str
-) -> int:
-    """Task: the same for a part of the sketch; ``products`` has its width in place of the samples."""
-    sketch = arrays.load(part, "sketch")
-    blocks = [sketch[row : row + block_rows] for row in range(0, len(sketch), block_rows)]
-    _fit(blocks, fixed_folder, earlier, n_sweeps, folder)
-    return len(sketch)
-
-
-def _fit(blocks: list[Float32], fixed_folder: str, earlier: str | None, n_sweeps: int, folder: str) -> None:
-    with threadpool_limits(1):
-        fixed, latent = arrays.load(fixed_folder, "fixed"), arrays.load(fixed_folder, "latent")
-        shape = (sum(map(len, blocks)), latent.shape[1])
-        loading = np.array(arrays.load(earlier, "loading")) if earlier else np.zeros(shape, np.float32)
-        products, gram, begin = [], [], 0
-        for block in blocks:
-            rows = loading[begin : begin + len(block)]
-            fit_block(block, fixed, latent, rows, n_sweeps)
-            products.append(products_of(block, rows))
-            gram.append(gram_of(rows))
-            begin += len(block)
-        arrays.save(folder, loading=loading, products=np.stack(products), gram=np.stack(gram))

@@ -13,6 +13,8 @@ The sample must fit one worker, the source need not. The modules, in the order o
 :mod:`.sample`             the first pass, and the leaders
 :mod:`.labels`             the second pass
 :mod:`.pictures`           dendrogram, distances, sizes
+:mod:`.checks`             what is asked: defaults, and what can not be meant
+:mod:`.stages`             both passes as stages of one work folder
 :mod:`.twopass`            the public functions
 ========================== =============================================================
 

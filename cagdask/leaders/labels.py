@@ -47,7 +47,7 @@ def label_block(
     """Task: ``label`` int64, ``distance`` and ``margin`` float32 of the items ``begin:end``.
 
     ``order`` holds the places of the leaders' features in the items, None if they are the same. Gives the number of
-    values that are not finite, and the first.
+    values that can not be used, and the first.
     """
     rows = sources.read_rows(sources.items_of(items), begin, end)
     counted = _bad_values(rows, begin)
@@ -63,12 +63,12 @@ def label_block(
 
 
 def count_bad(items: dict[str, Any], begin: int, end: int) -> dict[str, Any]:
-    """Task: values of the items ``begin:end`` that are not finite: their number, and where the first is."""
+    """Task: values of the items ``begin:end`` that can not be used: their number, and where the first is."""
     return _bad_values(sources.read_rows(sources.items_of(items), begin, end), begin)
 
 
 def _bad_values(rows: Float64, begin: int) -> dict[str, Any]:
-    bad = ~np.isfinite(rows)
+    bad = ~sources.are_numbers(rows)
     n = int(np.count_nonzero(bad))
     if n == 0:
         return {"n_bad": 0}
@@ -105,13 +105,13 @@ def create_labels(url: str, n_items: int, attrs: dict[str, Any]) -> None:
         storage.create_array(group, name, (n_items,), chunks=(ITEM_CHUNK,))
 
 
-def write_labels(
-    items: dict[str, Any], parts: list[str], ranges: list[tuple[int, int]], begin: int, end: int, url: str
-) -> int:
-    """Task: the items ``begin:end`` of ``labels.zarr``, which this task alone writes."""
-    covering = [(part, b) for part, (b, e) in zip(parts, ranges, strict=True) if b < end and e > begin]
+def write_labels(items: dict[str, Any], parts: list[tuple[str, int]], begin: int, end: int, url: str) -> int:
+    """Task: the items ``begin:end`` of ``labels.zarr``, which this task alone writes.
+
+    ``parts`` are the folders of :func:`label_block` that hold some of them, each with its first item.
+    """
     for name, variable in (("label", "item_cluster"), ("distance", "item_distance"), ("margin", "item_margin")):
-        values = np.concatenate([arrays.load(part, name, max(begin - b, 0), end - b) for part, b in covering])
+        values = np.concatenate([arrays.load(part, name, max(begin - b, 0), end - b) for part, b in parts])
         storage.open_array(url, variable, writable=True)[begin:end] = values
     names = sources.read_names(sources.items_of(items), begin, end)
     storage.open_array(url, "item_id", writable=True)[begin:end] = names.astype(np.dtypes.StringDType())

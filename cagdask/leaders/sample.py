@@ -82,7 +82,8 @@ def read_drawn(items: dict[str, Any], begin: int, rows: list[int], folder: str) 
     block = sources.read_rows(source, begin, rows[-1] + 1)
     found = block[np.asarray(rows) - begin]
     arrays.save(folder, rows=found)
-    return [row for row, fine in zip(rows, np.isfinite(found).all(axis=1).tolist(), strict=True) if not fine]
+    bad: list[int] = np.asarray(rows)[~sources.are_numbers(found).all(axis=1)].tolist()
+    return bad
 
 
 # -- clustering ------------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def _write_leaders(
     of_drawn: Int64,
     merges: Float64,
 ) -> None:
-    names = [sources.read_names(source, row, row + 1)[0] for row in at.tolist()]
+    names = sources.names_of(source, at.tolist())
     group = storage.create_group(url, attrs)
     for name, values in {
         "leader_vector": vectors,

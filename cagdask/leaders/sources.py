@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,18 +26,19 @@ from numpy.typing import NDArray
 
 from cagdask import schema, storage
 from cagdask.errors import InputError, SchemaError
+from cagdask.io.parquet import is_table, open_parquet, read_layout
 from cagdask.leaders import trajectories
 
 if TYPE_CHECKING:
-    import pyarrow.parquet as pq
-
     from cagdask.client import Runner
 
 Float64 = NDArray[np.float64]
 Names = NDArray[Any]
 
 KINDS = ("genes", "samples", "cags")
-_PANDAS_INDEX = "__index_level_0__"
+LARGEST = 1e150
+"""Values beyond have no squares in float64."""
+_NAMES_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -109,19 +111,19 @@ def describe(source: str | Sequence[str], *, of: str | None = None, topology: st
     if of is not None and of not in KINDS:
         raise ValueError(f"of is {of!r}; choose one of {', '.join(KINDS)}.")
     suffix = trajectories.suffix_of(urls[0])
-    is_table = urls[0].lower().endswith(".parquet")
-    if of is not None and (suffix or is_table):
+    table = is_table(urls[0])
+    if of is not None and (suffix or table):
         raise ValueError(f"{urls[0]}: of {of} is for stores; leave it out for other sources.")
     if topology is not None and not suffix:
         raise ValueError(f"{urls[0]}: a topology is for trajectories; leave it out.")
     if len(urls) > 1 and not suffix:
         raise ValueError(f"{urls[1]}: more than one source is for trajectories only. Name one.")
     for url in urls:
-        if (suffix or is_table) and not storage.exists(url):
+        if (suffix or table) and not storage.exists(url):
             raise InputError(f"{url}: there is no such file. Check the path.")
     if suffix:
         return _describe_frames(urls, topology)
-    return _describe_parquet(urls[0]) if is_table else _describe_store(urls[0], of)
+    return _describe_parquet(urls[0]) if table else _describe_store(urls[0], of)
 
 
 def _describe_store(url: str, of: str | None) -> Items:
@@ -150,33 +152,8 @@ def _describe_store(url: str, of: str | None) -> Items:
 
 
 def _describe_parquet(url: str) -> Items:
-    import pyarrow as pa
-
-    with open_parquet(url) as file:
-        types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
-        if len(types) < len(file.schema_arrow.names):
-            twice = next(name for name in types if file.schema_arrow.names.count(name) > 1)
-            raise InputError(f"{url}: column {twice!r} occurs more than once. Give each column its own name.")
-        names = _PANDAS_INDEX if _PANDAS_INDEX in types else next(iter(types), "")
-        if not names or not (pa.types.is_integer(types[names]) or _is_text(types[names])):
-            held = f"column {names!r} holds {types[names]}" if names else "it has no columns"
-            raise InputError(
-                f"{url}: has no column of names: {held}. Put a name for each row into the first column, as text."
-            )
-        for name, kind in types.items():
-            if name != names and not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-                raise InputError(f"{url}: column {name!r} holds {kind}, not numbers. Take it out, or convert it.")
-        n_items, groups = file.metadata.num_rows, max(1, file.num_row_groups)
-    if n_items == 0 or len(types) < 2:
-        raise InputError(f"{url}: has {n_items:,} rows of {len(types) - 1} values; there is nothing to cluster.")
-    return Items("rows", (url,), n_items, len(types) - 1, -(-n_items // groups), names)
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    found = read_layout(url)
+    return Items("rows", (url,), found.n_rows, len(found.columns), -(-found.n_rows // found.n_groups), found.names)
 
 
 def _describe_frames(urls: tuple[str, ...], topology: str | None) -> Items:
@@ -191,8 +168,7 @@ def features(items: Items) -> Names:
         atoms = trajectories.measure(items.urls[:1], items.topology)[1]
         return np.array([f"{atom}.{axis}" for atom in atoms for axis in "xyz"], object)
     if items.kind == "rows":
-        with open_parquet(items.urls[0]) as file:
-            return np.array([name for name in file.schema_arrow.names if name != items.array], object)
+        return np.array(read_layout(items.urls[0], items.array).columns, object)
     if items.kind == "samples":
         name = "gene_id"
     else:
@@ -213,7 +189,7 @@ def check_rows(items: dict[str, Any]) -> None:
     import pandas as pd
 
     source = items_of(items)
-    hashes = [pd.util.hash_array(read_names(source, b, e)) for b, e in _ranges(source.n_items, 2**16)]
+    hashes = [pd.util.hash_array(read_names(source, b, e)) for b, e in _ranges(source.n_items, _NAMES_AT_ONCE)]
     found = pd.Series(np.concatenate(hashes))
     for row in np.flatnonzero(found.duplicated().to_numpy())[:1].tolist():
         name = read_names(source, row, row + 1)[0]
@@ -236,6 +212,12 @@ def read_rows(items: Items, begin: int, end: int) -> Float64:
     return np.asarray(storage.open_array(items.urls[0], items.array)[begin:end]).astype(np.float64)
 
 
+def are_numbers(rows: Float64) -> NDArray[np.bool_]:
+    """Which values can be used, shape of ``rows``: those whose squares are finite."""
+    fine: NDArray[np.bool_] = np.abs(rows) <= LARGEST  # false for NaN, too
+    return fine
+
+
 def read_names(items: Items, begin: int, end: int) -> Names:
     """Names of the items ``begin:end``, as text."""
     if items.kind == "rows":
@@ -244,27 +226,6 @@ def read_names(items: Items, begin: int, end: int) -> Names:
     if name is None:
         return np.array([str(i) for i in range(begin, end)], object)
     return np.asarray(storage.open_array(items.urls[-1], name)[begin:end]).astype(object)
-
-
-def open_parquet(url: str) -> pq.ParquetFile:
-    """A Parquet file, to be used in a ``with``.
-
-    Raises
-    ------
-    InputError
-        It is none, or damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if storage.is_remote(url):
-            fs, path = storage.filesystem(url)
-            return pq.ParquetFile(fs.open(path, "rb"))
-        return pq.ParquetFile(storage.local_path(url))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
-        line = str(err).splitlines()[0][:200]
-        raise InputError(f"{url}: can not be read as Parquet ({line}). Write the file again.") from err
 
 
 def _batches(items: Items, begin: int, end: int, columns: list[str]) -> Iterator[Any]:
@@ -299,6 +260,16 @@ def _parquet_column(items: Items, begin: int, end: int) -> Names:
     if any(part.null_count for part in parts):
         raise InputError(f"{items.name}: a row has no name (column {items.array!r} is null). Give every row one.")
     return np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts] or [np.empty(0, object)])
+
+
+def names_of(items: Items, rows: list[int]) -> list[str]:
+    """Names of some items, rows in any order; no stretch of names is read twice."""
+    found: dict[int, str] = {}
+    for chunk, members in groupby(sorted(set(rows)), lambda row: row // _NAMES_AT_ONCE):
+        begin = chunk * _NAMES_AT_ONCE
+        names = read_names(items, begin, min(begin + _NAMES_AT_ONCE, items.n_items))
+        found |= {row: names[row - begin] for row in members}
+    return [found[row] for row in rows]
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------

@@ -14,30 +14,26 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import provenance, schema, storage
+from cagdask import schema, storage
 from cagdask.client import Runner, as_runner
-from cagdask.engine import arrays
-from cagdask.errors import InputError, MemoryLimitError, SchemaError
-from cagdask.leaders import labels, pictures, sources
+from cagdask.errors import SchemaError
 from cagdask.leaders import sample as first_pass
-from cagdask.leaders.distances import METRICS
+from cagdask.leaders import sources
+from cagdask.leaders.checks import check_metric, check_sample, check_second_pass, checked, feature_order
 from cagdask.leaders.sample import Recipe
 from cagdask.leaders.sources import Items
-from cagdask.resources import check_fits, format_bytes
+from cagdask.leaders.stages import Job
 
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
 logger = logging.getLogger(__name__)
-
-LARGEST_BLOCK = 200_000
-"""Items of a block, at most."""
 
 
 def two_pass(
@@ -137,8 +133,8 @@ def two_pass(
         seed=seed,
         compat=compat,
     )
-    items, recipe = _checked(sources.describe(source, of=of, topology=topology), recipe)
-    _check_second_pass(max_dist, block)
+    items, recipe = checked(sources.describe(source, of=of, topology=topology), recipe)
+    check_second_pass(max_dist, block)
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     with (
@@ -147,9 +143,9 @@ def two_pass(
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result")
         rows = first_pass.drawn_items(items.n_items, recipe)
-        _check_sample(len(rows), items, recipe, runner)
+        check_sample(len(rows), items, recipe, runner)
         asked = {"command": "two_pass", "recipe": asdict(recipe), "max_dist": max_dist}
-        job = _Job.begun(items, target, asked, block, runner, recipe.k * recipe.n_leaders, overwrite=overwrite)
+        job = Job.begun(items, target, asked, block, runner, recipe.k * recipe.n_leaders, overwrite=overwrite)
         attrs = first_pass.leaders_attributes(items, recipe, max_dist)
         found = job.fit(rows, recipe, attrs)
         found |= job.label(job.leaders, recipe.metric, max_dist, None, drawn=True)
@@ -207,9 +203,9 @@ def label_by_leaders(
     items = sources.describe(source, of=of, topology=topology)
     parameters = json.loads(held.attrs["parameters"])
     max_dist = parameters["max_dist"] if max_dist is None else max_dist
-    _check_second_pass(max_dist, block)
-    _check_metric(items, parameters["metric"])
-    order = _feature_order(items, url, np.asarray(held["feature_id"].values, object))
+    check_second_pass(max_dist, block)
+    check_metric(items, parameters["metric"])
+    order = feature_order(items, url, np.asarray(held["feature_id"].values, object))
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     with (
@@ -218,94 +214,10 @@ def label_by_leaders(
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result")
         asked = {"command": "label_by_leaders", "leaders": url, "max_dist": max_dist}
-        job = _Job.begun(items, target, asked, block, runner, held.sizes["leader"], overwrite=overwrite)
+        job = Job.begun(items, target, asked, block, runner, held.sizes["leader"], overwrite=overwrite)
         found = job.label(url, parameters["metric"], max_dist, order, drawn=False)
         found |= {"parameters": parameters | {"max_dist": max_dist}, "leaders": url, "notes": _lost(items, found)}
         return job.finish(found, in_memory=output is None)
-
-
-# -- checks ----------------------------------------------------------------------------------------------------------
-
-
-def _checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
-    """The recipe with defaults filled in, refused if it can not be meant."""
-    compat = asked.compat
-    if compat is not None and compat not in first_pass.COMPATS:
-        raise ValueError(f"compat is {compat!r}; choose {', '.join(first_pass.COMPATS)}.")
-    if compat and (asked.linkage not in ("", "ward") or asked.leader_rule not in ("", "random")):
-        raise ValueError("compat mdtraj-notebook means linkage ward and leader_rule random. Leave them out.")
-    for name, least in (("k", 1), ("n_leaders", 1), ("stride", 1), ("sample", 1), ("seed", 0)):
-        value = getattr(asked, name)
-        if value is None and name in ("stride", "sample"):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
-    if asked.stride is not None and asked.sample is not None:
-        raise ValueError("stride and sample are two ways to draw; give one of them.")
-    metric = asked.metric or ("rmsd" if items.kind == "frames" else "euclidean")
-    linkage = asked.linkage or "ward"
-    rule = asked.leader_rule or ("random" if compat else "medoid")
-    choices = {"metric": (metric, METRICS), "linkage": (linkage, first_pass.LINKAGES)}
-    for name, (value, known) in (choices | {"leader_rule": (rule, first_pass.RULES)}).items():
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
-    _check_metric(items, metric)
-    stride, sample = asked.stride, asked.sample
-    if stride is None and sample is None:
-        stride = first_pass.COMPAT_STRIDE if compat else None
-        sample = None if compat else first_pass.DEFAULT_SAMPLE
-    n = -(-items.n_items // stride) if stride else min(items.n_items, sample or 0)
-    if asked.k > n:
-        how = f"every {stride}th of" if stride else f"{n:,} of"
-        raise InputError(
-            f"{items.name}: k is {asked.k}, but the sample has {n:,} {items.kind} ({how} {items.n_items:,}). "
-            "Use a smaller k, or draw more."
-        )
-    filled = asdict(asked) | {"metric": metric, "linkage": linkage, "leader_rule": rule}
-    return items, Recipe(**filled | {"stride": stride, "sample": sample})
-
-
-def _check_metric(items: Items, metric: str) -> None:
-    if (metric == "rmsd") != (items.kind == "frames"):
-        only = "frames have the metric rmsd" if items.kind == "frames" else "rmsd is for trajectories"
-        raise ValueError(f"metric is {metric!r}, but {items.name} holds {items.kind}: {only}.")
-
-
-def _check_second_pass(max_dist: float | None, block: int | None) -> None:
-    if max_dist is not None and (isinstance(max_dist, bool) or not 0 <= max_dist < float("inf")):
-        raise ValueError(f"max_dist is {max_dist!r}; it must be a number of at least 0.")
-    if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):
-        raise ValueError(f"block is {block!r}; it must be a whole number of at least 1.")
-
-
-def _check_sample(n: int, items: Items, recipe: Recipe, runner: Runner) -> None:
-    """Refuse a sample that does not fit a worker, and name the largest that does."""
-    need = first_pass.sample_bytes(n, items.n_features, recipe.compat)
-    if need <= runner.task_budget:
-        return
-    fitting = first_pass.largest_sample(items.n_features, runner.task_budget, recipe.compat)
-    way = f"--stride {-(-items.n_items // max(1, fitting))} or --sample {fitting}" if fitting else "fewer features"
-    raise MemoryLimitError(
-        f"first pass: a sample of {n:,} {items.kind} x {items.n_features:,} values needs {format_bytes(need)}, but a "
-        f"worker of {format_bytes(runner.memory_limit)} gives its tasks {format_bytes(runner.task_budget)}. The "
-        f"largest that fits has {fitting:,}: use {way}, or a larger --memory-limit."
-    )
-
-
-def _feature_order(items: Items, url: str, wanted: Any) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Places of the leaders' features among those of the items; None if they are the same."""
-    found = sources.features(items)
-    if len(found) == len(wanted) and (found == wanted).all():
-        return None
-    place = {name: i for i, name in enumerate(found.tolist())}
-    missing = [name for name in wanted.tolist() if name not in place]
-    if missing or len(found) != len(wanted) or items.kind == "frames":
-        first = f"; {missing[0]!r} is missing" if missing else ""
-        raise SchemaError(
-            f"{items.name}: its {len(found):,} values per item are not the {len(wanted):,} of {url}{first}. Items to "
-            "label need the features that the leaders have, and no others."
-        )
-    return np.array([place[name] for name in wanted.tolist()], np.int64)
 
 
 def _notes(recipe: Recipe, items: Items, found: dict[str, Any]) -> list[str]:
@@ -336,174 +248,3 @@ def _lost(items: Items, found: dict[str, Any]) -> list[str]:
     )
     logger.warning("%s", note)
     return [note]
-
-
-# -- the stages ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Job:
-    """One folder of results in the making."""
-
-    items: Items
-    target: str
-    folder: str
-    done: str
-    rows: int
-    runner: Runner
-
-    @classmethod
-    def begun(
-        cls,
-        items: Items,
-        target: str,
-        asked: dict[str, Any],
-        block: int | None,
-        runner: Runner,
-        n_leaders: int,
-        *,
-        overwrite: bool,
-    ) -> _Job:
-        """Plan the second pass, start or resume the work folder, and turn samples round."""
-        rows = _block_rows(items, block, runner, n_leaders)
-        sizes = [storage.size_of(url) for url in items.urls] if items.kind in ("rows", "frames") else []
-        made = {} if sizes else dict(storage.open_group(items.urls[0]).attrs)
-        recipe = asked | {"items": items.to_json(), "bytes": sizes, "input_digest": made.get("input_digest", "")}
-        folder, plan = storage.begin_work(target, recipe | {"plan": {"rows": rows}}, overwrite=overwrite)
-        job = cls(items, target, folder, storage.join(folder, "done"), int(plan["rows"]), runner)
-        if items.kind == "rows":
-            job._attempt("names", sources.check_rows, items.to_json())
-        job.items = sources.turned_round(items, runner, job._at("samples"), job.done)
-        return job
-
-    @property
-    def staged(self) -> str:
-        """The folder of results until it is published."""
-        return self._at("store")
-
-    @property
-    def leaders(self) -> str:
-        """The leaders that this job makes."""
-        return storage.join(self.staged, "leaders.zarr")
-
-    def _at(self, *parts: str) -> str:
-        return storage.join(self.folder, *parts)
-
-    def _attempt(self, stage: str, function: Any, *item: Any) -> Any:
-        """Run one task; input that it refuses leaves nothing behind."""
-        try:
-            return self.runner.one(stage, function, *item, done=self.done)
-        except InputError:
-            storage.end_work(self.target)
-            raise
-
-    def fit(self, rows: Any, recipe: Recipe, attrs: dict[str, Any]) -> dict[str, Any]:
-        """The first pass, which writes the leaders."""
-        blocks = np.split(rows, np.flatnonzero(np.diff(rows // self.rows)) + 1)
-        parts = [self._at("drawn", str(i)) for i in range(len(blocks))]
-        items = self.items.to_json()
-        work = [(items, int(block[0]), block.tolist(), part) for block, part in zip(blocks, parts, strict=True)]
-        bad = self.runner.map("sample", first_pass.read_drawn, work, done=self.done)
-        if any(bad):
-            self._refuse_values()
-        arrays.save(self._at("drawn"), rows=rows)
-        asked = (items, parts, self._at("drawn"), asdict(recipe), attrs, self.leaders)
-        found: dict[str, Any] = self._attempt("first pass", first_pass.cluster_sample, *asked)
-        return found
-
-    def label(self, leaders: str, metric: str, max_dist: float | None, order: Any, *, drawn: bool) -> dict[str, Any]:
-        """The second pass, which writes the labels and counts them."""
-        place = None
-        if order is not None:
-            place = self._at("order")
-            arrays.save(place, place=order)
-        ranges = _ranges(self.items.n_items, self.rows)
-        parts = [self._at("labels", str(i)) for i in range(len(ranges))]
-        items = self.items.to_json()
-        found = self.runner.map(
-            "second pass",
-            labels.label_block,
-            [(items, b, e, leaders, metric, max_dist, place, part) for (b, e), part in zip(ranges, parts, strict=True)],
-            done=self.done,
-            unit=self.items.kind,
-            weights=[e - b for b, e in ranges],
-        )
-        if any(answer["n_bad"] for answer in found):
-            self._refuse(found)
-        url = storage.join(self.staged, "labels.zarr")
-        labels.create_labels(url, self.items.n_items, {"metric": metric, "max_dist": max_dist, "of": self.items.kind})
-        chunks = _ranges(self.items.n_items, labels.ITEM_CHUNK)
-        work = [(items, *_covering(parts, ranges, b, e), b, e, url) for b, e in chunks]
-        self.runner.map("write labels", labels.write_labels, work, weights=[e - b for b, e in chunks])
-        self.runner.one("write table", labels.write_table, url, storage.join(self.staged, "labels.parquet"))
-        counted: dict[str, Any] = self.runner.one("count labels", labels.summarize, url, leaders, drawn)
-        return counted
-
-    def _refuse_values(self) -> None:
-        """Count what is no number in the whole source, and raise."""
-        ranges = _ranges(self.items.n_items, self.rows)
-        items = self.items.to_json()
-        self._refuse(self.runner.map("count values", labels.count_bad, [(items, b, e) for b, e in ranges]))
-
-    def _refuse(self, found: list[dict[str, Any]]) -> None:
-        storage.end_work(self.target)
-        first = next(answer for answer in found if answer["n_bad"])
-        name = sources.read_names(self.items, first["row"], first["row"] + 1)[0]
-        feature = sources.features(self.items)[first["feature"]]
-        n_bad = sum(answer["n_bad"] for answer in found)
-        raise InputError(
-            f"{self.items.name}: {n_bad:,} values are missing or infinite; the first "
-            f"is {feature!r} of {name!r}. Correct them, or leave these items out."
-        )
-
-    def finish(self, found: dict[str, Any], *, in_memory: bool) -> xr.Dataset:
-        """Write report and pictures, and publish the folder."""
-        leaders = found.pop("leaders", self.leaders)
-        report: dict[str, Any] = {"items": self.items.kind, "source": list(self.items.urls)} | found
-        report["files"] = ["labels.zarr", "labels.parquet"]
-        if storage.exists(self.leaders):
-            report["files"].append("leaders.zarr")
-        if not in_memory:
-            report["files"] += pictures.draw_all(report, leaders, self.staged)
-        report["files"].append("twopass.json")
-        report["versions"] = provenance.versions()
-        report["stages"] = [asdict(used) for used in self.runner.usage]
-        storage.write_json(storage.join(self.staged, "twopass.json"), report)
-        storage.publish(self.staged, self.target)
-        storage.end_work(self.target)
-        ds = storage.open_dataset(storage.join(self.target, "labels.zarr"))
-        if "leaders.zarr" in report["files"]:
-            ds = ds.assign(storage.open_dataset(storage.join(self.target, "leaders.zarr")).variables)
-        ds.attrs["report"] = json.dumps(report, sort_keys=True)
-        return ds.load() if in_memory else ds
-
-
-def _block_rows(items: Items, block: int | None, runner: Runner, n_leaders: int) -> int:
-    """Items of a block, whole chunks where these fit; refused where not even one item does."""
-
-    def need(rows: int) -> int:
-        return labels.block_bytes(rows, items.n_features, min(items.chunk, items.n_items), n_leaders)
-
-    fixed, per_row = need(0), need(1) - need(0)
-    fitting = max(1, (runner.task_budget - fixed) // per_row)
-    shared = -(-items.n_items // (4 * runner.n_threads))
-    rows = min(fitting, LARGEST_BLOCK, max(shared, min(1000, items.n_items)))
-    if rows > items.chunk:
-        rows = rows // items.chunk * items.chunk
-    rows = min(items.n_items, block or rows)
-    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
-    what = f"{rows:,} {items.kind} x {items.n_features:,} values and {n_leaders:,} leaders"
-    check_fits("second pass", need(rows), what, runner.memory_limit, at_once)
-    return rows
-
-
-def _ranges(n: int, step: int) -> list[tuple[int, int]]:
-    return [(begin, min(begin + step, n)) for begin in range(0, n, step)]
-
-
-def _covering(
-    parts: list[str], ranges: list[tuple[int, int]], begin: int, end: int
-) -> tuple[list[str], list[tuple[int, int]]]:
-    """The parts that hold items of ``begin:end``, and their ranges."""
-    found = [(part, at) for part, at in zip(parts, ranges, strict=True) if at[0] < end and at[1] > begin]
-    return [part for part, _ in found], [at for _, at in found]

@@ -75,6 +75,7 @@ def test_twopass_and_its_leaders(points: Path) -> None:
         (["-k", "0"], "-k"),
         (["-k", "3", "--leaders-from", "x"], "-k is for a first pass"),
         (["--metric", "cosine", "--leaders-from", "x"], "--metric is for a first pass"),
+        (["--seed", "4", "--leaders-from", "x"], "--seed is for a first pass"),
         (["-k", "3", "--stride", "2", "--sample", "5"], "two ways to draw"),
         (["-k", "3", "--metric", "manhattan"], "'manhattan' is not one of"),
         (["-k", "3", "--max-dist", "-1"], "max-dist"),

@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 
 from cagdask import storage
 from cagdask.errors import InputError, MemoryLimitError, SchemaError, StoreError
-from cagdask.leaders import sample
+from cagdask.leaders import sample, sources
 from cagdask.leaders.twopass import label_by_leaders, two_pass
 from tests.conftest import MakeStore, write_abundance_store
 from tests.inline_runner import InlineRunner, memory_for
@@ -108,6 +108,14 @@ def test_labels_are_those_of_the_definition(
         np.testing.assert_allclose(ds.item_margin.values, others, atol=1e-6)
     else:
         assert np.isnan(ds.item_margin.values).all()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "correlation"])
+def test_ward_joins_directions_by_their_chords(table: Table, metric: Any) -> None:
+    x, _ = planted(40, 3, spread=1.5)
+    ds = two_pass(table(x), k=3, metric=metric, client=InlineRunner())
+    expected = linkage(np.sqrt(2 * pdist(x, metric)), "ward")
+    np.testing.assert_allclose(ds.merge_height.values, expected[:, 2], rtol=1e-9)
 
 
 def test_the_notebook_clusters_rows_of_the_square_matrix(table: Table) -> None:
@@ -323,6 +331,26 @@ def test_one_item_is_one_cluster(table: Table) -> None:
     assert ds.item_cluster.values.tolist() == [1]
 
 
+def test_a_report_has_the_stages_of_its_own_run(table: Table) -> None:
+    x, _ = planted(40, 2)
+    runner = InlineRunner()
+    stages = []
+    for _ in range(2):
+        report = json.loads(two_pass(table(x), k=2, client=runner).attrs["report"])
+        stages.append([used["stage"] for used in report["stages"]])
+    assert stages[0] == stages[1]
+
+
+def test_names_of_leaders_are_read_chunk_by_chunk(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = sources.describe(table(np.eye(50)))
+    monkeypatch.setattr(sources, "_NAMES_AT_ONCE", 16)
+    read = []
+    original = sources.read_names
+    monkeypatch.setattr(sources, "read_names", lambda *place: read.append(place[1:]) or original(*place))
+    assert sources.names_of(items, [40, 3, 7, 40]) == ["item 40", "item 3", "item 7", "item 40"]
+    assert read == [(0, 16), (32, 48)]
+
+
 def test_an_interrupted_run_goes_on(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cagdask.leaders import labels
 
@@ -373,14 +401,14 @@ def test_what_can_not_be_meant_is_refused(table: Table, options: dict[str, Any],
 
 def bad_values(table: Table) -> str:
     x = np.ones((20, 3))
-    x[7, 2], x[12, 0] = np.nan, np.inf
+    x[7, 2], x[12, 0] = np.nan, 1e200  # the second has no square
     return table(x)
 
 
 @pytest.mark.parametrize("stride", [5, 7])  # the sample has none of them, or one
 def test_missing_values_are_counted_and_the_first_named(table: Table, tmp_path: Path, stride: int) -> None:
     url = bad_values(table)
-    with pytest.raises(InputError, match=r"2 values are missing or infinite; the first is 'x2' of 'item 7'"):
+    with pytest.raises(InputError, match=r"2 values are missing, infinite or too large; the first is 'x2' of 'item 7'"):
         two_pass(url, k=1, stride=stride, output=str(tmp_path / "out"), client=InlineRunner(), block=20)
     assert {path.name for path in tmp_path.iterdir()} == {"items.parquet"}
 
@@ -394,7 +422,7 @@ def test_tables_that_can_not_be_meant(tmp_path: Path, table: Table) -> None:
         assert {path.name for path in tmp_path.iterdir()} == {"bad.parquet"}
 
     numbers = {"x": [1.0, 2], "y": [3.0, 4]}
-    refused(pd.DataFrame(numbers), "no column of names: column 'x' holds double")
+    refused(pd.DataFrame(numbers), "no column of names: 'x' holds double")
     refused(pd.DataFrame({"name": ["a", "a"]} | numbers), "'a' names more than one row")
     refused(pd.DataFrame({"name": ["a", None]} | numbers), "a row has no name")
     refused(
@@ -407,7 +435,7 @@ def test_tables_that_can_not_be_meant(tmp_path: Path, table: Table) -> None:
 
 
 def _indexed(folder: Path) -> str:
-    pd.DataFrame({"x": [1.0, 2]}, index=["a", "b"]).to_parquet(folder / "indexed.parquet")
+    pd.DataFrame({"x": [1.0, 2]}, index=pd.Index(["a", "b"], name="model")).to_parquet(folder / "indexed.parquet")
     return str(folder / "indexed.parquet")
 
 
