@@ -42,6 +42,8 @@ def find_cags(
     linkage: str = "average",
     refine: str = "aggregate",
     refine_dist: float | None = None,
+    search: str = "exact",
+    probes: int = 8,
     seed: int = 0,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
@@ -75,8 +77,14 @@ def find_cags(
         ``aggregate`` joins CAGs whose mean profiles are within ``refine_dist``; ``none`` does not.
     refine_dist
         Cosine distance in [0, 1); by default the smaller of ``max_dist`` and 0.2.
+    search
+        ``exact``, or ``approximate``: neighbors are looked for only around the ``probes`` pivots that are nearest to a
+        gene (FAISS). Then the attribute ``certified`` is false, and ``search_recall`` holds the share of neighbors that
+        was found of 1,000 genes, measured against the exact search.
+    probes
+        Pivots whose genes an approximate search looks at, at least 1.
     seed
-        Kept with the result. Exact search needs no chance: results do not depend on it.
+        Kept with the result. No result depends on it.
     overwrite
         Replace ``output``, once the new result is complete.
     client
@@ -105,7 +113,7 @@ def find_cags(
        reproducibly associated with colorectal cancer and inflammatory bowel disease. Microbiome 7:110.
     """
     parameters = Parameters(
-        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, seed
+        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, search, probes, seed
     ).checked()
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
@@ -269,7 +277,9 @@ def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *,
         "refine_rounds": len(groups.linked.active),
         **{name: getattr(linked, name) + getattr(groups.linked, name) for name in COUNTED},
     }
-    _finish(job, target, tree, groups, attrs, "find_cags", certified=True)
+    if linked.recall is not None:
+        attrs["search_recall"] = runner.account["search_recall"] = linked.recall
+    _finish(job, target, tree, groups, attrs, "find_cags", certified=parameters.search == "exact")
 
 
 def _begin(
@@ -331,4 +341,5 @@ def _attributes(store: dict[str, Any], parameters: Parameters, command: str, *, 
         "linkage": parameters.linkage,
         "max_dist": parameters.max_dist,
         "certified": certified,
+        **({"search_recall": store["search_recall"]} if "search_recall" in store else {}),
     }

@@ -9,6 +9,7 @@ from cagdask import normalization
 METRICS = ("cosine", "correlation", "spearman")
 LINKAGES = ("average", "single")
 REFINEMENTS = ("aggregate", "none")
+SEARCHES = ("exact", "approximate")
 DEFAULT_REFINE_DIST = 0.2
 
 
@@ -24,6 +25,8 @@ class Parameters:
     linkage: str = "average"
     refine: str = "aggregate"
     refine_dist: float | None = None
+    search: str = "exact"
+    probes: int = 8
     seed: int = 0
 
     def checked(self) -> Parameters:
@@ -34,7 +37,12 @@ class Parameters:
         ValueError
             One is not known or out of range; names it, its value and what is allowed.
         """
-        for name, choices in (("metric", METRICS), ("linkage", LINKAGES), ("refine", REFINEMENTS)):
+        for name, choices in (
+            ("metric", METRICS),
+            ("linkage", LINKAGES),
+            ("refine", REFINEMENTS),
+            ("search", SEARCHES),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
         normalization.check_options(self.normalization, self.clr_floor)  # type: ignore[arg-type]  # it checks the type
@@ -44,7 +52,7 @@ class Parameters:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise ValueError(f"{name} is {value!r}; it must be at least 0 and below 1.")
-        for name, least in (("min_samples", 1), ("seed", 0)):
+        for name, least in (("min_samples", 1), ("probes", 1), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")

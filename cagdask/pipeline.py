@@ -47,6 +47,8 @@ class ClusterOptions(TypedDict, total=False):
     linkage: str
     refine: str
     refine_dist: float | None
+    search: str
+    probes: int
     seed: int
 
 

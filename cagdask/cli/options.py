@@ -393,6 +393,20 @@ clustering = chain(
         help="Join CAGs whose mean profiles are alike.",
     ),
     click.option("--refine-dist", type=DISTANCE, help="How alike; default: the smaller of --max-dist and 0.2."),
+    click.option(
+        "--search",
+        type=click.Choice(["exact", "approximate"]),
+        default="exact",
+        show_default=True,
+        help="Whether all neighbors are found; if not, how many are is measured.",
+    ),
+    click.option(
+        "--probes",
+        type=COUNT,
+        default=8,
+        show_default=True,
+        help="Pivots near a gene that --search approximate looks at.",
+    ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn."),
 )
 """How genes are grouped."""

@@ -84,10 +84,11 @@ def _faiss_search(rows: Float32, pivot: Int64, queries: Float32, lists: Int64, k
     n_samples, n_lists = rows.shape[1], int(pivot.max()) + 1
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(n_samples), n_samples, n_lists, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True  # rows and queries come with their lists
-    add_preassigned(index, rows, pivot.astype(np.int64), np.arange(len(rows)))
-    index.nprobe = lists.shape[1]
-    lists = np.where(lists < n_lists, lists, -1)
-    _, found = search_preassigned(index, queries, min(k, len(rows)), np.ascontiguousarray(lists, np.int64))
+    number = np.arange(len(rows))  # FAISS keeps no reference, only a pointer
+    add_preassigned(index, rows, pivot.astype(np.int64), number)
+    lists = np.ascontiguousarray(-np.sort(-np.where(lists < n_lists, lists, -1), axis=1)[:, :n_lists], np.int64)
+    index.nprobe = lists.shape[1]  # FAISS reads at most as many as there are
+    _, found = search_preassigned(index, queries, min(k, len(rows)), lists)
     size = np.append(np.bincount(pivot, minlength=n_lists), 0)
     return found, int(size[lists].sum())
 

@@ -242,7 +242,7 @@ def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Floa
 
 
 def probed_pivots(pivots: Float32, cells: Float32, rows: Float32, n: int) -> Int64:
-    """The ``n`` pivots near each of some unit rows, nearest first, (n_rows, n); -1 where there are fewer."""
+    """The pivots near each of some unit rows, nearest first, (n_rows, at most n); -1 where there are fewer."""
     return _probe(pivots, cells, rows, n)[1]
 
 
@@ -256,7 +256,7 @@ def _probe(pivots: Float32, cells: Float32, rows: Float32, n: int) -> tuple[Floa
     index = faiss.IndexIVFFlat(quantizer, cells.shape[1], len(cells), faiss.METRIC_INNER_PRODUCT)
     index.add(np.ascontiguousarray(pivots))
     index.nprobe = max(CELLS_PROBED, n * len(cells) // len(pivots))
-    cosine, pivot = index.search(np.ascontiguousarray(rows), n)
+    cosine, pivot = index.search(np.ascontiguousarray(rows), min(n, len(pivots)))
     return cosine, pivot
 
 

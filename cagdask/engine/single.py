@@ -141,7 +141,10 @@ def single_linkage(
         chunked = linkage.order_rows(mapper, blocks, threshold, plan, here, name, done, seed=turn)
         if before is not None:
             mapper.map(f"{name}groups", write_groups, [(url, before) for url in chunked.chunks], done=done)
-        lists = linkage.search(mapper, chunked, K, here, f"{name}search", linked, done, groups=before is not None)
+        again = before is not None
+        lists = linkage.search(
+            mapper, chunked, K, here, f"{name}search", linked, done, groups=again, probes=plan.probes
+        )
         joined = storage.join(here, "joined")
         mapper.map(f"{name}join", join_components, [(lists, before, n_genes, threshold, joined)], done=done)
         linked.merges.append(joined)

@@ -6,7 +6,7 @@ are folders in the work folder, never arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,8 +89,9 @@ class Job:
 
     @property
     def linkage_plan(self) -> LinkagePlan:
-        """Sizes for linkage and refinement."""
-        return self.plan.linkage()
+        """Sizes for linkage."""
+        probes = self.parameters.probes if self.parameters.search == "approximate" else None
+        return replace(self.plan.linkage(), probes=probes)
 
     def _at(self, *parts: str) -> str:
         return storage.join(self.folder, *parts)
@@ -203,7 +204,7 @@ class Job:
         assert self.parameters.refine_dist is not None
         threshold = similarity_of(self.parameters.refine_dist)
         return Groups(
-            *refinement.refine(self.runner, found, threshold, self.linkage_plan, self._at("refine"), self.done)
+            *refinement.refine(self.runner, found, threshold, self.plan.linkage(), self._at("refine"), self.done)
         )
 
     def label(self, tree: str, found: Groups) -> dict[str, int]:
