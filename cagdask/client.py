@@ -143,7 +143,7 @@ class Runner:
                 used.cpu_seconds += answer["cpu_seconds"]
                 used.peak_bytes = max(used.peak_bytes, answer["peak_bytes"])
                 if folder:
-                    kept = {"item": _fingerprint(items[i]), "result": results[i]}
+                    kept = {"item": _fingerprint(items[i]), "result": results[i], "cpu_seconds": answer["cpu_seconds"]}
                     storage.write_bytes(storage.join(folder, f"{i}.json"), json.dumps(kept).encode())
                 reporter().advance(weights[i])
         used.wall_seconds = time.perf_counter() - begun

@@ -408,8 +408,9 @@ def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: s
     click.echo(
         f"\nstore {format_bytes(4 * genes * samples)}, workers 2 x {format_bytes(limit)}; {int(ds.sizes['cag']):,} "
         f"CAGs in {seconds:.0f} s; stages {sum(row['cpu_s'] for row in rows):.1f} CPU s, of them search "
-        f"{sum(row['cpu_s'] for row in rows if 'search' in row['stage']):.1f}; pairs bounded "
-        f"{account['pairs_share']:.1%}; same workers at the end: {same}; largest peak {peak:.0f} MiB; "
+        f"{sum(row['cpu_s'] for row in rows if 'search' in row['stage']):.1f}; multiply-adds "
+        f"{account['multiply_adds'] / (genes**2 * samples):.2%} of all; same workers at the end: {same}; "
+        f"largest peak {peak:.0f} MiB; "
         f"planned per task { ({k: format_bytes(v) for k, v in plan.task_bytes.items()}) }"
     )
 

@@ -1,8 +1,12 @@
 """Exact linkage of millions of rows, out of core.
 
     profiles   store rows -> unit profiles; identical ones folded
-    pivots     rows rewritten in (pivot, angle) order, chunk by chunk
+    rows       profiles in files, dense or sparse
+    sketches   short vectors whose products bound those of rows
+    pivots     directions around which rows lie
+    chunks     rows rewritten in (pivot, angle) order, chunk by chunk
     neighbors  for every row its k nearest, and a bound on all others
+    approximate  the k nearest that are easily found, and how many that are
     merging    reciprocal nearest groups joined as far as the lists prove it
     linkage    the loop of these until nothing is left to join
     single     the same lists, joined by nearest member

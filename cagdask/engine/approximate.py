@@ -27,6 +27,7 @@ from cagdask.engine.neighbors import (
     Lists,
     Rows,
     compare,
+    counted,
     empty_lists,
     insert,
     load_chunk,
@@ -72,7 +73,7 @@ def search_approximate(
         counts[COUNTS.index("multiplied")] += n_scanned
         n_bytes += more
     save_lists(lists, own.gene, threshold, storage.join(lists_folder, str(mine)))
-    return {name: int(n) for name, n in zip(COUNTS, counts, strict=True)} | {"bytes_read": n_bytes}
+    return counted(counts, own, n_bytes)
 
 
 def _faiss_search(rows: Float32, pivot: Int64, queries: Float32, lists: Int64, k: int) -> tuple[Int64, int]:

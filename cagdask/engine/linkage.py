@@ -40,7 +40,7 @@ class InPlace:
         return [function(*item) for item in items]
 
 
-COUNTED = (*neighbors.COUNTS, "bytes_read")
+COUNTED = (*neighbors.COUNTS, "multiply_adds", "bytes_read")
 """What searches count, and what is added up over all rounds."""
 LISTED_BYTES = 52
 """Bytes of a listed neighbor, as it is read and as it is linked in both directions."""
@@ -106,7 +106,7 @@ class Linked:
         Groups in each round.
     tested, bounded, checked, multiplied
         Pairs, see :data:`cagdask.engine.neighbors.COUNTS`.
-    bytes_read
+    multiply_adds, bytes_read
         By searches.
     recall
         Of an approximate search, measured in its first round.
@@ -119,6 +119,7 @@ class Linked:
     bounded: int = 0
     checked: int = 0
     multiplied: int = 0
+    multiply_adds: int = 0
     bytes_read: int = 0
     recall: float | None = None
 

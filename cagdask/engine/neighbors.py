@@ -293,7 +293,7 @@ def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, t
     n_core = int(tiles.tile_begin[-1])
     compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
     arrays.save(storage.join(to, "own"), sim=lists.sim, row=lists.row, gene=lists.gene)
-    return _counted(counts, n_bytes)
+    return counted(counts, own, n_bytes)
 
 
 def search_others(
@@ -322,7 +322,7 @@ def search_others(
         arrays.save(storage.join(theirs, f"from-{mine}"), at=at, **found)
         n_bytes += more + near_lists.sim.nbytes * 3
     arrays.save(storage.join(lists_folder, str(mine), "half"), sim=lists.sim, row=lists.row, gene=lists.gene)
-    return _counted(counts, n_bytes)
+    return counted(counts, own, n_bytes)
 
 
 def finish_lists(folder: str, mine: int, lists_folder: str, sources: list[int], threshold: float) -> int:
@@ -362,8 +362,12 @@ def _insert_all(at: Any, sim: Any, row: Any, gene: Any, lists: Lists, threshold:
         insert(lists, at[i], sim[i], row[i], gene[i], threshold)
 
 
-def _counted(counts: Int64, n_bytes: int) -> dict[str, int]:
-    return {name: int(n) for name, n in zip(COUNTS, counts, strict=True)} | {"bytes_read": n_bytes}
+def counted(counts: Int64, rows: Rows, n_bytes: int) -> dict[str, int]:
+    """What a search counted, with the multiply-adds of all its products, and the bytes that it read."""
+    n_fine, n_coarse = rows.fine.shape[1], rows.coarse.shape[1]
+    sizes = np.array([n_fine, n_coarse, n_fine, rows.rows.dense.shape[1]])
+    found = {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
+    return found | {"multiply_adds": int(counts @ sizes), "bytes_read": n_bytes}
 
 
 def load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, int]:

@@ -91,21 +91,24 @@ def train_pivots(
     n_wanted = max(1, min(QUERIES + TARGETS, max_bytes // (3 * 8 * n_samples)))
     rows = _by_gene(list(_sampled(blocks, n, n_wanted, seed, max_bytes // 4)))
     rows /= lengths(rows)[:, None]
-    levels = [threshold, *(level for level in levels_above(threshold) if level < below)]
-    choices = {level: (*sizes, 1.0) if sizes else choose_sizes(rows, level) for level in levels}
     energy = np.einsum("ij,ij->j", rows, rows)
-    del rows
+    choices = {threshold: (*sizes, 1.0) if sizes else choose_sizes(rows, threshold)}
     fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
     n_fine = int(fine.max()) + 1
     n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), max_bytes // (4 * 4 * n_fine))
     parts = _sampled(blocks, n, n_wanted, seed, max_bytes // 4)
-    sample = _by_gene([(unit(sketches(rows, fine)), gene) for rows, gene in parts])
-    n_pivots = max(1, min(n_pivots_for(n), len(sample) // 2))
-    pivots, cells = two_level_pivots(sample, n_pivots, seed)
+    sample = _by_gene([(unit(sketches(part, fine)), gene) for part, gene in parts])
+    pivots, cells = two_level_pivots(sample, max(1, min(n_pivots_for(n), len(sample) // 2)), seed)
     own, between = _spread(sample, pivots)
-    cuts = {level: choose_cut(own, between, level) for level in levels}
+    cuts = {threshold: choose_cut(own, between, threshold)}
     test = product_ns(n_fine) / ROWS_PER_PIVOT
-    costs = {level: test + choices[level][2] * cuts[level][1] for level in levels}
+    costs = {threshold: test + choices[threshold][2] * cuts[threshold][1]}
+    if costs[threshold] * n > ROUND_NS:  # else no other level can be worth a round
+        for level in levels_above(threshold):
+            if level < below:
+                choices[level] = (*sizes, 1.0) if sizes else choose_sizes(rows, level)
+                cuts[level] = choose_cut(own, between, level)
+                costs[level] = test + choices[level][2] * cuts[level][1]
     level = choose_level(costs, n)
     coarse = deal_samples(energy, min(choices[level][0], n_fine))
     logger.debug("level %.4g of %s, %d pivots, %d in coarse sketches", level, costs, len(pivots), coarse.max() + 1)

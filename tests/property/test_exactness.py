@@ -180,6 +180,7 @@ def run(
         patch.setattr(pivots, "n_pivots_for", lambda n: min(n, plan.n_pivots))
         patch.setattr(pivots, "choose_cut", plan.cut)
         patch.setattr(pivots, "choose_level", plan.choose_level)
+        patch.setattr(pivots, "ROUND_NS", 0.0)
         patch.setattr(rows, "SPARSE_BELOW", plan.sparse_below)
         blocks, fold, unit = write_profiles(values, metric, plan.chunks, here)
         linked: Linked
@@ -320,6 +321,7 @@ def test_refinement_equals_the_naive_reference(tmp_path: Path, data: st.DataObje
         patch.setattr(pivots, "n_pivots_for", lambda n: min(n, plan.n_pivots))
         patch.setattr(pivots, "choose_cut", plan.cut)
         patch.setattr(pivots, "choose_level", plan.choose_level)
+        patch.setattr(pivots, "ROUND_NS", 0.0)
         patch.setattr(rows, "SPARSE_BELOW", plan.sparse_below)
         _, table, joined, _ = refinement.refine(
             InPlace(), found_groups, similarity_of(refine_dist), sizes, f"{here}/refine"
