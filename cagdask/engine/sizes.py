@@ -18,7 +18,9 @@ LARGEST_BLOCK = 40_000
 SMALL_BLOCK = 8_192
 """Rows up to which two blocks a thread, rather than four, share out the work: a task costs some 20 ms."""
 SMALLEST_BLOCK = 256
-TRAINING_BYTES = 2**28
+LARGEST_ALONE = 20_000
+"""Rows that one task searches and merges alone: handing parts to others would take as long."""
+TRAINING_BYTES = 2**27
 """What training pivots may take at most: more rows find no better ones."""
 
 
@@ -28,8 +30,9 @@ class EnginePlan:
 
     Attributes
     ----------
-    block_rows, chunk_rows, merge_rows, cag_rows
-        Rows of a block of the store, of a chunk in pivot order, of one merging task, and groups in one summing task.
+    block_rows, chunk_rows, merge_rows, small_rows, cag_rows
+        Rows of a block of the store, of a chunk in pivot order, of one merging task, of a linkage that one task does
+        alone, and groups in one summing task.
     training_bytes
         For the rows that pivots are trained on.
     task_bytes
@@ -41,6 +44,7 @@ class EnginePlan:
     block_rows: int
     chunk_rows: int
     merge_rows: int
+    small_rows: int
     training_bytes: int
     cag_rows: int
     task_bytes: dict[str, int]
@@ -49,7 +53,9 @@ class EnginePlan:
     def linkage(self) -> LinkagePlan:
         """The part that linkage needs."""
         row_bytes = self.task_bytes["search"] // self.chunk_rows
-        return LinkagePlan(self.chunk_rows, self.merge_rows, self.training_bytes, row_bytes=row_bytes)
+        return LinkagePlan(
+            self.chunk_rows, self.merge_rows, self.training_bytes, small=self.small_rows, row_bytes=row_bytes
+        )
 
 
 def profile_bytes_per_row(n_samples: int) -> int:
@@ -117,6 +123,7 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
         block_rows=block_rows,
         chunk_rows=chunk_rows,
         merge_rows=merge_rows,
+        small_rows=min(LARGEST_ALONE, task_budget // of_search),
         training_bytes=min(task_budget, TRAINING_BYTES),
         cag_rows=cag_rows,
         task_bytes={
