@@ -41,6 +41,8 @@ from cagdask.progress import reporter
 
 logger = logging.getLogger(__name__)
 
+KEPT_BY_ALLOCATOR = 2**25
+"""Bytes that a worker of a LocalCluster keeps for its next arrays."""
 DASK_CONFIG = {
     "distributed.scheduler.no-workers-timeout": "60s",  # else a cluster that lost its workers hangs for ever
     "distributed.scheduler.worker-ttl": "30 minutes",  # a compiled kernel holds its thread longer than the default
@@ -48,6 +50,9 @@ DASK_CONFIG = {
     "distributed.comm.retry.count": 3,
     "distributed.worker.memory.spill": False,  # tasks return a few numbers: there is nothing worth spilling
     "distributed.worker.memory.target": False,
+    # Dask lets workers give each freed array back to the system at once; getting it again costs a quarter of the time
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": KEPT_BY_ALLOCATOR,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": KEPT_BY_ALLOCATOR,
 }
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 WINDOW_PER_THREAD = 4

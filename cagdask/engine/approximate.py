@@ -26,7 +26,7 @@ from cagdask.engine.neighbors import (
     COUNTS,
     Lists,
     Rows,
-    compare,
+    compare_fringes,
     counted,
     empty_lists,
     insert,
@@ -133,9 +133,7 @@ def search_drawn(folder: str, number: int, drawn: str, pivots: str, threshold: f
     own = made_rows(stored_rows(drawn), coarse, fine, np.asarray(arrays.load(drawn, "gene")), -1)
     lists = empty_lists(len(rows), k, threshold)
     nobody = empty_lists(len(near.gene), 1, np.inf)
-    everybody, others = np.arange(len(rows)), np.arange(len(near.gene))
-    counts = np.zeros(len(COUNTS), np.int64)
-    compare(everybody, others, False, own, near, lists, nobody, threshold, counts)
+    compare_fringes(own, 0, near, 0, lists, nobody, False, threshold, np.zeros(len(COUNTS), np.int64))
     arrays.save(to, sim=lists.sim, row=lists.row, gene=lists.gene)
     return len(rows)
 

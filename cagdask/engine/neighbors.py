@@ -68,6 +68,16 @@ class Rows(NamedTuple):
     offset: int
 
 
+class Room(NamedTuple):
+    """Arrays that :func:`compare` uses again and again: getting them anew would take a third of its time."""
+
+    asked: Any
+    offered: Any
+    upper: Any
+    need: Any
+    query: Any
+
+
 class Tiles(NamedTuple):
     """Tiles of a chunk; its fringe begins where the last one ends."""
 
@@ -124,28 +134,40 @@ def _any_reaches(values: Float32, own: np.float32, others: Float32) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def make_room(own: Rows) -> Room:
+    """Room for :func:`compare`."""
+    n_coarse = own.coarse.shape[1]
+    return Room(
+        np.empty((QUERIES_AT_ONCE, n_coarse), np.float32),
+        np.empty((TARGETS_AT_ONCE, n_coarse), np.float32),
+        np.empty(QUERIES_AT_ONCE * TARGETS_AT_ONCE, np.float32),
+        np.empty(TARGETS_AT_ONCE, np.float32),
+        np.empty(own.rows.dense.shape[1]),
+    )
+
+
+@njit(cache=True, nogil=True)
 def compare(
-    who: Int64, kept: Int64, once: bool, own: Rows, near: Rows, lists: Lists, near_lists: Lists, threshold: float,
-    counts: Int64,
+    who: Int64, kept: Int64, once: bool, own: Rows, near: Rows, lists: Lists, near_lists: Lists, room: Room,
+    threshold: float, counts: Int64,
 ) -> None:  # fmt: skip
     """List what is near enough among the pairs of rows ``who`` of one chunk and ``kept`` of another, for both.
 
-    With ``once`` the chunks are the same, and a pair counts only where its first row comes before its second.
+    At most :data:`QUERIES_AT_ONCE` rows ``who``. With ``once`` the chunks are the same, and a pair counts only where
+    its first row comes before its second.
     """
-    query = np.empty(own.rows.dense.shape[1])
-    asked = np.empty((len(who), own.coarse.shape[1]), np.float32)
+    query, need, offered = room.query, room.need, room.offered
+    asked = room.asked[: len(who)]
     for z in range(len(who)):
         asked[z] = own.coarse[who[z]]
-    n_most = min(TARGETS_AT_ONCE, len(kept))
-    offered = np.empty((n_most, near.coarse.shape[1]), np.float32)
-    need = np.empty(n_most, np.float32)
     counts[1] += len(who) * len(kept)
     for y0 in range(0, len(kept), TARGETS_AT_ONCE):
         n_offered = min(TARGETS_AT_ONCE, len(kept) - y0)
         for at in range(n_offered):
             offered[at] = near.coarse[kept[y0 + at]]
             need[at] = near_lists.need[kept[y0 + at]]
-        upper = np.dot(asked, offered[:n_offered].T)
+        upper = room.upper[: len(who) * n_offered].reshape((len(who), n_offered))
+        np.dot(asked, offered[:n_offered].T, upper)
         for z in range(len(who)):
             q = who[z]
             copied = False
@@ -198,11 +220,12 @@ def _tile_reach(q0: int, q1: int, tile_angle: Float32, need: Float32, length: Fl
 @njit(cache=True, nogil=True)
 def compare_near(own: Rows, tiles: Tiles, lists: Lists, threshold: float, counts: Int64) -> None:
     """Compare the rows of each tile with each other and with the rows that follow it."""
+    room = make_room(own)
     n_core = tiles.tile_begin[-1]
     for i in range(len(tiles.tile_center)):
         q0, q1 = tiles.tile_begin[i], tiles.tile_begin[i + 1]
         kept = np.arange(q0, min(n_core, q1 + NEAR_ROWS))
-        compare(np.arange(q0, q1), kept, True, own, own, lists, lists, threshold, counts)
+        compare(np.arange(q0, q1), kept, True, own, own, lists, lists, room, threshold, counts)
 
 
 @njit(cache=True, nogil=True)
@@ -236,6 +259,7 @@ def search_tiles(
     n_core = tiles.tile_begin[-1]
     cos_reach, sin_reach = _reaches(near_lists.need[begin:], near.length[begin:])
     kept = np.empty(n, np.int64)
+    room = make_room(own)
     for i in range(n_tiles):
         q0, q1 = tiles.tile_begin[first + i], tiles.tile_begin[first + i + 1]
         after = min(n_core, q1 + NEAR_ROWS) - begin if is_own else 0
@@ -259,7 +283,7 @@ def search_tiles(
                     n_kept += 1
         if n_kept:
             who = np.arange(q0, q1)
-            compare(who, kept[:n_kept], False, own, near, lists, near_lists, threshold, counts)
+            compare(who, kept[:n_kept], False, own, near, lists, near_lists, room, threshold, counts)
 
 
 @njit(cache=True, nogil=True)
@@ -269,10 +293,11 @@ def compare_fringes(
 ) -> None:  # fmt: skip
     """Compare the rows from ``begin`` on of one chunk with those from ``near_begin`` on of another."""
     n, n_near = len(own.gene), len(near.gene)
+    room = make_room(own)
     for q in range(begin, n, QUERIES_AT_ONCE):
         who = np.arange(q, min(q + QUERIES_AT_ONCE, n))
         kept = np.arange(q if is_own else near_begin, n_near)
-        compare(who, kept, is_own, own, near, lists, near_lists, threshold, counts)
+        compare(who, kept, is_own, own, near, lists, near_lists, room, threshold, counts)
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------
@@ -416,6 +441,8 @@ def _search(
     """Compare all tiles of a chunk with the rows of another from ``begin`` on, some tiles at a time."""
     n = len(near.gene) - begin
     step = max(1, COSINES_AT_ONCE // max(1, n))
+    room = np.empty((step if n else 0, n), np.float32)
     for first in range(0, len(tiles.tile_center) if n else 0, step):
-        cosine = tiles.tile_center[first : first + step] @ near.direction[begin:].T
+        some = tiles.tile_center[first : first + step]
+        cosine = np.matmul(some, near.direction[begin:].T, out=room[: len(some)])
         search_tiles(first, cosine, begin, own, tiles, near, lists, near_lists, is_own, threshold, counts)
