@@ -132,18 +132,16 @@ def _cut_components(neighbors: list[str], offsets: list[int], component: Int64, 
     n = offsets[-1]
     parent = np.arange(n)
     count = np.ones(n, np.int64)
-    gene = arrays.concatenate(neighbors, "gene")
+    large = counts[component] > largest
     for rank in range(arrays.load(neighbors[0], "row").shape[1]):
         row = np.concatenate([arrays.load(url, "row")[:, rank] for url in neighbors])
         sim = np.concatenate([arrays.load(url, "sim")[:, rank] for url in neighbors])
-        linked = np.flatnonzero(row >= 0)
+        linked = np.flatnonzero((row >= 0) & large)
         if not len(linked):
             break
         ends = np.column_stack([linked, row[linked]])
-        pair = np.sort(gene[ends], axis=1)
-        order = np.lexsort((pair[:, 1], pair[:, 0], -sim[linked]))
-        _unite_up_to(parent, count, ends, order, largest)
-    return np.where(counts[component] > largest, flat(parent), component)
+        _unite_up_to(parent, count, ends, np.argsort(-sim[linked], kind="stable"), largest)
+    return np.where(large, flat(parent), component)
 
 
 @njit(cache=True, nogil=True)

@@ -40,8 +40,8 @@ Int64 = NDArray[np.int64]
 
 ANGLE_MARGIN = 2e-3  # an angle near 0 from a float32 cosine is off by up to 1e-3
 PRODUCT_MARGIN = np.float32(1e-5)  # a float32 product of two sketches is off by up to a few 1e-6
-TARGETS_AT_ONCE = 512
-QUERIES_AT_ONCE = 256
+TARGETS_AT_ONCE = 256
+QUERIES_AT_ONCE = 1024
 COSINES_AT_ONCE = 2**22
 NEAR_ROWS = 256
 """Rows after a tile, of lists near its own, that it is compared with first: what they raise, all others must reach."""
@@ -218,6 +218,19 @@ def _tile_reach(q0: int, q1: int, tile_angle: Float32, need: Float32, length: Fl
 
 
 @njit(cache=True, nogil=True)
+def _any_near(
+    cosine: Float32, cos_limit: np.float32, cos_radius: np.float32, sin_radius: np.float32, cos_reach: Float32,
+    sin_reach: Float32,
+) -> bool:  # fmt: skip
+    """Whether any row is near enough to a tile, at these cosines to its center; without branches."""
+    n = 0
+    for y in range(len(cosine)):
+        least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
+        n += cosine[y] >= least - PRODUCT_MARGIN
+    return n > 0
+
+
+@njit(cache=True, nogil=True)
 def compare_near(own: Rows, tiles: Tiles, lists: Lists, threshold: float, counts: Int64) -> None:
     """Compare the rows of each tile with each other and with the rows that follow it."""
     room = make_room(own)
@@ -270,11 +283,8 @@ def search_tiles(
         counts[0] += n - after
         for y0 in range(after, n, _SCANNED):
             y1 = min(y0 + _SCANNED, n)
-            n_near = 0
-            for y in range(y0, y1):
-                least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
-                n_near += cosine[i, y] >= least - PRODUCT_MARGIN
-            if n_near == 0:
+            some = cosine[i, y0:y1]
+            if not _any_near(some, cos_limit, cos_radius, sin_radius, cos_reach[y0:y1], sin_reach[y0:y1]):
                 continue
             for y in range(y0, y1):
                 least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])

@@ -95,7 +95,7 @@ def train_pivots(
     choices = {threshold: (*sizes, 1.0) if sizes else choose_sizes(rows, threshold)}
     fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
     n_fine = int(fine.max()) + 1
-    n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), max_bytes // (4 * 4 * n_fine))
+    n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), max_bytes // (2 * 4 * n_fine))
     parts = _sampled(blocks, n, n_wanted, seed, max_bytes // 4)
     sample = _by_gene([(unit(sketches(part, fine)), gene) for part, gene in parts])
     pivots, cells = two_level_pivots(sample, max(1, min(n_pivots_for(n), len(sample) // 2)), seed)
@@ -165,8 +165,9 @@ def _sampled(
 def _by_gene(parts: list[tuple[NDArray[Any], Int64]]) -> NDArray[Any]:
     """Rows of several parts, in an order that depends on their genes only."""
     order = np.argsort(hashed(np.concatenate([gene for _, gene in parts]), -1), kind="stable")
-    rows: NDArray[Any] = np.concatenate([rows for rows, _ in parts])[order]
-    return rows
+    rows: NDArray[Any] = np.concatenate([rows for rows, _ in parts])
+    parts.clear()  # what is not needed twice is not held twice
+    return rows[order]
 
 
 def hashed(gene: Int64, seed: int) -> NDArray[np.uint64]:
