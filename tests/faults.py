@@ -2,7 +2,7 @@
 
 cohort on S3 --proxy--> scheduler, two workers, client: processes of their own
                                  ^ one fault, at a random moment
-after every try     the output is absent, or an earlier one, or the right one; never a part
+after every try     every file of the output is absent, an earlier one, or the right one; no store is there in part
 in the end          the same command, given again, gives the bytes of a run without faults
 """
 
@@ -28,11 +28,15 @@ from typing import Any
 
 from cagdask import storage
 from cagdask.errors import CagdaskError
+from cagdask.storage import manifest
 from tests.dask_processes import DaskProcesses, kill
 from tests.s3_server import S3Server
 
 HANG_SECONDS = 240
+"""A try that takes longer, and six times as long as one without faults, hangs."""
 TRIES = 5
+SILENT_SECONDS = 20
+"""How long a request is left without an answer; its client gives up after half of that."""
 _PRELOAD = ["cagdask.pipeline", "cagdask.io.ingest", "cagdask.engine.steps", "distributed", "xarray", "zarr", "obstore"]
 
 
@@ -43,6 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Passes a request on as it is, signature and all, or does what :attr:`Proxy.mood` says."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms for the client's acknowledgement of its headers
 
     def log_message(self, *_: object) -> None:
         pass
@@ -51,12 +56,20 @@ class _Handler(BaseHTTPRequestHandler):
         proxy: Proxy = self.server  # type: ignore[assignment]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         proxy.n_requests += 1
+        if proxy.awaited and proxy.awaited in self.path:
+            proxy.arrived.set()
         if proxy.mood == "slow down" and proxy.chance.random() < 0.7:
             self._answer(503, {}, b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>")
             return
+        if proxy.mood == "expired":
+            self._answer(400, {}, b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code></Error>")
+            return
         if proxy.mood == "drop" and proxy.chance.random() < 0.5:
-            self.close_connection = True
-            self.connection.close()
+            self._hang_up()
+            return
+        silent = proxy.mood == "silent" and proxy.chance.random() < 0.5
+        if silent and proxy.chance.random() < 0.5:  # else it is done, and only nobody hears of it
+            self._say_nothing()
             return
         try:
             onward = http.client.HTTPConnection("127.0.0.1", proxy.onward, timeout=60)
@@ -67,14 +80,24 @@ class _Handler(BaseHTTPRequestHandler):
             found = onward.getresponse()
             data = found.read()
         except (OSError, http.client.HTTPException):  # nobody there: what a client of its own would see
-            self.close_connection = True
-            self.connection.close()
+            self._hang_up()
+            return
+        if silent:
+            self._say_nothing()
             return
         headers = {name: value for name, value in found.getheaders() if name.lower() not in _HOP}
         if self.command == "HEAD":
             headers["Content-Length"] = found.getheader("Content-Length") or "0"
         onward.close()
         self._answer(found.status, headers, data)
+
+    def _say_nothing(self) -> None:
+        time.sleep(SILENT_SECONDS)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.close()
 
     def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
         with suppress(OSError):
@@ -93,7 +116,7 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """In front of the S3 server; ``mood`` is ``""``, ``"slow down"`` or ``"drop"``."""
+    """In front of the S3 server; ``mood`` is ``""``, ``"slow down"``, ``"drop"``, ``"silent"`` or ``"expired"``."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -102,6 +125,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.onward, self.mood, self.n_requests = onward, "", 0
         self.chance = random.Random(0)
+        self.awaited, self.arrived = "", threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, *_: object) -> None:
@@ -110,6 +134,14 @@ class Proxy(socketserver.ThreadingTCPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def until_request(self, text: str, process: Any) -> None:
+        """Wait for a request with this text in its path, or for the end of a process."""
+        self.arrived.clear()
+        self.awaited = text
+        while process.is_alive() and not self.arrived.wait(0.1):
+            pass
+        self.awaited = ""
 
 
 # -- a client that can be killed -------------------------------------------------------------------------------------
@@ -195,10 +227,12 @@ class Bench:
             "DASK_CAGDASK__NO_WORKERS_TIMEOUT": "20s",
             "DASK_LOGGING__DISTRIBUTED": "critical",  # as the command sets it, before it imports Dask
             "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s",
+            "CAGDASK_S3_OPTIONS": json.dumps({"timeout": f"{SILENT_SECONDS // 2}s"}),
         }
         os.environ.update(self.environment)
         set_up_clients()
         self.cluster = DaskProcesses(folder / "dask", self.environment)
+        self.hang_seconds = 3600.0
         try:
             self._prepare(n_genes, n_samples)
         except BaseException:
@@ -213,8 +247,11 @@ class Bench:
         simulate("s3://faults/cohort", n_genes=n_genes, n_samples=n_samples, seed=3)
         self.sheet = "s3://faults/cohort/sample_sheet.json"
         self._reference("s3://faults/earlier", "0.1")  # the first one also warms the workers
+        self.earlier = digests("s3://faults/earlier")
         self.run_time = self._reference("s3://faults/right", "0.2")
+        self.hang_seconds = max(HANG_SECONDS, 6 * self.run_time)
         self.right = digests("s3://faults/right")
+        assert self.right != self.earlier
 
     def _reference(self, output: str, max_dist: str) -> float:
         begun = time.monotonic()
@@ -242,7 +279,7 @@ class Bench:
         process.start()
         if meanwhile is not None:
             meanwhile(process)
-        process.join(HANG_SECONDS)
+        process.join(self.hang_seconds)
         if process.is_alive():
             with suppress(ProcessLookupError):
                 os.kill(process.pid or 0, signal.SIGKILL)
@@ -263,9 +300,9 @@ class Bench:
             self.cluster.start_worker()
 
 
-def digests(output: str) -> dict[str, str]:
-    """Digest of every file of a run but ``run.json``, which holds times."""
-    names = [name for name in storage.list_files(output) if name not in ("run.json",)]
+def digests(output: str, without: tuple[str, ...] = ("run.json",)) -> dict[str, str]:
+    """Digest of every file of a run but those whose names begin so; ``run.json`` holds times."""
+    names = [name for name in storage.list_files(output) if not name.startswith(without)]
     return {name: hashlib.sha256(storage.read_bytes(storage.join(output, name))).hexdigest() for name in names}
 
 
@@ -317,6 +354,12 @@ def _dropped(bench: Bench, chance: random.Random, _: Any) -> None:
     bench.proxy.mood = ""
 
 
+def _silent(bench: Bench, chance: random.Random, _: Any) -> None:
+    bench.proxy.mood = "silent"
+    time.sleep(chance.uniform(2, 6))
+    bench.proxy.mood = ""
+
+
 def _slow_worker(bench: Bench, chance: random.Random, _: Any) -> None:
     worker = chance.choice(bench.cluster.workers)
     with suppress(ProcessLookupError):
@@ -334,6 +377,7 @@ IN_A_RUN: dict[str, Callable[[Bench, random.Random, Any], None]] = {
     "S3 server killed for 1 to 10 s": _server,
     "503 SlowDown": _throttled,
     "connections dropped": _dropped,
+    "answers that do not come": _silent,
     "worker stopped for 2 to 8 s": _slow_worker,
 }
 """Faults that come at some moment of a run; those below are there when it begins."""
@@ -356,6 +400,22 @@ def run_with_fault(bench: Bench, seed: int, fault: str | None = None) -> Outcome
     else:
         _in_a_run(bench, chance, outcome)
     outcome.seconds = round(time.monotonic() - begun, 1)
+    return outcome
+
+
+def run_without_server(bench: Bench, places: list[str], seconds: float = 10) -> Outcome:
+    """One run; from the first request for each of these places on, the server is away for a while."""
+    outcome = Outcome(0, f"S3 server killed for {seconds:g} s", 0)
+    bench.heal()
+
+    def meanwhile(process: Any) -> None:
+        for place in places:
+            bench.proxy.until_request(place, process)
+            bench.server.kill()
+            time.sleep(seconds)
+            bench.server.start()
+
+    _until_done(bench, outcome, "s3://faults/away", False, meanwhile, lambda _: bench.heal())
     return outcome
 
 
@@ -393,9 +453,9 @@ def _until_done(
         if ended.code == 0:
             outcome.finished = True
             break
-        lines = [line for line in ended.said.splitlines() if not line.startswith("Dask dashboard")]
-        if ended.code == 1 and (len(lines) != 1 or (expected and n == 0 and expected not in ended.said)):
-            outcome.unclear = ended.said[-1500:]
+        killed = outcome.fault == "client killed" and n == 0 and ended.code == -signal.SIGKILL
+        if not (killed or outcome.hung) and not _is_clear(ended, expected if n == 0 else None):
+            outcome.unclear = f"exit {ended.code}: {ended.said[-1500:]}"
         _look(bench, outcome, output, replacing)
     found = digests(output) if outcome.finished else {}
     right = {name: one for name, one in bench.right.items() if not (source and name.startswith("abundance.zarr"))}
@@ -407,17 +467,44 @@ def _until_done(
         storage.remove(output)
 
 
+def _is_clear(ended: Try, expected: str | None) -> bool:
+    """Whether a command that failed did so with exit code 1 and one line, which says what it should."""
+    lines = [line for line in ended.said.splitlines() if not line.startswith("Dask dashboard")]
+    return ended.code == 1 and len(lines) == 1 and (expected is None or expected in lines[0])
+
+
 def _look(bench: Bench, outcome: Outcome, output: str, replacing: bool) -> None:
-    """After a try that failed: every store is absent, refused, the earlier or the right one."""
-    for name in ("abundance.zarr", "cags.zarr"):
-        url = storage.join(output, name)
+    """After a try that failed: every store and every other file is absent, refused, the earlier or the right one."""
+    for name in STORES:
         try:
-            storage.open_dataset(url).load()
-            wrong = storage.find_damage(url)
+            storage.open_dataset(storage.join(output, name)).load()
+            found = _contents(storage.join(output, name))
         except CagdaskError:
             outcome.lost |= replacing
             continue
-        outcome.partial |= bool(wrong)
+        outcome.partial |= found not in (_below(bench.earlier, name), _below(bench.right, name))
+    there = digests(output, (*STORES, "run.json"))  # a killed client's last tasks may still be at their work
+    for name in [name for name in bench.right if not name.startswith(STORES)]:
+        outcome.lost |= replacing and name not in there
+        outcome.partial |= name in there and there[name] not in (bench.earlier[name], bench.right[name])
+
+
+STORES = ("abundance.zarr", "cags.zarr")
+
+
+def _contents(store: str) -> dict[str, str]:
+    """Digest of each file of a store, where its manifest says that the files are."""
+    said = manifest.read(store)
+    assert said is not None, store
+    where = store if said.location is None else storage.join(storage.work_folder(store), said.location)
+    found = digests(where)
+    return {name: one for name, one in found.items() if name != manifest.NAME and name in said.files}
+
+
+def _below(found: dict[str, str], store: str) -> dict[str, str]:
+    start = f"{store}/"
+    inside = {name.removeprefix(start): one for name, one in found.items() if name.startswith(start)}
+    return {name: one for name, one in inside.items() if name != manifest.NAME}
 
 
 def copy_all(source: str, target: str) -> None:
@@ -471,4 +558,4 @@ def _with_full_disk(bench: Bench, chance: random.Random, outcome: Outcome) -> No
         enlarge = lambda n: subprocess.run(more, check=True)  # noqa: E731
         _until_done(bench, outcome, str(disk / "out"), False, None, enlarge)
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
