@@ -285,6 +285,23 @@ def test_what_s3_refuses_is_one_line_without_a_secret(
         assert secret not in ended.stderr + ended.stdout + loud.stderr + loud.stdout
 
 
+@pytest.mark.parametrize("command", ["info", "ingest"])
+def test_expired_credentials_are_one_line_without_a_secret(s3: S3Server, toy_sheet: Path, command: str) -> None:
+    proxy = Proxy(s3.port)
+    proxy.mood = "expired"  # the server here has no credentials that end: this answers as Amazon does
+    url = "s3://cohort/x.zarr"
+    arguments = ["info", url] if command == "info" else ["ingest", toy_sheet, "--store", url, "--workers", 1]
+    environment = {"AWS_ENDPOINT_URL": proxy.url, "AWS_SESSION_TOKEN": "a-token-of-mine"}
+    for more in ([], ["-vv"]):
+        ended = run_cagdask(*arguments, *more, **environment)
+        assert ended.returncode == 1
+        assert "the S3 credentials have expired (ExpiredToken)" in ended.stderr
+        assert more or ended.stderr.count("\n") == 1
+        assert not any(secret in ended.stderr + ended.stdout for secret in (SECRET_KEY, "a-token-of-mine"))
+    proxy.shutdown()
+    proxy.server_close()
+
+
 def test_expired_credentials_are_said_to_be() -> None:
     class GenericError(Exception):
         """As the client raises it."""
