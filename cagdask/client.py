@@ -347,6 +347,7 @@ def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: in
         with threadpool_limits(n_threads):
             result = function(*item)
     except (CagdaskError, OSError) as err:  # as an answer: if it is raised here, Dask logs a traceback to stderr
+        err.__traceback__ = err.__cause__ = err.__context__ = None  # they hold the task's arrays and open files
         return {"error": err}
     return {
         "result": result,
