@@ -340,6 +340,14 @@ keys = chain(
 )
 """How to read a sample sheet or table."""
 
+on_bad_sample = click.option(
+    "--on-bad-sample",
+    type=click.Choice(["stop", "finish", "skip"]),
+    default="stop",
+    show_default=True,
+    help="When one can not be used: stop; read the others, then stop and name all; or leave it out.",
+)
+
 kind = click.option(
     "--kind",
     type=click.Choice(["abundance", "expression", "embedding"]),
