@@ -187,17 +187,22 @@ class Outcome:
     seed, fault
         Which run.
     moment
-        Seconds after its begin at which the fault came.
+        Requests to the server after which the fault came, and it may come a little later.
+    struck
+        Whether it came before the run ended.
     n_tries
         Starts of the command until it succeeded.
     wrong, hung, partial, lost, unclear
         What must not be: bytes that differ, a try without end, a part of a store that can be opened, an earlier store
         that can not, a failure that is not one line.
+    said
+        The last line of each try that failed.
     """
 
     seed: int
     fault: str
-    moment: float
+    moment: int
+    struck: bool = False
     n_tries: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -205,6 +210,7 @@ class Outcome:
     partial: bool = False
     lost: bool = False
     unclear: str = ""
+    said: list[str] = field(default_factory=list)
     finished: bool = False
 
     @property
@@ -254,10 +260,11 @@ class Bench:
         assert self.right != self.earlier
 
     def _reference(self, output: str, max_dist: str) -> float:
-        begun = time.monotonic()
+        begun, before = time.monotonic(), self.proxy.n_requests
         ended = self.attempt(["run", self.sheet, "--output", output, "--max-dist", max_dist])
         if ended.code != 0:
             raise RuntimeError(ended.said)
+        self.run_requests = self.proxy.n_requests - before
         return time.monotonic() - begun
 
     def close(self) -> None:
@@ -388,15 +395,18 @@ def run_with_fault(bench: Bench, seed: int, fault: str | None = None) -> Outcome
     """One run, one fault; what came of it."""
     chance = random.Random(seed)
     fault = fault or FAULTS[seed % len(FAULTS)]
-    outcome = Outcome(seed, fault, round(chance.uniform(0, bench.run_time), 2))
+    outcome = Outcome(seed, fault, chance.randrange(bench.run_requests))
     begun = time.monotonic()
     bench.heal()
     if fault == "sample file damaged":
         _with_damaged_sample(bench, chance, outcome)
+        outcome.struck = True
     elif fault == "shard damaged":
         _with_damaged_shard(bench, chance, outcome)
+        outcome.struck = True
     elif fault == "disk full":
         _with_full_disk(bench, chance, outcome)
+        outcome.struck = outcome.n_tries > 1
     else:
         _in_a_run(bench, chance, outcome)
     outcome.seconds = round(time.monotonic() - begun, 1)
@@ -426,8 +436,12 @@ def _in_a_run(bench: Bench, chance: random.Random, outcome: Outcome) -> None:
         copy_all("s3://faults/earlier", output)
 
     def meanwhile(process: Any) -> None:
-        process.join(outcome.moment)
+        end = bench.proxy.n_requests + outcome.moment
+        while process.is_alive() and bench.proxy.n_requests < end:
+            process.join(0.02)
+        process.join(chance.uniform(0, bench.run_time / 10))  # between two requests lies the work
         if process.is_alive():
+            outcome.struck = True
             IN_A_RUN[outcome.fault](bench, chance, process)
 
     _until_done(bench, outcome, output, replacing, meanwhile, lambda _: bench.heal())
@@ -453,6 +467,7 @@ def _until_done(
         if ended.code == 0:
             outcome.finished = True
             break
+        outcome.said += ended.said.splitlines()[-1:]
         killed = outcome.fault == "client killed" and n == 0 and ended.code == -signal.SIGKILL
         if not (killed or outcome.hung) and not _is_clear(ended, expected if n == 0 else None):
             outcome.unclear = f"exit {ended.code}: {ended.said[-1500:]}"
