@@ -31,7 +31,9 @@ from typing import Any, cast
 import dask
 from dask.sizeof import sizeof
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.core import CommClosedError
+from distributed.comm.registry import backends
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 from distributed.security import Security
 from threadpoolctl import threadpool_limits
@@ -464,6 +466,8 @@ def connect(
 
 def _connected(target: Any, scheduler_file: str | None) -> Client:
     where = getattr(target, "scheduler_address", None) or target or scheduler_file
+    if isinstance(target, str):
+        _check_address(target)
     if str(where).startswith("tls://") and not Security().get_connection_args("client").get("ssl_context"):
         raise ClusterError(
             f"no Dask scheduler answers at {where} without certificates. Name them with --tls-ca-file, --tls-cert and "
@@ -477,6 +481,22 @@ def _connected(target: Any, scheduler_file: str | None) -> Client:
             f"no Dask scheduler answers at {where} ({said}). Check the address, that this machine may connect to it, "
             "and for tls:// the certificates (--tls-ca-file, --tls-cert, --tls-key)."
         ) from err
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address, before a client is made: one that never connected complains for 40 s when it ends."""
+    scheme, place = parse_address(address)
+    if scheme in ("tcp", "tls"):
+        try:
+            parse_host_port(place)
+            return
+        except ValueError:
+            pass
+    elif scheme in backends:
+        return
+    raise ClusterError(
+        f"{address!r} is no address of a Dask scheduler. Write it as tcp://host:8786 or tls://host:8786."
+    )
 
 
 def _runner(client: Client, *, own_machine: bool, launched: bool = False) -> Runner:

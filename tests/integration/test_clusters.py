@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 import cagdask
 from cagdask import clusters, preflight, storage
-from cagdask.client import connect
+from cagdask.client import _check_address, connect
 from cagdask.errors import ClusterError, TaskError
 from tests.dask_processes import Certificate, DaskProcesses, kill, make_certificate
 from tests.integration.test_s3 import contents, run_cagdask, upload
@@ -203,6 +204,7 @@ def test_a_slurm_job_is_what_dask_jobqueue_makes_of_the_configuration(monkeypatc
             made.append((n, self.job_script()))
 
     monkeypatch.setattr(jobqueue, "SLURMCluster", Recorded)
+    monkeypatch.setattr(clusters.shutil, "which", lambda command: f"/usr/bin/{command}")
     chosen = {"queue": "long", "walltime": "02:00:00", "account": "lab"}
     with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in chosen.items()}):
         with clusters.launched("slurm", 3, "4GiB"):
@@ -217,6 +219,44 @@ def test_a_slurm_job_is_what_dask_jobqueue_makes_of_the_configuration(monkeypatc
     strip = [line for line in script.splitlines() if "tcp://" not in line]
     assert strip == [line for line in wanted.splitlines() if "tcp://" not in line]
     assert "--memory-limit 4.00GiB" in script
+
+
+def test_a_launcher_that_can_not_work_here_says_so_in_one_line(toy_sheet: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    pytest.importorskip("dask_kubernetes")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n")
+    (bin_ / "sbatch").chmod(0o755)
+    with_sbatch = {"PATH": f"{bin_}:{os.environ['PATH']}"}
+    cases: list[tuple[str, dict[str, str], str]] = [
+        ("pbs", {"PATH": "/nowhere"}, "--cluster pbs: this machine has no command qsub"),
+        ("slurm", with_sbatch, "--cluster slurm can not start workers: .*sbatch: error: invalid account"),
+        ("kubernetes", {"KUBECONFIG": str(tmp_path / "none")}, "no Kubernetes cluster can be reached from here"),
+    ]
+    for name, environment, words in cases:
+        where = ["--cluster", name, "--workers", "1"]
+        ended = run_cagdask("ingest", toy_sheet, "--store", tmp_path / "x.zarr", *where, **environment)
+        assert ended.returncode == 1, ended.stderr
+        assert re.search(words, ended.stderr), ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
+    misused = run_cagdask("ingest", toy_sheet, "--store", tmp_path / "x.zarr", "--cluster", "slurm")
+    assert misused.returncode == 2
+    assert "add --workers N" in misused.stderr
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://host", "tls://host:port", "foo://host:8786"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with (
+        pytest.raises(ClusterError, match=r"is no address of a Dask scheduler\. Write it as tcp://host:8786"),
+        connect(address),
+    ):
+        pass
+
+
+def test_other_transports_of_dask_are_left_to_it() -> None:
+    for address in ("tcp://10.0.0.1:8786", "tls://[::1]:8786", "inproc://10.0.0.1/9/1"):
+        _check_address(address)
 
 
 # dask-jobqueue leaves it to the garbage collector to close what it started; beside other clusters of this process its
