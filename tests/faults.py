@@ -8,6 +8,7 @@ in the end          the same command, given again, gives the bytes of a run with
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import http.client
 import json
@@ -152,6 +153,7 @@ def _client(arguments: list[str], log: str) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    faulthandler.register(signal.SIGUSR1, file=out, all_threads=True)
     from cagdask.cli import main
 
     main(arguments)
@@ -289,6 +291,8 @@ class Bench:
         process.join(self.hang_seconds)
         if process.is_alive():
             with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGUSR1)  # say where it hangs
+                time.sleep(2)
                 os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
             return Try(None, Path(log).read_text(errors="replace"))
@@ -463,13 +467,14 @@ def _until_done(
         ended = bench.attempt(arguments, meanwhile if n == 0 else None)
         outcome.n_tries += 1
         between(n)
-        outcome.hung |= ended.code is None
-        if ended.code == 0:
-            outcome.finished = True
+        if ended.code is None:
+            outcome.hung, outcome.unclear = True, ended.said[-6000:]
+        if ended.code == 0 or (not replacing and storage.exists(storage.join(output, "run.json"))):
+            outcome.finished = True  # also if it was killed between its last file and its end
             break
         outcome.said += ended.said.splitlines()[-1:]
         killed = outcome.fault == "client killed" and n == 0 and ended.code == -signal.SIGKILL
-        if not (killed or outcome.hung) and not _is_clear(ended, expected if n == 0 else None):
+        if not (killed or ended.code is None) and not _is_clear(ended, expected if n == 0 else None):
             outcome.unclear = f"exit {ended.code}: {ended.said[-1500:]}"
         _look(bench, outcome, output, replacing)
     found = digests(output) if outcome.finished else {}

@@ -385,6 +385,10 @@ def test_slow_down_and_dropped_connections_are_waited_out(
         for i in range(4):
             storage.write_bytes(f"{s3_url}/{mood}/{i}", bytes([i]))
         assert [storage.read_bytes(f"{s3_url}/{mood}/{i}") for i in range(4)] == [bytes([i]) for i in range(4)]
+    for i in range(6):  # these the client does not repeat by itself
+        s3_client.put(s3_client.client_at(s3_url), f"once-{i}", b"x", create=True)
+        with pytest.raises(FileExistsError):
+            s3_client.put(s3_client.client_at(s3_url), f"once-{i}", b"other", create=True)
     proxy.shutdown()
     proxy.server_close()
 
