@@ -62,6 +62,7 @@ PATIENCE = {
 }
 """How long cagdask waits, by the name in Dask's configuration that changes it."""
 _POLL_SECONDS = 1.0
+_ANSWER_SECONDS = 10  # that a scheduler may take to say how many workers it has
 _SHOWN = 120  # characters of a task's arguments in a message
 
 
@@ -274,6 +275,8 @@ class Runner:
         except CancelledError as err:
             raise _lost(stage) from err
         except Exception as err:  # whatever a task may raise: it is told with stage and subject, and chained
+            if self.client.status != "running":  # what it says is of the connection, not of the task
+                raise _lost(stage) from err
             _blame_store(item, err)
             first = (str(err).strip().splitlines() or ["no message"])[0]
             raise TaskError(
@@ -315,9 +318,11 @@ def _seconds(name: str) -> float:
 
 
 def _count_workers(client: Client) -> int:
+    """Workers that the scheduler has; a scheduler that does not answer has none."""
     try:
-        return int(client.scheduler_info(n_workers=0)["n_workers"])
-    except (OSError, RuntimeError):  # the scheduler is gone, or the client is just noticing
+        scheduler: Any = client.scheduler
+        return int(client.sync(scheduler.identity, n_workers=0, callback_timeout=_ANSWER_SECONDS)["n_workers"])
+    except (OSError, RuntimeError, AttributeError):  # it is gone, or the client is just noticing
         return 0
 
 
@@ -460,7 +465,11 @@ def connect(
             runner = _runner(connected, own_machine=not (client or scheduler_file), launched=launched)
             reporter().message(f"Dask dashboard: {connected.dashboard_link}")
             yield runner
-        except CommClosedError as err:
+        except CagdaskError:
+            raise
+        except Exception as err:
+            if not isinstance(err, CommClosedError) and connected.status == "running":
+                raise
             raise _lost("cluster") from err
 
 

@@ -80,6 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             onward.endheaders(body or None)
             found = onward.getresponse()
             data = found.read()
+            onward.close()
         except (OSError, http.client.HTTPException):  # nobody there: what a client of its own would see
             self._hang_up()
             return
@@ -89,11 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in found.getheaders() if name.lower() not in _HOP}
         if self.command == "HEAD":
             headers["Content-Length"] = found.getheader("Content-Length") or "0"
-        onward.close()
         self._answer(found.status, headers, data)
 
     def _say_nothing(self) -> None:
-        time.sleep(SILENT_SECONDS)
+        time.sleep(self.server.silent_seconds)  # type: ignore[attr-defined]  # it is a Proxy
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -126,6 +126,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.onward, self.mood, self.n_requests = onward, "", 0
         self.chance = random.Random(0)
+        self.silent_seconds: float = SILENT_SECONDS
         self.awaited, self.arrived = "", threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 

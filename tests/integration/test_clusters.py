@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -182,6 +183,37 @@ def test_a_lost_scheduler_is_said_at_once(cluster: DaskProcesses, tmp_path: Path
         threading.Thread(target=end_scheduler).start()
         with pytest.raises(ClusterError, match="connection to the Dask scheduler is lost"):
             runner.map("slow", slow, [(begun,)])
+
+
+def test_a_scheduler_lost_between_two_stages_is_said(cluster: DaskProcesses) -> None:
+    def run() -> None:
+        with connect(cluster.address) as runner:
+            assert cluster.scheduler is not None
+            kill(cluster.scheduler)
+            runner.map("slow", slow, [("not reached",)])
+
+    with pytest.raises(ClusterError, match="connection to the Dask scheduler is lost"):
+        run()
+
+
+def test_a_scheduler_that_does_not_answer_is_not_waited_for(
+    cluster: DaskProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cagdask.client._ANSWER_SECONDS", 1)
+    begun = str(tmp_path / "begun")
+    assert cluster.scheduler is not None
+    scheduler = cluster.scheduler.pid
+
+    def stop_scheduler() -> None:
+        while not os.path.exists(begun):
+            time.sleep(0.05)
+        os.kill(scheduler, signal.SIGSTOP)
+
+    threading.Thread(target=stop_scheduler).start()
+    with dask.config.set({"cagdask.no-workers-timeout": "3s"}), connect(cluster.address) as runner:
+        with pytest.raises(ClusterError, match=r"no workers for 3 s"):
+            runner.map("slow", slow, [(begun,)])
+        os.kill(scheduler, signal.SIGCONT)
 
 
 def test_a_task_that_fails_names_stage_and_subject(cluster: DaskProcesses) -> None:

@@ -385,10 +385,24 @@ def test_slow_down_and_dropped_connections_are_waited_out(
         for i in range(4):
             storage.write_bytes(f"{s3_url}/{mood}/{i}", bytes([i]))
         assert [storage.read_bytes(f"{s3_url}/{mood}/{i}") for i in range(4)] == [bytes([i]) for i in range(4)]
-    for i in range(6):  # these the client does not repeat by itself
-        s3_client.put(s3_client.client_at(s3_url), f"once-{i}", b"x", create=True)
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def test_a_conditional_put_whose_answer_is_lost_is_not_lost(
+    s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(s3.port)
+    proxy.mood, proxy.silent_seconds = "silent", 2
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("CAGDASK_S3_OPTIONS", '{"timeout": "1s"}')
+    client = s3_client.client_at(s3_url)
+    for i in range(6):  # after a time-out, the client does not repeat these by itself
+        s3_client.put(client, f"once-{i}", b"x", create=True)
+    proxy.mood = ""
+    for i in range(6):
         with pytest.raises(FileExistsError):
-            s3_client.put(s3_client.client_at(s3_url), f"once-{i}", b"other", create=True)
+            s3_client.put(client, f"once-{i}", b"other", create=True)
     proxy.shutdown()
     proxy.server_close()
 
