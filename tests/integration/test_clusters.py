@@ -38,17 +38,21 @@ def tls_cluster(
     tmp_path_factory: pytest.TempPathFactory, s3_process: S3Server, certificate: Certificate
 ) -> Iterator[DaskProcesses]:
     processes = DaskProcesses(tmp_path_factory.mktemp("dask"), s3_process.environment, certificate)
-    processes.start()
-    yield processes
-    processes.stop()
+    try:
+        processes.start()
+        yield processes
+    finally:  # also of a start that failed half-way
+        processes.stop()
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[DaskProcesses]:
     processes = DaskProcesses(tmp_path / "dask")
-    processes.start(n_workers=1)
-    yield processes
-    processes.stop()
+    try:
+        processes.start(n_workers=1)
+        yield processes
+    finally:
+        processes.stop()
 
 
 # -- TLS -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +164,23 @@ def test_a_store_may_be_remote(tmp_path):
     ds = ingest(cohort(tmp_path / "in", SAMPLES), store="memory://bucket/s.zarr", client=InlineRunner())
     check(ds, SAMPLES)
     assert not storage.exists("memory://bucket/s.zarr.work")
+
+
+def test_a_sheet_may_lie_on_a_web_server(tmp_path):
+    pytest.importorskip("aiohttp")
+    cohort(tmp_path / "in", SAMPLES)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "in"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/sheet.json"
+        check(ingest(url, store=str(tmp_path / "s.zarr"), client=InlineRunner()), SAMPLES)
+        with pytest.raises(InputError, match="no such sample sheet"):
+            ingest(url + ".json", store=str(tmp_path / "t.zarr"), client=InlineRunner())
+        server.shutdown()
 
 
 def test_expression_from_sample_jsons_may_be_negative(tmp_path):
