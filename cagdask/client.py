@@ -15,7 +15,6 @@ work folder, and a task whose answer is there does not run again.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import queue
@@ -38,7 +37,8 @@ from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerErro
 from distributed.security import Security
 from threadpoolctl import threadpool_limits
 
-from cagdask import clusters, preflight, provenance, resources, storage
+from cagdask import clusters, preflight, resources, storage
+from cagdask.answers import Answers
 from cagdask.errors import CagdaskError, ClusterError, TaskError
 from cagdask.progress import reporter
 
@@ -157,16 +157,18 @@ class Runner:
         begun = time.perf_counter()
         used = resources.StageUsage(stage)
         folder = storage.join(done, stage.replace(" ", "-")) if done else None
-        with self._stage(stage, sum(weights), unit):
-            waiting = list(self._not_done(folder, items, results, weights))
+        with self._stage(stage, sum(weights), unit), Answers(folder) as answers:
+            kept = answers.found(items)
+            for i, result in kept.items():
+                results[i] = result
+                reporter().advance(weights[i])
+            waiting = [i for i in range(len(items)) if i not in kept]
             for i, answer in self._execute(stage, function, items, waiting):
                 results[i] = answer["result"]
                 used.n_tasks += 1
                 used.cpu_seconds += answer["cpu_seconds"]
                 used.peak_bytes = max(used.peak_bytes, answer["peak_bytes"])
-                if folder:
-                    kept = {"item": _fingerprint(items[i]), "result": results[i]}
-                    storage.write_bytes(storage.join(folder, f"{i}.json"), json.dumps(kept).encode())
+                answers.keep(i, items[i], results[i])
                 reporter().advance(weights[i])
         used.wall_seconds = time.perf_counter() - begun
         self.usage.append(used)
@@ -195,17 +197,6 @@ class Runner:
             yield
         finally:
             reporter().finish()
-
-    def _not_done(
-        self, folder: str | None, items: Sequence[tuple[Any, ...]], results: list[Any], weights: Sequence[int]
-    ) -> Iterator[int]:
-        for i, item in enumerate(items):
-            kept = storage.read_json(storage.join(folder, f"{i}.json")) if folder else None
-            if kept is not None and kept["item"] == _fingerprint(item):
-                results[i] = kept["result"]
-                reporter().advance(weights[i])
-            else:
-                yield i
 
     def _execute(
         self, stage: str, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], waiting: list[int]
@@ -355,10 +346,6 @@ def _timed(function: Callable[..., Any], item: tuple[Any, ...]) -> dict[str, Any
         "cpu_seconds": time.thread_time() - begun,
         "peak_bytes": resources.peak_bytes(),
     }
-
-
-def _fingerprint(item: tuple[Any, ...]) -> str:
-    return provenance.digest(list(item))
 
 
 def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: int) -> dict[str, Any]:
