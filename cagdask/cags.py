@@ -223,12 +223,15 @@ def cut(
     missing = [name for name in schema.RESULT_ATTRIBUTES if name not in ds.attrs]
     if missing:
         raise SchemaError(f"{where}: lacks the attributes {', '.join(missing)}. Cluster again.")
-    earlier = json.loads(ds.attrs["parameters"])
-    parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
-    if max_dist > earlier["max_dist"]:
+    try:
+        earlier = json.loads(ds.attrs["parameters"])
+        parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
+        highest = float(earlier["max_dist"])
+    except (TypeError, KeyError, json.JSONDecodeError) as err:
+        raise SchemaError(f"{where}: its attribute parameters is damaged ({err}). Cluster again.") from err
+    if max_dist > highest:
         raise ValueError(
-            f"max_dist is {max_dist}, but {where} was clustered up to {earlier['max_dist']}. "
-            "Cluster again to go higher."
+            f"max_dist is {max_dist}, but {where} was clustered up to {highest}. Cluster again to go higher."
         )
     if output is not None:
         storage.check_target(output, overwrite=overwrite)

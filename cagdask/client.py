@@ -15,7 +15,6 @@ work folder, and a task whose answer is there does not run again.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import queue
@@ -29,13 +28,17 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import dask
+from dask.sizeof import sizeof
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.core import CommClosedError
+from distributed.comm.registry import backends
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 from distributed.security import Security
 from threadpoolctl import threadpool_limits
 
-from cagdask import clusters, preflight, provenance, resources, storage
+from cagdask import clusters, preflight, resources, storage
+from cagdask.answers import Answers
 from cagdask.errors import CagdaskError, ClusterError, TaskError
 from cagdask.progress import reporter
 
@@ -64,7 +67,26 @@ PATIENCE = {
 }
 """How long cagdask waits, by the name in Dask's configuration that changes it."""
 _POLL_SECONDS = 1.0
+_ANSWER_SECONDS = 10  # that a scheduler may take to say how many workers it has
 _SHOWN = 120  # characters of a task's arguments in a message
+
+
+@sizeof.register_lazy("faiss")  # type: ignore[untyped-decorator]  # Dask has no types here
+def _register_faiss() -> None:
+    """Let Dask know how large an index is, wherever one should come before it: it would take it for 56 bytes."""
+    import faiss
+
+    @sizeof.register(faiss.Index)  # type: ignore[untyped-decorator]  # nor here
+    def index_bytes(index: Any) -> int:
+        inner = getattr(index, "index", None)  # of one that only maps what another one holds
+        if isinstance(inner, faiss.Index):
+            return int(sizeof(inner))
+        try:
+            per_row = index.sa_code_size()
+        except RuntimeError:  # no code of its own
+            per_row = 4 * index.d
+        links = 4 * index.hnsw.neighbors.size() if hasattr(index, "hnsw") else 0
+        return int(index.ntotal * per_row + links)
 
 
 @dataclass
@@ -140,16 +162,18 @@ class Runner:
         begun = time.perf_counter()
         used = resources.StageUsage(stage)
         folder = storage.join(done, stage.replace(" ", "-")) if done else None
-        with self._stage(stage, sum(weights), unit):
-            waiting = list(self._not_done(folder, items, results, weights))
+        with self._stage(stage, sum(weights), unit), Answers(folder) as answers:
+            kept = answers.found(items)
+            for i, result in kept.items():
+                results[i] = result
+                reporter().advance(weights[i])
+            waiting = [i for i in range(len(items)) if i not in kept]
             for i, answer in self._execute(stage, function, items, waiting):
                 results[i] = answer["result"]
                 used.n_tasks += 1
                 used.cpu_seconds += answer["cpu_seconds"]
                 used.peak_bytes = max(used.peak_bytes, answer["peak_bytes"])
-                if folder:
-                    kept = {"item": _fingerprint(items[i]), "result": results[i], "cpu_seconds": answer["cpu_seconds"]}
-                    storage.write_bytes(storage.join(folder, f"{i}.json"), json.dumps(kept).encode())
+                answers.keep(i, items[i], results[i], answer["cpu_seconds"])
                 reporter().advance(weights[i])
         used.wall_seconds = time.perf_counter() - begun
         self.usage.append(used)
@@ -178,17 +202,6 @@ class Runner:
             yield
         finally:
             reporter().finish()
-
-    def _not_done(
-        self, folder: str | None, items: Sequence[tuple[Any, ...]], results: list[Any], weights: Sequence[int]
-    ) -> Iterator[int]:
-        for i, item in enumerate(items):
-            kept = storage.read_json(storage.join(folder, f"{i}.json")) if folder else None
-            if kept is not None and kept["item"] == _fingerprint(item):
-                results[i] = kept["result"]
-                reporter().advance(weights[i])
-            else:
-                yield i
 
     def _execute(
         self, stage: str, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], waiting: list[int]
@@ -258,6 +271,8 @@ class Runner:
         except CancelledError as err:
             raise _lost(stage) from err
         except Exception as err:  # whatever a task may raise: it is told with stage and subject, and chained
+            if self.client.status != "running":  # what it says is of the connection, not of the task
+                raise _lost(stage) from err
             _blame_store(item, err)
             first = (str(err).strip().splitlines() or ["no message"])[0]
             raise TaskError(
@@ -299,9 +314,11 @@ def _seconds(name: str) -> float:
 
 
 def _count_workers(client: Client) -> int:
+    """Workers that the scheduler has; a scheduler that does not answer has none."""
     try:
-        return int(client.scheduler_info(n_workers=0)["n_workers"])
-    except (OSError, RuntimeError):  # the scheduler is gone, or the client is just noticing
+        scheduler: Any = client.scheduler
+        return int(client.sync(scheduler.identity, n_workers=0, callback_timeout=_ANSWER_SECONDS)["n_workers"])
+    except (OSError, RuntimeError, AttributeError):  # it is gone, or the client is just noticing
         return 0
 
 
@@ -336,10 +353,6 @@ def _timed(function: Callable[..., Any], item: tuple[Any, ...]) -> dict[str, Any
     }
 
 
-def _fingerprint(item: tuple[Any, ...]) -> str:
-    return provenance.digest(list(item))
-
-
 def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: int) -> dict[str, Any]:
     """On the worker: run one task with explicit thread counts, and measure it.
 
@@ -352,6 +365,7 @@ def _measured(function: Callable[..., Any], item: tuple[Any, ...], n_threads: in
         with threadpool_limits(n_threads):
             result = function(*item)
     except (CagdaskError, OSError) as err:  # as an answer: if it is raised here, Dask logs a traceback to stderr
+        err.__traceback__ = err.__cause__ = err.__context__ = None  # they hold the task's arrays and open files
         return {"error": err}
     return {
         "result": result,
@@ -443,12 +457,18 @@ def connect(
             runner = _runner(connected, own_machine=not (client or scheduler_file), launched=launched)
             reporter().message(f"Dask dashboard: {connected.dashboard_link}")
             yield runner
-        except CommClosedError as err:
+        except CagdaskError:
+            raise
+        except Exception as err:
+            if not isinstance(err, CommClosedError) and connected.status == "running":
+                raise
             raise _lost("cluster") from err
 
 
 def _connected(target: Any, scheduler_file: str | None) -> Client:
     where = getattr(target, "scheduler_address", None) or target or scheduler_file
+    if isinstance(target, str):
+        _check_address(target)
     if str(where).startswith("tls://") and not Security().get_connection_args("client").get("ssl_context"):
         raise ClusterError(
             f"no Dask scheduler answers at {where} without certificates. Name them with --tls-ca-file, --tls-cert and "
@@ -462,6 +482,22 @@ def _connected(target: Any, scheduler_file: str | None) -> Client:
             f"no Dask scheduler answers at {where} ({said}). Check the address, that this machine may connect to it, "
             "and for tls:// the certificates (--tls-ca-file, --tls-cert, --tls-key)."
         ) from err
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address, before a client is made: one that never connected complains for 40 s when it ends."""
+    scheme, place = parse_address(address)
+    if scheme in ("tcp", "tls"):
+        try:
+            parse_host_port(place)
+            return
+        except ValueError:
+            pass
+    elif scheme in backends:
+        return
+    raise ClusterError(
+        f"{address!r} is no address of a Dask scheduler. Write it as tcp://host:8786 or tls://host:8786."
+    )
 
 
 def _runner(client: Client, *, own_machine: bool, launched: bool = False) -> Runner:

@@ -9,6 +9,7 @@ once everything else does. How an interrupted run is found and goes on: :mod:`ca
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -34,6 +35,7 @@ class IngestOptions(TypedDict, total=False):
     gene_id_key: str
     orient: str
     kind: str
+    on_bad_sample: str
 
 
 class ClusterOptions(TypedDict, total=False):
@@ -62,8 +64,13 @@ INGEST_DEFAULTS: IngestOptions = {
     "gene_id_key": "id",
     "orient": "genes-by-samples",
     "kind": "abundance",
+    "on_bad_sample": "stop",
 }
-CHOICES = {"orient": ("genes-by-samples", "samples-by-genes"), "kind": schema.KINDS}
+CHOICES = {
+    "orient": ("genes-by-samples", "samples-by-genes"),
+    "kind": schema.KINDS,
+    "on_bad_sample": ("stop", "finish", "skip"),
+}
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------
@@ -161,6 +168,7 @@ def run(
     storage.check_target(output, overwrite=True)
     found = runs.look_at(source)
     if found.is_store:
+        _check_no_ingest(found, chosen)
         check_source(found.url, _parameters(chosen))
     else:
         _check_before_ingest(found, chosen)
@@ -180,7 +188,7 @@ def run(
         written = _cluster_stages(store, progress, runner)
         with progress.stage("report", runner):
             reporting.report(storage.join(output, CAGS), output=storage.join(output, REPORT), overwrite=True)
-        _finish(progress, runner, found, written, names)
+        _finish(progress, runner, found, store, written, names)
     return storage.open_dataset(storage.join(output, CAGS))
 
 
@@ -227,8 +235,18 @@ def cluster(
     progress = runs.begin(output, _recipe("cluster", found, chosen), products, names, overwrite=overwrite)
     with runs.tidy(progress), clients.as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
         written = _cluster_stages(found.url, progress, runner)
-        _finish(progress, runner, found, written, names)
+        _finish(progress, runner, found, found.url, written, names)
     return storage.open_dataset(storage.join(output, CAGS))
+
+
+def _check_no_ingest(found: runs.Source, chosen: dict[str, Any]) -> None:
+    """Refuse options of an ingest for what is ingested already."""
+    given = [name for name, usual in INGEST_DEFAULTS.items() if name != "kind" and chosen[name] != usual]
+    if given:
+        raise ValueError(
+            f"{found.url}: is a store already, and {given[0]} says how to make one. Leave it out, or name the sample "
+            "sheet or table."
+        )
 
 
 def _check_before_ingest(found: runs.Source, chosen: dict[str, Any]) -> None:
@@ -268,10 +286,16 @@ def _cluster_stages(store: str, progress: runs.Progress, runner: clients.Runner)
 
 
 def _finish(
-    progress: runs.Progress, runner: clients.Runner, found: runs.Source, written: list[dict[str, Any]], names: list[str]
+    progress: runs.Progress,
+    runner: clients.Runner,
+    found: runs.Source,
+    store: str,
+    written: list[dict[str, Any]],
+    names: list[str],
 ) -> None:
     """Write ``run.json``, the sign that all is there."""
     result = storage.open_dataset(storage.join(progress.output, CAGS))
+    abundance = storage.open_group(store)
     summary = reporting.summarize(result)
     files = {name: outputs.tree_size(storage.join(progress.output, name)) for name in names if name != RUN}
     digests = {storage.name_of(one["file"]): one["sha256"] for one in written}
@@ -283,6 +307,7 @@ def _finish(
         "digests": {"source": found.digest, "input": result.attrs.get("input_digest"), **digests},
         "summary": summary,
         "certified": summary["certified"],
+        "skipped_samples": json.loads(str(abundance.attrs.get("skipped_samples", "[]"))),
         "rounds": progress.search.get("rounds"),
         "pairs_evaluated": progress.search.get("pairs_evaluated"),
         "search": progress.search,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cagdask import provenance, schema, storage
 from cagdask.errors import SchemaError
 
 if TYPE_CHECKING:
+    import jinja2
     import xarray as xr
 
 N_LARGEST = 20
@@ -68,7 +70,7 @@ def summarize(result: str | xr.Dataset, *, n_largest: int = 10) -> dict[str, Any
         ``certified``, and ``largest``: one dict per CAG with its number, size and statistics.
     """
     ds = open_result(result)
-    sizes = ds["cag_size"].values
+    sizes = _sizes(ds)
     return {
         "n_genes": ds.sizes["gene"],
         "n_samples": ds.sizes["sample"],
@@ -78,6 +80,21 @@ def summarize(result: str | xr.Dataset, *, n_largest: int = 10) -> dict[str, Any
         "certified": _as_bool(ds.attrs.get("certified")),
         "largest": _largest(ds, n_largest),
     }
+
+
+def _sizes(ds: xr.Dataset) -> NDArray[np.int64]:
+    """Genes per CAG.
+
+    Raises
+    ------
+    SchemaError
+        They can not be.
+    """
+    sizes = np.asarray(ds["cag_size"].values)
+    if sizes.min(initial=0) < 0 or sizes.sum(dtype=float) > ds.sizes["gene"]:
+        where = ds.encoding.get("source", "dataset")
+        raise SchemaError(f"{where}: cag_size is damaged: its CAGs have more genes than there are, or less than none.")
+    return sizes
 
 
 def _as_bool(value: Any) -> bool | None:
@@ -141,8 +158,8 @@ def report(result: str | xr.Dataset, *, output: str | None = None, overwrite: bo
     return output
 
 
-def render(ds: xr.Dataset) -> str:
-    """The page as text."""
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -153,14 +170,19 @@ def render(ds: xr.Dataset) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": format_number, "fixed": _fixed, "lines": lambda text: str(text).splitlines()}
-    return environment.get_template("report.html").render(
+    return environment.get_template("report.html")
+
+
+def render(ds: xr.Dataset) -> str:
+    """The page as text."""
+    return _template().render(
         summary=summarize(ds, n_largest=N_LARGEST),
         attrs=ds.attrs,
         parameters=parameters_of(ds),
         versions=provenance.versions(),
-        histogram=_histogram(ds["cag_size"].values),
+        histogram=_histogram(_sizes(ds)),
         heat_map=_heat_map(ds),
-        scatter=_scatter(ds["cag_size"].values, ds["cag_prevalence"].values),
+        scatter=_scatter(_sizes(ds), ds["cag_prevalence"].values),
     )
 
 
@@ -228,11 +250,11 @@ def _color(share: float) -> str:
 
 def _scatter(sizes: NDArray[np.int64], prevalence: NDArray[np.float32]) -> dict[str, Any]:
     """Prevalence against size of the largest CAGs of two genes or more; x runs over powers of ten."""
-    n = int((sizes >= 2).sum())
+    grouped = np.flatnonzero(sizes >= 2)
     top = max(1, math.ceil(math.log10(max(2, int(sizes.max(initial=2))))))
     points = [
         {"cag": i, "size": int(sizes[i]), "prevalence": float(prevalence[i]), "x": round(math.log10(sizes[i]) / top, 4)}
-        for i in range(min(n, MAX_POINTS))
+        for i in grouped[:MAX_POINTS].tolist()
     ]
     ticks = [{"label": f"{10**e:,}", "x": round(e / top, 4)} for e in range(top + 1)]
-    return {"points": points, "ticks": ticks, "n": n}
+    return {"points": points, "ticks": ticks, "n": len(grouped)}

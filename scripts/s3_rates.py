@@ -1,16 +1,18 @@
 #!/usr/bin/env python
 """How fast a store is written: to a disk, to S3 on loopback, and to S3 by xarray alone through s3fs.
 
-    scripts/s3_rates.py --genes 200000 --samples 200
+    scripts/s3_rates.py --genes 200000 --samples 400
 
-The same matrix and the same workers, in turn, several times over; prints MB of values per second of wall time (the
-median) and the ratios. Needs the packages of the test and bench extras.
+A cohort of sample JSONs is ingested, and a matrix is written (90 % zeros, the others of three decimals, unless
+--dense), by the same workers, in turn, several times over. Prints MB of values per second of wall time (the median) and
+the ratios. Needs the packages of the test and bench extras.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -22,45 +24,61 @@ import dask.array as da
 import numpy as np
 import pyarrow as pa
 
-from cagdask import storage
+from cagdask import ingest, storage
 from cagdask.client import connect
 from cagdask.io.layout import create_store, plan_chunks, write_rows
+from cagdask.simulation import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the tests are no package of the environment
 
 
-def block(start: int, stop: int, n_samples: int) -> np.ndarray:
-    """Rows of a sparse table of values with three decimals."""
-    rng = np.random.default_rng(start)
-    values = np.round(rng.lognormal(0, 1, (stop - start, n_samples)), 3).astype(np.float32)
-    values[rng.random(values.shape) < 0.9] = 0
-    return values
+BLOCK = 10_000
+COHORT = 50_000, 60
+"""Genes and samples of the cohort that is ingested."""
 
 
-def write(staged: str, start: int, stop: int, n_samples: int) -> None:
+def make_table(path: str, n_genes: int, n_samples: int, dense: bool) -> None:
+    """The table, made beforehand: making it takes longer than writing it."""
+    table = np.lib.format.open_memmap(path, "w+", np.float32, (n_genes, n_samples))
+    for start in range(0, n_genes, BLOCK):
+        rng = np.random.default_rng(start)
+        rows = table[start : start + BLOCK]
+        values = rng.lognormal(0, 1, rows.shape)
+        rows[...] = values if dense else np.where(rng.random(rows.shape) < 0.9, 0, np.round(values, 3))
+
+
+def block(path: str, start: int, stop: int) -> np.ndarray:
+    return np.array(np.load(path, mmap_mode="r")[start:stop])
+
+
+def write(staged: str, path: str, start: int, stop: int) -> None:
     ids = pa.array([f"gene_{i:08d}" for i in range(start, stop)])
-    write_rows(staged, start, ids, block(start, stop, n_samples))
+    write_rows(staged, start, ids, block(path, start, stop))
 
 
-def with_cagdask(runner, url: str, n_genes: int, n_samples: int) -> None:
+def into(runner, sheet: str, store: str) -> None:
+    ingest(sheet, store=store, client=runner, overwrite=True)
+
+
+def with_cagdask(runner, url: str, path: str, n_genes: int, n_samples: int) -> None:
     plan = plan_chunks(n_genes, n_samples, runner.task_budget)
     folder, _ = storage.begin_work(url, {}, overwrite=True)
     staged = storage.join(folder, "store")
     create_store(staged, plan, [f"s{j}" for j in range(n_samples)], "abundance", {})
-    runner.map("write", write, [(staged, *rows, n_samples) for rows in plan.blocks()])
+    runner.map("write", write, [(staged, path, *rows) for rows in plan.blocks()])
     storage.publish(staged, url)
     storage.end_work(url)
 
 
-def with_xarray(runner, url: str, n_genes: int, n_samples: int, options: dict) -> None:
+def with_xarray(runner, url: str, path: str, n_genes: int, n_samples: int, options: dict) -> None:
     import xarray as xr
 
     rows = plan_chunks(n_genes, n_samples, runner.task_budget).block_rows
 
     def make(block_info) -> np.ndarray:
         (start, stop), _ = block_info[None]["array-location"]
-        return block(start, stop, n_samples)
+        return block(path, start, stop)
 
     sizes = tuple(min(rows, n_genes - start) for start in range(0, n_genes, rows))
     values = da.map_blocks(make, chunks=(sizes, (n_samples,)), dtype=np.float32, meta=np.empty((0, 0), np.float32))
@@ -72,11 +90,13 @@ def with_xarray(runner, url: str, n_genes: int, n_samples: int, options: dict) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--genes", type=int, default=200_000)
-    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--dense", action="store_true", help="all values above 0, with all their digits")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
-    shape = chosen.genes, chosen.samples
     with tempfile.TemporaryDirectory(prefix="cagdask-rates-") as folder:
+        table = f"{folder}/table.npy", chosen.genes, chosen.samples
+        make_table(*table, chosen.dense)
         from tests.s3_server import S3Server
 
         server = S3Server(Path(folder) / "s3")
@@ -88,14 +108,17 @@ def main() -> None:
             "key": server.environment["AWS_ACCESS_KEY_ID"],
             "secret": server.environment["AWS_SECRET_ACCESS_KEY"],
         }
-        seconds: dict[str, list[float]] = {"local": [], "s3": [], "xarray through s3fs": []}
+        sheet = simulate(f"{folder}/cohort", n_genes=COHORT[0], n_samples=COHORT[1], seed=0)["sheet"]
         try:
             with connect(n_workers=2, memory_limit="2GiB") as runner:
                 ways = {
-                    "local": lambda: with_cagdask(runner, f"{folder}/local.zarr", *shape),
-                    "s3": lambda: with_cagdask(runner, "s3://rates/made.zarr", *shape),
-                    "xarray through s3fs": lambda: with_xarray(runner, "s3://rates/plain.zarr", *shape, options),
+                    "ingest, local": lambda: into(runner, sheet, f"{folder}/ingested.zarr"),
+                    "ingest, s3": lambda: into(runner, sheet, "s3://rates/ingested.zarr"),
+                    "local": lambda: with_cagdask(runner, f"{folder}/local.zarr", *table),
+                    "s3": lambda: with_cagdask(runner, "s3://rates/made.zarr", *table),
+                    "xarray through s3fs": lambda: with_xarray(runner, "s3://rates/plain.zarr", *table, options),
                 }
+                seconds: dict[str, list[float]] = {name: [] for name in ways}
                 for turn in range(chosen.repeats + 1):
                     for name, way in ways.items():
                         begun = time.perf_counter()
@@ -104,10 +127,11 @@ def main() -> None:
                             seconds[name].append(time.perf_counter() - begun)
         finally:
             server.kill()
-    size = 4 * chosen.genes * chosen.samples / 1e6
-    rates = {name: round(size / statistics.median(found), 1) for name, found in seconds.items()}
-    ratios = {"s3 / local": rates["s3"] / rates["local"], "s3 / xarray": rates["s3"] / rates["xarray through s3fs"]}
-    ratios = {name: round(value, 2) for name, value in ratios.items()}
+    sizes = {name: math.prod(COHORT if "ingest" in name else table[1:]) for name in seconds}
+    rates = {name: 4e-6 * sizes[name] / statistics.median(found) for name, found in seconds.items()}
+    pairs = (("ingest, s3", "ingest, local"), ("s3", "local"), ("s3", "xarray through s3fs"))
+    ratios = {f"{one} / {other}": round(rates[one] / rates[other], 2) for one, other in pairs}
+    rates = {name: round(rate, 1) for name, rate in rates.items()}
     print(json.dumps({"MB_per_second": rates, "ratios": ratios, "seconds": seconds}, indent=1))
 
 

@@ -97,7 +97,7 @@ class DaskProcesses:
         where = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.scheduler_file)]
         protocol = ["--protocol", "tls"] if self.certificate else []
         self.scheduler = self._run("scheduler", *where, *protocol)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not self.scheduler_file.exists() or not self.scheduler_file.read_text().strip():
             assert time.monotonic() < end, (self.folder / "log").read_text()
             assert self.scheduler.poll() is None, (self.folder / "log").read_text()

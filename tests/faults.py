@@ -2,12 +2,13 @@
 
 cohort on S3 --proxy--> scheduler, two workers, client: processes of their own
                                  ^ one fault, at a random moment
-after every try     the output is absent, or an earlier one, or the right one; never a part
+after every try     every file of the output is absent, an earlier one, or the right one; no store is there in part
 in the end          the same command, given again, gives the bytes of a run without faults
 """
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import http.client
 import json
@@ -28,11 +29,15 @@ from typing import Any
 
 from cagdask import storage
 from cagdask.errors import CagdaskError
+from cagdask.storage import manifest
 from tests.dask_processes import DaskProcesses, kill
 from tests.s3_server import S3Server
 
 HANG_SECONDS = 240
+"""A try that takes longer, and six times as long as one without faults, hangs."""
 TRIES = 5
+SILENT_SECONDS = 20
+"""How long a request is left without an answer; its client gives up after half of that."""
 _PRELOAD = ["cagdask.pipeline", "cagdask.io.ingest", "cagdask.engine.steps", "distributed", "xarray", "zarr", "obstore"]
 
 
@@ -43,6 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Passes a request on as it is, signature and all, or does what :attr:`Proxy.mood` says."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms for the client's acknowledgement of its headers
 
     def log_message(self, *_: object) -> None:
         pass
@@ -51,12 +57,20 @@ class _Handler(BaseHTTPRequestHandler):
         proxy: Proxy = self.server  # type: ignore[assignment]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         proxy.n_requests += 1
+        if proxy.awaited and proxy.awaited in self.path:
+            proxy.arrived.set()
         if proxy.mood == "slow down" and proxy.chance.random() < 0.7:
             self._answer(503, {}, b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>")
             return
+        if proxy.mood == "expired":
+            self._answer(400, {}, b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code></Error>")
+            return
         if proxy.mood == "drop" and proxy.chance.random() < 0.5:
-            self.close_connection = True
-            self.connection.close()
+            self._hang_up()
+            return
+        silent = proxy.mood == "silent" and proxy.chance.random() < 0.5
+        if silent and proxy.chance.random() < 0.5:  # else it is done, and only nobody hears of it
+            self._say_nothing()
             return
         try:
             onward = http.client.HTTPConnection("127.0.0.1", proxy.onward, timeout=60)
@@ -66,15 +80,25 @@ class _Handler(BaseHTTPRequestHandler):
             onward.endheaders(body or None)
             found = onward.getresponse()
             data = found.read()
+            onward.close()
         except (OSError, http.client.HTTPException):  # nobody there: what a client of its own would see
-            self.close_connection = True
-            self.connection.close()
+            self._hang_up()
+            return
+        if silent:
+            self._say_nothing()
             return
         headers = {name: value for name, value in found.getheaders() if name.lower() not in _HOP}
         if self.command == "HEAD":
             headers["Content-Length"] = found.getheader("Content-Length") or "0"
-        onward.close()
         self._answer(found.status, headers, data)
+
+    def _say_nothing(self) -> None:
+        time.sleep(self.server.silent_seconds)  # type: ignore[attr-defined]  # it is a Proxy
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.close()
 
     def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
         with suppress(OSError):
@@ -93,7 +117,7 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """In front of the S3 server; ``mood`` is ``""``, ``"slow down"`` or ``"drop"``."""
+    """In front of the S3 server; ``mood`` is ``""``, ``"slow down"``, ``"drop"``, ``"silent"`` or ``"expired"``."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -102,6 +126,8 @@ class Proxy(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.onward, self.mood, self.n_requests = onward, "", 0
         self.chance = random.Random(0)
+        self.silent_seconds: float = SILENT_SECONDS
+        self.awaited, self.arrived = "", threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, *_: object) -> None:
@@ -110,6 +136,14 @@ class Proxy(socketserver.ThreadingTCPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def until_request(self, text: str, process: Any) -> None:
+        """Wait for a request with this text in its path, or for the end of a process."""
+        self.arrived.clear()
+        self.awaited = text
+        while process.is_alive() and not self.arrived.wait(0.1):
+            pass
+        self.awaited = ""
 
 
 # -- a client that can be killed -------------------------------------------------------------------------------------
@@ -120,6 +154,7 @@ def _client(arguments: list[str], log: str) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    faulthandler.register(signal.SIGUSR1, file=out, all_threads=True)
     from cagdask.cli import main
 
     main(arguments)
@@ -155,17 +190,22 @@ class Outcome:
     seed, fault
         Which run.
     moment
-        Seconds after its begin at which the fault came.
+        Requests to the server after which the fault came, and it may come a little later.
+    struck
+        Whether it came before the run ended.
     n_tries
         Starts of the command until it succeeded.
     wrong, hung, partial, lost, unclear
         What must not be: bytes that differ, a try without end, a part of a store that can be opened, an earlier store
         that can not, a failure that is not one line.
+    said
+        The last line of each try that failed.
     """
 
     seed: int
     fault: str
-    moment: float
+    moment: int
+    struck: bool = False
     n_tries: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -173,6 +213,7 @@ class Outcome:
     partial: bool = False
     lost: bool = False
     unclear: str = ""
+    said: list[str] = field(default_factory=list)
     finished: bool = False
 
     @property
@@ -195,10 +236,12 @@ class Bench:
             "DASK_CAGDASK__NO_WORKERS_TIMEOUT": "20s",
             "DASK_LOGGING__DISTRIBUTED": "critical",  # as the command sets it, before it imports Dask
             "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s",
+            "CAGDASK_S3_OPTIONS": json.dumps({"timeout": f"{SILENT_SECONDS // 2}s"}),
         }
         os.environ.update(self.environment)
         set_up_clients()
         self.cluster = DaskProcesses(folder / "dask", self.environment)
+        self.hang_seconds = 3600.0
         try:
             self._prepare(n_genes, n_samples)
         except BaseException:
@@ -213,14 +256,18 @@ class Bench:
         simulate("s3://faults/cohort", n_genes=n_genes, n_samples=n_samples, seed=3)
         self.sheet = "s3://faults/cohort/sample_sheet.json"
         self._reference("s3://faults/earlier", "0.1")  # the first one also warms the workers
+        self.earlier = digests("s3://faults/earlier")
         self.run_time = self._reference("s3://faults/right", "0.2")
+        self.hang_seconds = max(HANG_SECONDS, 6 * self.run_time)
         self.right = digests("s3://faults/right")
+        assert self.right != self.earlier
 
     def _reference(self, output: str, max_dist: str) -> float:
-        begun = time.monotonic()
+        begun, before = time.monotonic(), self.proxy.n_requests
         ended = self.attempt(["run", self.sheet, "--output", output, "--max-dist", max_dist])
         if ended.code != 0:
             raise RuntimeError(ended.said)
+        self.run_requests = self.proxy.n_requests - before
         return time.monotonic() - begun
 
     def close(self) -> None:
@@ -242,9 +289,11 @@ class Bench:
         process.start()
         if meanwhile is not None:
             meanwhile(process)
-        process.join(HANG_SECONDS)
+        process.join(self.hang_seconds)
         if process.is_alive():
             with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGUSR1)  # say where it hangs
+                time.sleep(2)
                 os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
             return Try(None, Path(log).read_text(errors="replace"))
@@ -263,9 +312,9 @@ class Bench:
             self.cluster.start_worker()
 
 
-def digests(output: str) -> dict[str, str]:
-    """Digest of every file of a run but ``run.json``, which holds times."""
-    names = [name for name in storage.list_files(output) if name not in ("run.json",)]
+def digests(output: str, without: tuple[str, ...] = ("run.json",)) -> dict[str, str]:
+    """Digest of every file of a run but those whose names begin so; ``run.json`` holds times."""
+    names = [name for name in storage.list_files(output) if not name.startswith(without)]
     return {name: hashlib.sha256(storage.read_bytes(storage.join(output, name))).hexdigest() for name in names}
 
 
@@ -317,6 +366,12 @@ def _dropped(bench: Bench, chance: random.Random, _: Any) -> None:
     bench.proxy.mood = ""
 
 
+def _silent(bench: Bench, chance: random.Random, _: Any) -> None:
+    bench.proxy.mood = "silent"
+    time.sleep(chance.uniform(2, 6))
+    bench.proxy.mood = ""
+
+
 def _slow_worker(bench: Bench, chance: random.Random, _: Any) -> None:
     worker = chance.choice(bench.cluster.workers)
     with suppress(ProcessLookupError):
@@ -334,6 +389,7 @@ IN_A_RUN: dict[str, Callable[[Bench, random.Random, Any], None]] = {
     "S3 server killed for 1 to 10 s": _server,
     "503 SlowDown": _throttled,
     "connections dropped": _dropped,
+    "answers that do not come": _silent,
     "worker stopped for 2 to 8 s": _slow_worker,
 }
 """Faults that come at some moment of a run; those below are there when it begins."""
@@ -344,18 +400,37 @@ def run_with_fault(bench: Bench, seed: int, fault: str | None = None) -> Outcome
     """One run, one fault; what came of it."""
     chance = random.Random(seed)
     fault = fault or FAULTS[seed % len(FAULTS)]
-    outcome = Outcome(seed, fault, round(chance.uniform(0, bench.run_time), 2))
+    outcome = Outcome(seed, fault, chance.randrange(bench.run_requests))
     begun = time.monotonic()
     bench.heal()
     if fault == "sample file damaged":
         _with_damaged_sample(bench, chance, outcome)
+        outcome.struck = True
     elif fault == "shard damaged":
         _with_damaged_shard(bench, chance, outcome)
+        outcome.struck = True
     elif fault == "disk full":
         _with_full_disk(bench, chance, outcome)
+        outcome.struck = outcome.n_tries > 1
     else:
         _in_a_run(bench, chance, outcome)
     outcome.seconds = round(time.monotonic() - begun, 1)
+    return outcome
+
+
+def run_without_server(bench: Bench, places: list[str], seconds: float = 10) -> Outcome:
+    """One run; from the first request for each of these places on, the server is away for a while."""
+    outcome = Outcome(0, f"S3 server killed for {seconds:g} s", 0)
+    bench.heal()
+
+    def meanwhile(process: Any) -> None:
+        for place in places:
+            bench.proxy.until_request(place, process)
+            bench.server.kill()
+            time.sleep(seconds)
+            bench.server.start()
+
+    _until_done(bench, outcome, "s3://faults/away", False, meanwhile, lambda _: bench.heal())
     return outcome
 
 
@@ -366,8 +441,12 @@ def _in_a_run(bench: Bench, chance: random.Random, outcome: Outcome) -> None:
         copy_all("s3://faults/earlier", output)
 
     def meanwhile(process: Any) -> None:
-        process.join(outcome.moment)
+        end = bench.proxy.n_requests + outcome.moment
+        while process.is_alive() and bench.proxy.n_requests < end:
+            process.join(0.02)
+        process.join(chance.uniform(0, bench.run_time / 10))  # between two requests lies the work
         if process.is_alive():
+            outcome.struck = True
             IN_A_RUN[outcome.fault](bench, chance, process)
 
     _until_done(bench, outcome, output, replacing, meanwhile, lambda _: bench.heal())
@@ -389,13 +468,15 @@ def _until_done(
         ended = bench.attempt(arguments, meanwhile if n == 0 else None)
         outcome.n_tries += 1
         between(n)
-        outcome.hung |= ended.code is None
-        if ended.code == 0:
-            outcome.finished = True
+        if ended.code is None:
+            outcome.hung, outcome.unclear = True, ended.said[-6000:]
+        if ended.code == 0 or (not replacing and storage.exists(storage.join(output, "run.json"))):
+            outcome.finished = True  # also if it was killed between its last file and its end
             break
-        lines = [line for line in ended.said.splitlines() if not line.startswith("Dask dashboard")]
-        if ended.code == 1 and (len(lines) != 1 or (expected and n == 0 and expected not in ended.said)):
-            outcome.unclear = ended.said[-1500:]
+        outcome.said += ended.said.splitlines()[-1:]
+        killed = outcome.fault == "client killed" and n == 0 and ended.code == -signal.SIGKILL
+        if not (killed or ended.code is None) and not _is_clear(ended, expected if n == 0 else None):
+            outcome.unclear = f"exit {ended.code}: {ended.said[-1500:]}"
         _look(bench, outcome, output, replacing)
     found = digests(output) if outcome.finished else {}
     right = {name: one for name, one in bench.right.items() if not (source and name.startswith("abundance.zarr"))}
@@ -407,17 +488,44 @@ def _until_done(
         storage.remove(output)
 
 
+def _is_clear(ended: Try, expected: str | None) -> bool:
+    """Whether a command that failed did so with exit code 1 and one line, which says what it should."""
+    lines = [line for line in ended.said.splitlines() if not line.startswith("Dask dashboard")]
+    return ended.code == 1 and len(lines) == 1 and (expected is None or expected in lines[0])
+
+
 def _look(bench: Bench, outcome: Outcome, output: str, replacing: bool) -> None:
-    """After a try that failed: every store is absent, refused, the earlier or the right one."""
-    for name in ("abundance.zarr", "cags.zarr"):
-        url = storage.join(output, name)
+    """After a try that failed: every store and every other file is absent, refused, the earlier or the right one."""
+    for name in STORES:
         try:
-            storage.open_dataset(url).load()
-            wrong = storage.find_damage(url)
+            storage.open_dataset(storage.join(output, name)).load()
+            found = _contents(storage.join(output, name))
         except CagdaskError:
             outcome.lost |= replacing
             continue
-        outcome.partial |= bool(wrong)
+        outcome.partial |= found not in (_below(bench.earlier, name), _below(bench.right, name))
+    there = digests(output, (*STORES, "run.json"))  # a killed client's last tasks may still be at their work
+    for name in [name for name in bench.right if not name.startswith(STORES)]:
+        outcome.lost |= replacing and name not in there
+        outcome.partial |= name in there and there[name] not in (bench.earlier[name], bench.right[name])
+
+
+STORES = ("abundance.zarr", "cags.zarr")
+
+
+def _contents(store: str) -> dict[str, str]:
+    """Digest of each file of a store, where its manifest says that the files are."""
+    said = manifest.read(store)
+    assert said is not None, store
+    where = store if said.location is None else storage.join(storage.work_folder(store), said.location)
+    found = digests(where)
+    return {name: one for name, one in found.items() if name != manifest.NAME and name in said.files}
+
+
+def _below(found: dict[str, str], store: str) -> dict[str, str]:
+    start = f"{store}/"
+    inside = {name.removeprefix(start): one for name, one in found.items() if name.startswith(start)}
+    return {name: one for name, one in inside.items() if name != manifest.NAME}
 
 
 def copy_all(source: str, target: str) -> None:
@@ -471,4 +579,4 @@ def _with_full_disk(bench: Bench, chance: random.Random, outcome: Outcome) -> No
         enlarge = lambda n: subprocess.run(more, check=True)  # noqa: E731
         _until_done(bench, outcome, str(disk / "out"), False, None, enlarge)
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)

@@ -1,8 +1,8 @@
 """Inputs that somebody damaged, or made to do damage: what comes of them.
 
-Seeded mutations of good sheets, sample JSONs, gzip files, tables, Zarr metadata and gene names go through the functions
-that read them. Each must be taken or be refused by an error of cagdask, soon, in bounded memory, and nothing may appear
-outside the output folder.
+Seeded mutations of good sheets, sample JSONs, gzip files, tables, Zarr metadata, gene names and results go through the
+functions that read them. Each must be taken or be refused by an error of cagdask, soon, in bounded memory, and nothing
+may appear outside the output folder.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from cagdask.io.samples import read_sample
 from cagdask.io.sheet import read_sheet
 from cagdask.io.tables import read_table
 from tests.conftest import write_abundance_store
+from tests.result_store import write_result_store
 
 CASE_SECONDS = 20
 BUDGET = 64 * 2**20
@@ -39,6 +40,8 @@ ODD: list[Any] = [
     [], {}, [[]], [1] * 5, {"results": 1}, float("nan"), "NaN", "1e5", "zstd", "pickle", "numcodecs.pickle", "float128",
     "object", 10**18, [10**12, 10**12], [0, 0], {"name": "pickle", "configuration": {}},
 ]  # fmt: skip
+ODD_LABELS = [-(2**63), -2, -1, 0, 1, 3, 7, 10**6, 2**31, 2**62, 2**63 - 1]
+ODD_ATTRIBUTES = [None, 0, -1, "", "<script>", "{}", "[", "[1]", '{"max_dist": []}', True, [], {"a": 1}, "\0", 1e308]
 TOKENS = [b"{", b"[", b'"', b"\\", b"\x00", b"\xff", b"null", b"1e999", b"NaN", b"\n", b"\t", b",", b"\xef\xbb\xbf"]
 DEEP = [
     b"[" * 200_000,
@@ -49,10 +52,10 @@ DEEP = [
 
 
 def _bomb(n_bytes: int) -> bytes:
-    """A gzip file of ``n_bytes`` blanks, made without holding them."""
-    packer = zlib.compressobj(9, wbits=31)
-    block = b" " * 2**20
-    return b"".join(packer.compress(block) for _ in range(n_bytes // len(block))) + packer.flush()
+    """Gzip data of ``n_bytes`` blanks, in members of 64 MiB, made without holding them."""
+    packer, blanks = zlib.compressobj(9, wbits=31), b" " * 2**20
+    member = b"".join(packer.compress(blanks) for _ in range(64)) + packer.flush()
+    return member * (n_bytes // (64 * len(blanks)))
 
 
 BOMB = _bomb(2**30)
@@ -131,6 +134,7 @@ class Playground:
         shutil.copytree(self.store, storage.join(work, "store"))
         storage.publish(storage.join(work, "store"), str(self.sealed))
         storage.end_work(str(self.sealed))
+        self.result = write_result_store(str(self.inside / "result.zarr"), [0, 0, 0, 1, 1, 2, -1])
 
     def sheet(self, chance: random.Random) -> None:
         data = chance.choice(DEEP) if chance.random() < 0.02 else self._json(self.good, chance)
@@ -199,6 +203,26 @@ class Playground:
         path.write_bytes(self._json(json.loads(path.read_text()), chance))
         storage.open_dataset(str(target))
 
+    def labels(self, chance: random.Random) -> None:
+        """Results whose labels, sizes or attributes are not what a clustering gives."""
+        from cagdask import outputs, reporting
+
+        target = self.inside / "bad-result.zarr"
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(self.result, target)
+        group = storage.open_group(str(target), writable=True)
+        if chance.random() < 0.7:
+            array: Any = group[chance.choice(["gene_cag", "gene_linkage_cag", "cag_size", "cag_abundance"])]
+            values = np.array(array[...])
+            for _ in range(chance.choice([1, 2, values.size])):
+                values.flat[chance.randrange(values.size)] = chance.choice(ODD_LABELS)
+            array[...] = values
+        if chance.random() < 0.5:
+            group.attrs[chance.choice(sorted(group.attrs))] = chance.choice(ODD_ATTRIBUTES)
+        reporting.render(reporting.open_result(str(target)))
+        for name in outputs.FILES:
+            outputs.write_file(name, str(target), str(self.inside))
+
     def _json(self, content: Any, chance: random.Random) -> bytes:
         if chance.random() < 0.5:
             return mutate_bytes(json.dumps(content).encode(), chance)
@@ -206,7 +230,7 @@ class Playground:
 
     @property
     def targets(self) -> dict[str, Callable[[random.Random], None]]:
-        names = ("sheet", "sample", "names", "zipped", "table", "columns", "metadata")
+        names = ("sheet", "sample", "names", "zipped", "table", "columns", "metadata", "labels")
         return {name: getattr(self, name) for name in names}
 
 

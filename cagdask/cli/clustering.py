@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import DISTANCE, Outcome, Setting, clustering, computes, keys, kind
+from cagdask.cli.options import DISTANCE, Outcome, Setting, clustering, computes, keys, kind, on_bad_sample
 from cagdask.cli.tables import cag_table, counts
 
 
@@ -28,6 +28,7 @@ def _outcome(output: str) -> Outcome:
 @clustering
 @keys
 @kind
+@on_bad_sample
 @computes
 def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """Ingest, cluster, and write all files, in one go.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, normalizing, writes
+from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, normalizing, on_bad_sample, writes
 
 
 def _outcome(store: str, ds: Any) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def _text(outcome: dict[str, Any]) -> str:
 @click.option("--store", required=True, metavar="URL", help="Store to make: a path, or an s3:// URL.")
 @keys
 @kind
+@on_bad_sample
 @click.option("--ids", metavar="FILE", help="Names of the rows of an .npy of vectors: one per line, JSON list or .npy.")
 @click.option("--matrix", metavar="NAME", help="Which matrix of an .h5ad holds vectors, such as varm/PCs.")
 @click.option("--descriptions", metavar="FILE", help="Table of id, symbol, description to store with the genes.")

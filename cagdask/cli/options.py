@@ -207,9 +207,12 @@ def _scheduler(address: str | None, file: str | None, cluster: str | None) -> st
     try:
         with open(file) as handle:
             return str(json.load(handle)["address"])
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except OSError as err:
+        raise click.BadParameter(f"{file}: can not be read ({err.strerror}).", param_hint="--scheduler-file") from err
+    except (ValueError, KeyError, TypeError) as err:
         raise click.BadParameter(
-            f"{file}: no scheduler file that can be read ({err}).", param_hint="--scheduler-file"
+            f"{file}: holds no address of a Dask scheduler. Name the file that dask scheduler --scheduler-file wrote.",
+            param_hint="--scheduler-file",
         ) from err
 
 
@@ -312,6 +315,8 @@ def computes(command: Command) -> Parsed:
         **arguments: Any,
     ) -> None:
         client = _scheduler(scheduler, scheduler_file, cluster)
+        if cluster and workers is None:
+            raise click.UsageError(f"--cluster {cluster} needs the number of workers: add --workers N.")
         setting = Setting(overwrite, as_json, no_progress, client, workers, memory_limit)
         _run_reported(command, setting, arguments)
 
@@ -339,6 +344,14 @@ keys = chain(
     ),
 )
 """How to read a sample sheet or table."""
+
+on_bad_sample = click.option(
+    "--on-bad-sample",
+    type=click.Choice(["stop", "finish", "skip"]),
+    default="stop",
+    show_default=True,
+    help="When one can not be used: stop; read the others, then stop and name all; or leave it out.",
+)
 
 kind = click.option(
     "--kind",

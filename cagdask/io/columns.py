@@ -38,10 +38,14 @@ def _parquet(url: str) -> Iterator[pq.ParquetFile]:
             yield file
 
 
-def read_id_range(url: str, low: str | None, high: str | None) -> pa.Table:
-    """Rows with ``low <= id < high`` of a file of :func:`write_columns`; reads only row groups that may hold some."""
+def read_id_range(url: str, low: str | None, high: str | None) -> tuple[pa.Table, int]:
+    """Rows with ``low <= id < high`` of a file of :func:`write_columns`, and which row of it the first of them is.
+
+    Reads only row groups that may hold some.
+    """
     with _parquet(url) as file:
         groups = [g for g in range(file.num_row_groups) if _may_hold(file.metadata.row_group(g), low, high)]
+        before = sum(file.metadata.row_group(g).num_rows for g in range(groups[0])) if groups else 0
         table = file.read_row_groups(groups, use_threads=False).combine_chunks()
     ids = table.column("id")
 
@@ -49,7 +53,7 @@ def read_id_range(url: str, low: str | None, high: str | None) -> pa.Table:
         return otherwise if name is None else bisect.bisect_left(range(len(ids)), name, key=lambda i: ids[i].as_py())
 
     start, stop = place(low, 0), place(high, len(ids))
-    return table.slice(start, stop - start)
+    return table.slice(start, stop - start), before + start
 
 
 def _may_hold(group: Any, low: str | None, high: str | None) -> bool:
@@ -59,11 +63,11 @@ def _may_hold(group: Any, low: str | None, high: str | None) -> bool:
     return (high is None or found.min < high) and (low is None or found.max >= low)
 
 
-def read_row_range(url: str, start: int, stop: int) -> pa.StringArray:
-    """Ids of rows ``start`` to ``stop`` of a file of :func:`write_columns`."""
+def read_row_range(url: str, start: int, stop: int, column: str = "id") -> pa.Array:
+    """Ids, or another column, of rows ``start`` to ``stop`` of a file of :func:`write_columns`."""
     with _parquet(url) as file:
         ends = np.cumsum([0] + [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
         first = int(np.searchsorted(ends, start, side="right")) - 1
         last = int(np.searchsorted(ends, stop, side="left"))
-        ids = file.read_row_groups(list(range(first, last)), columns=["id"], use_threads=False).column("id")
-    return pa.concat_arrays(ids.slice(start - int(ends[first]), stop - start).chunks)
+        found = file.read_row_groups(list(range(first, last)), columns=[column], use_threads=False).column(column)
+    return pa.concat_arrays(found.slice(start - int(ends[first]), stop - start).chunks)

@@ -7,6 +7,7 @@
 
     row of a gene = genes in the parts before its own + its rank in its part
 
+Samples of one gene catalogue may have the very same ids: their digests say so, and the ids are read and united once.
 The parts depend on memory and workers, the rows do not: they are the rank of the id among all ids, by UTF-8 bytes. A
 part's task leaves two files: the sorted ids, and for each sample (rows within the part, abundances), so that text is
 compared once and never again.
@@ -203,7 +204,7 @@ def merge_genes(
     Parameters
     ----------
     listing
-        JSON list of the samples' Parquet files.
+        JSON list of the samples' Parquet files, each with the digest of its ids.
     digest
         Of all samples' contents: a task for others is another task.
     low, high
@@ -226,12 +227,24 @@ def merge_genes(
     """
     ids: list[pa.StringArray] = []
     values: list[NDArray[np.float32]] = []
+    known: dict[str, tuple[int, int]] = {}  # by digest of ids: where in ``ids`` they are, and at which row they begin
+    catalogs: list[int] = []  # of each sample: where in ``ids`` its own are
     n_bytes = 0
-    for url in storage.read_json(listing):
-        table = read_id_range(url, low, high)
-        ids.append(pa.concat_arrays([pa.array([], pa.string()), *table.column("id").chunks]))
-        values.append(np.concatenate([np.zeros(0, np.float32), *map(np.asarray, table.column("abundance").chunks)]))
-        n_bytes += ids[-1].nbytes + values[-1].nbytes
+    for url, id_digest in storage.read_json(listing):
+        if id_digest in known:
+            at, start = known[id_digest]
+            n_rows = len(ids[at])
+            found = np.asarray(read_row_range(url, start, start + n_rows, "abundance")) if n_rows else _NO_VALUES
+        else:
+            table, start = read_id_range(url, low, high)
+            at = len(ids)
+            known[id_digest] = at, start
+            ids.append(pa.concat_arrays([pa.array([], pa.string()), *table.column("id").chunks]))
+            found = np.concatenate([_NO_VALUES, *map(np.asarray, table.column("abundance").chunks)])
+            n_bytes += ids[-1].nbytes
+        catalogs.append(at)
+        values.append(found)
+        n_bytes += found.nbytes
         if n_bytes > budget:
             raise MemoryLimitError(
                 f"genes from {low!r} to {high!r} take more than the {budget:,} bytes that a task may use. Use workers "
@@ -241,13 +254,14 @@ def merge_genes(
     del ids
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _ENTRIES) as out:
-        for row, value in zip(rows, values, strict=True):
-            out.write_batch(pa.record_batch([row, value], schema=_ENTRIES))
+        for at, value in zip(catalogs, values, strict=True):
+            out.write_batch(pa.record_batch([rows[at], value], schema=_ENTRIES))
     write_columns(f"{target}.genes.parquet", pa.table({"id": genes}))
     storage.write_bytes(f"{target}.entries.arrow", sink.getvalue().to_pybytes())
     return {"n_genes": len(genes)}
 
 
+_NO_VALUES = np.zeros(0, np.float32)
 _ENTRIES = pa.schema([("row", pa.int32()), ("abundance", pa.float32())])
 
 

@@ -13,6 +13,7 @@ from, so what belongs to other data, or to another cut of them, is never taken.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ ACCEPTED_VECTORS = (
     ".npz, .npy, .json, .vec, .txt, .w2v, .bin, .parquet, .h5ad, .tsv, .csv, .feather (text also with .gz)"
 )
 """What :func:`ingest` takes of kind embedding."""
+BAD_SAMPLES = ("stop", "finish", "skip")
+"""What :func:`ingest` does when a sample can not be used."""
 ORIENTATIONS = ("genes-by-samples", "samples-by-genes")
 _NAMED = 5  # samples that a warning names
 
@@ -55,6 +58,7 @@ def ingest(
     matrix: str | None = None,
     descriptions: str | None = None,
     shards: bool = True,
+    on_bad_sample: Literal["stop", "finish", "skip"] = "stop",
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
     n_workers: int | None = None,
@@ -84,6 +88,10 @@ def ingest(
         A table of ``id``, ``symbol``, ``description``, or a JSON object gene -> description, to store with the genes.
     shards
         Keep many chunks in one file. The values are the same either way.
+    on_bad_sample
+        What happens when a sample of a sheet can not be used. ``stop``: the ingest ends, and nothing is left.
+        ``finish``: the others are read first and kept, and all that are bad are named; the same call goes on once they
+        are corrected. ``skip``: they are left out, with a warning, and ``attrs["skipped_samples"]`` says why.
     overwrite
         Replace a store that is there, once the new one is complete.
     client
@@ -101,7 +109,8 @@ def ingest(
     Raises
     ------
     InputError
-        The sheet, a sample or the table can not be used; names file, sample, gene and value. Nothing is left.
+        The sheet, a sample or the table can not be used; names file, sample, gene and value. Nothing is left, unless
+        ``on_bad_sample`` says so.
     StoreError
         The store is there, its folder is missing, or the disk is full.
     ResumeError
@@ -117,12 +126,16 @@ def ingest(
     The later stages are cut to fit the workers' memory.
     """
     vectors = {"ids": ids and storage.absolute(ids), "matrix": matrix} if kind == "embedding" else None
+    if on_bad_sample not in BAD_SAMPLES:
+        raise ValueError(f"--on-bad-sample {on_bad_sample!r} is not known; use {', '.join(BAD_SAMPLES)}.")
     reader = _reader(source, orient, kind, (results_key, abundance_key, gene_id_key), vectors)
     if vectors is None and (ids or matrix):
         raise ValueError(f"--{'ids' if ids else 'matrix'} is for --kind embedding, not for {kind}. Leave it out.")
     source, store = storage.absolute(source), storage.absolute(store)
     storage.check_target(store, overwrite=overwrite)
     recipe, items = reader(source)
+    if on_bad_sample != "stop" and recipe["format"] != "sheet":
+        raise ValueError("--on-bad-sample is for sample sheets, not for tables. Leave it out.")
     recipe |= {"command": "ingest", "kind": kind, "shards": shards}
     described = _read_descriptions(descriptions, recipe)
     resumed = storage.exists(storage.work_folder(store))
@@ -136,11 +149,11 @@ def ingest(
         attrs = {"history": provenance.add_history("", f"ingest {storage.name_of(source)}")}
         try:
             if recipe["format"] == "sheet":
-                _ingest_sheet(runner, work, items, kind, shards, attrs)
+                _ingest_sheet(runner, work, items, kind, shards, attrs, on_bad_sample)
             else:
                 _ingest_table(runner, work, items, kind, shards, attrs)
-        except (InputError, MemoryLimitError):
-            if not resumed:
+        except (InputError, MemoryLimitError) as err:
+            if not resumed and not isinstance(err, _OthersKeptError):
                 storage.end_work(store)
             raise
         if described:
@@ -256,10 +269,17 @@ def _ingest_sheet(
     kind: str,
     shards: bool,
     attrs: dict[str, Any],
+    on_bad_sample: str,
 ) -> None:
     files, keys = source
+    targets, found = _read_samples(runner, work, files, keys, signed=kind != "abundance", on_bad_sample=on_bad_sample)
+    refused = [[file.sample, one["refused"]] for file, one in zip(files, found, strict=True) if "refused" in one]
+    if refused:
+        _tell_refused(refused, len(files), on_bad_sample)
+        attrs |= {"skipped_samples": json.dumps(refused)}
+        good = [i for i, one in enumerate(found) if "refused" not in one]
+        files, targets, found = [files[i] for i in good], [targets[i] for i in good], [found[i] for i in good]
     samples = [file.sample for file in files]
-    targets, found = _read_samples(runner, work, files, keys, signed=kind != "abundance")
     _warn(files, found)
     digest = provenance.digest(["samples", [[s, answer["digest"]] for s, answer in zip(samples, found, strict=True)]])
     parts = _merge_parts(runner, work, targets, found, digest)
@@ -276,17 +296,35 @@ def _ingest_sheet(
     runner.map("write store", write_genes, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()])
 
 
+class _OthersKeptError(InputError):
+    """Samples are bad, and the others were read and wait for them to be corrected."""
+
+
+def _tell_refused(refused: list[list[str]], n_samples: int, on_bad_sample: str) -> None:
+    """Warn of samples that are left out, or raise where they must not be."""
+    first = refused[0][1]
+    if len(refused) == n_samples or on_bad_sample == "stop":
+        raise InputError(first)
+    named = ", ".join(repr(sample) for sample, _ in refused[:_NAMED])
+    more = f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    said = f"{len(refused)} of {n_samples} samples can not be used: {named}{more}. The first: {first}"
+    if on_bad_sample == "finish":
+        raise _OthersKeptError(f"{said} The others are read; the same command goes on once these are corrected.")
+    logger.warning("%s They are left out.", said)
+
+
 def _read_samples(
-    runner: Runner, work: str, files: list[SampleFile], keys: list[str], *, signed: bool
+    runner: Runner, work: str, files: list[SampleFile], keys: list[str], *, signed: bool, on_bad_sample: str
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    from cagdask.io.samples import read_sample
+    from cagdask.io.samples import read_sample, try_sample
 
     items, targets = [], []
     for i, file in enumerate(files):
         mark = provenance.digest([file.url, file.size, file.modified])[:16]
         targets.append(storage.join(work, "samples", f"{i}-{mark}.parquet"))
         items.append((file.sample, file.url, file.size, file.modified, keys, signed, runner.task_budget, targets[-1]))
-    found = runner.map("read samples", read_sample, items, done=storage.join(work, "done"), unit="samples")
+    read = read_sample if on_bad_sample == "stop" else try_sample
+    found = runner.map("read samples", read, items, done=storage.join(work, "done"), unit="samples")
     return targets, found
 
 
@@ -316,7 +354,7 @@ def _merge_parts(
     splitters = choose_splitters([answer["sketch"] for answer in found], n_genes, n_parts)
     mark = provenance.digest([digest, splitters])[:16]
     listing = storage.join(work, f"genes-{mark}", "samples.json")
-    storage.write_json(listing, targets)
+    storage.write_json(listing, [[url, one["id_digest"]] for url, one in zip(targets, found, strict=True)])
     bounds = [None, *splitters, None]
     items = [
         (listing, digest, bounds[i], bounds[i + 1], runner.task_budget, storage.join(work, f"genes-{mark}", str(i)))

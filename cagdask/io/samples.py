@@ -58,6 +58,14 @@ def check_keys(results_key: str, abundance_key: str, gene_id_key: str) -> None:
         )
 
 
+def try_sample(*arguments: Any) -> dict[str, Any]:
+    """As :func:`read_sample`, but what is wrong with the sample is the answer, ``refused``, and no error."""
+    try:
+        return read_sample(*arguments)
+    except InputError as err:
+        return {"refused": str(err)}
+
+
 def read_sample(
     sample: str, url: str, size: int, modified: str, keys: list[str], signed: bool, budget: int, target: str
 ) -> dict[str, Any]:
@@ -81,8 +89,8 @@ def read_sample(
     Returns
     -------
     dict
-        ``n_genes`` kept, ``id_bytes`` of their ids, ``n_vanished`` (positive, but 0 as float32), ``digest`` of ids and
-        values, ``sketch``.
+        ``n_genes`` kept, ``id_bytes`` of their ids, ``n_vanished`` (positive, but 0 as float32), ``id_digest`` of the
+        ids, ``digest`` of ids and values, ``sketch``.
 
     Raises
     ------
@@ -107,25 +115,28 @@ def read_sample(
     if not kept.all():
         ids, stored = ids.filter(pa.array(kept)), stored[kept]
     write_columns(target, pa.table({"id": ids, "abundance": stored}))
+    id_digest, digest = content_digests(ids, stored)
     places = np.unique(np.linspace(0, len(ids) - 1, min(SKETCH, len(ids))).astype(np.int64))
     return {
         "n_genes": len(ids),
         "id_bytes": int(pa.compute.sum(pa.compute.binary_length(ids)).as_py() or 0),
         "n_vanished": n_vanished,
-        "digest": content_digest(ids, stored),
+        "id_digest": id_digest,
+        "digest": digest,
         "sketch": ids.take(pa.array(places)).to_pylist(),
     }
 
 
-def content_digest(ids: pa.StringArray, values: NDArray[np.float32]) -> str:
-    """Digest of ids and values in their order, whatever file they came from."""
+def content_digests(ids: pa.StringArray, values: NDArray[np.float32]) -> tuple[str, str]:
+    """Digests of the ids, and of ids and values, in their order, whatever file they came from."""
     ids = pa.concat_arrays([ids])  # drops offsets of a slice
     digest = hashlib.blake2b(digest_size=32)
     digest.update(np.asarray(pa.compute.binary_length(ids), dtype="<i4").tobytes())
     if len(ids):
         digest.update(ids.buffers()[2])
+    id_digest = digest.hexdigest()
     digest.update(values.astype("<f4", copy=False).tobytes())
-    return digest.hexdigest()
+    return id_digest, digest.hexdigest()
 
 
 def _read(sample: str, url: str, budget: int) -> bytes:

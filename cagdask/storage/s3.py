@@ -270,7 +270,7 @@ def put(client: S3Store, key: str, data: Any, *, version: str | None = None, cre
         return str(obstore.put(client, key, data, chunk_size=PART_BYTES)["e_tag"])
     mode: Any = "create" if create else {"e_tag": version}
     last = time.monotonic() + RETRY_SECONDS
-    while True:  # a conditional put is not repeated by the client: its first try may have been the one that succeeded
+    while True:  # after a time-out the client does not repeat this: its first try may have been the one that succeeded
         try:
             return str(obstore.put(client, key, data, mode=mode)["e_tag"])
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as err:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from click.testing import CliRunner
 
 import cagdask
 from cagdask import clusters, preflight, storage
-from cagdask.client import connect
+from cagdask.client import _check_address, connect
 from cagdask.errors import ClusterError, TaskError
 from tests.dask_processes import Certificate, DaskProcesses, kill, make_certificate
 from tests.integration.test_s3 import contents, run_cagdask, upload
@@ -36,17 +38,21 @@ def tls_cluster(
     tmp_path_factory: pytest.TempPathFactory, s3_process: S3Server, certificate: Certificate
 ) -> Iterator[DaskProcesses]:
     processes = DaskProcesses(tmp_path_factory.mktemp("dask"), s3_process.environment, certificate)
-    processes.start()
-    yield processes
-    processes.stop()
+    try:
+        processes.start()
+        yield processes
+    finally:  # also of a start that failed half-way
+        processes.stop()
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[DaskProcesses]:
     processes = DaskProcesses(tmp_path / "dask")
-    processes.start(n_workers=1)
-    yield processes
-    processes.stop()
+    try:
+        processes.start(n_workers=1)
+        yield processes
+    finally:
+        processes.stop()
 
 
 # -- TLS -------------------------------------------------------------------------------------------------------------
@@ -183,6 +189,37 @@ def test_a_lost_scheduler_is_said_at_once(cluster: DaskProcesses, tmp_path: Path
             runner.map("slow", slow, [(begun,)])
 
 
+def test_a_scheduler_lost_between_two_stages_is_said(cluster: DaskProcesses) -> None:
+    def run() -> None:
+        with connect(cluster.address) as runner:
+            assert cluster.scheduler is not None
+            kill(cluster.scheduler)
+            runner.map("slow", slow, [("not reached",)])
+
+    with pytest.raises(ClusterError, match="connection to the Dask scheduler is lost"):
+        run()
+
+
+def test_a_scheduler_that_does_not_answer_is_not_waited_for(
+    cluster: DaskProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cagdask.client._ANSWER_SECONDS", 1)
+    begun = str(tmp_path / "begun")
+    assert cluster.scheduler is not None
+    scheduler = cluster.scheduler.pid
+
+    def stop_scheduler() -> None:
+        while not os.path.exists(begun):
+            time.sleep(0.05)
+        os.kill(scheduler, signal.SIGSTOP)
+
+    threading.Thread(target=stop_scheduler).start()
+    with dask.config.set({"cagdask.no-workers-timeout": "3s"}), connect(cluster.address) as runner:
+        with pytest.raises(ClusterError, match=r"no workers for 3 s"):
+            runner.map("slow", slow, [(begun,)])
+        os.kill(scheduler, signal.SIGCONT)
+
+
 def test_a_task_that_fails_names_stage_and_subject(cluster: DaskProcesses) -> None:
     with (
         connect(cluster.address) as runner,
@@ -203,6 +240,7 @@ def test_a_slurm_job_is_what_dask_jobqueue_makes_of_the_configuration(monkeypatc
             made.append((n, self.job_script()))
 
     monkeypatch.setattr(jobqueue, "SLURMCluster", Recorded)
+    monkeypatch.setattr(clusters.shutil, "which", lambda command: f"/usr/bin/{command}")
     chosen = {"queue": "long", "walltime": "02:00:00", "account": "lab"}
     with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in chosen.items()}):
         with clusters.launched("slurm", 3, "4GiB"):
@@ -217,6 +255,44 @@ def test_a_slurm_job_is_what_dask_jobqueue_makes_of_the_configuration(monkeypatc
     strip = [line for line in script.splitlines() if "tcp://" not in line]
     assert strip == [line for line in wanted.splitlines() if "tcp://" not in line]
     assert "--memory-limit 4.00GiB" in script
+
+
+def test_a_launcher_that_can_not_work_here_says_so_in_one_line(toy_sheet: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    pytest.importorskip("dask_kubernetes")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n")
+    (bin_ / "sbatch").chmod(0o755)
+    with_sbatch = {"PATH": f"{bin_}:{os.environ['PATH']}"}
+    cases: list[tuple[str, dict[str, str], str]] = [
+        ("pbs", {"PATH": "/nowhere"}, "--cluster pbs: this machine has no command qsub"),
+        ("slurm", with_sbatch, "--cluster slurm can not start workers: .*sbatch: error: invalid account"),
+        ("kubernetes", {"KUBECONFIG": str(tmp_path / "none")}, "no Kubernetes cluster can be reached from here"),
+    ]
+    for name, environment, words in cases:
+        where = ["--cluster", name, "--workers", "1"]
+        ended = run_cagdask("ingest", toy_sheet, "--store", tmp_path / "x.zarr", *where, **environment)
+        assert ended.returncode == 1, ended.stderr
+        assert re.search(words, ended.stderr), ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
+    misused = run_cagdask("ingest", toy_sheet, "--store", tmp_path / "x.zarr", "--cluster", "slurm")
+    assert misused.returncode == 2
+    assert "add --workers N" in misused.stderr
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://host", "tls://host:port", "foo://host:8786"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with (
+        pytest.raises(ClusterError, match=r"is no address of a Dask scheduler\. Write it as tcp://host:8786"),
+        connect(address),
+    ):
+        pass
+
+
+def test_other_transports_of_dask_are_left_to_it() -> None:
+    for address in ("tcp://10.0.0.1:8786", "tls://[::1]:8786", "inproc://10.0.0.1/9/1"):
+        _check_address(address)
 
 
 # dask-jobqueue leaves it to the garbage collector to close what it started; beside other clusters of this process its

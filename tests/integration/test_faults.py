@@ -29,6 +29,12 @@ def can_mount() -> bool:
     return os.geteuid() == 0 and os.path.exists("/proc/self/mounts")
 
 
+def test_a_run_outlives_the_s3_server_in_ingest_and_in_search(bench: faults.Bench) -> None:
+    outcome = faults.run_without_server(bench, ["abundance.zarr.work/samples/", "cags.zarr.work/linkage/"])
+    assert outcome.is_good, outcome
+    assert outcome.n_tries == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["client killed", "shard damaged"])
 def test_a_run_comes_through(bench: faults.Bench, fault: str) -> None:

@@ -33,6 +33,10 @@ def test_a_sheet_that_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeyp
     ("change", "words"),
     [
         ({"codecs": [{"name": "numcodecs.pickle", "configuration": {}}]}, "metadata can not be used|is not read"),
+        (  # one that Zarr knows, by an entry point of another package
+            {"codecs": [{"name": "bytes"}, {"name": "numcodecs.bz2", "configuration": {"level": 1}}]},
+            "abundance is stored with 'numcodecs.bz2', which is not read",
+        ),
         ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**9, 10**3]}}}, "a chunk of abundance"),
     ],
 )

@@ -7,6 +7,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +166,23 @@ def test_a_store_may_be_remote(tmp_path):
     assert not storage.exists("memory://bucket/s.zarr.work")
 
 
+def test_a_sheet_may_lie_on_a_web_server(tmp_path):
+    pytest.importorskip("aiohttp")
+    cohort(tmp_path / "in", SAMPLES)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "in"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/sheet.json"
+        check(ingest(url, store=str(tmp_path / "s.zarr"), client=InlineRunner()), SAMPLES)
+        with pytest.raises(InputError, match="no such sample sheet"):
+            ingest(url + ".json", store=str(tmp_path / "t.zarr"), client=InlineRunner())
+        server.shutdown()
+
+
 def test_expression_from_sample_jsons_may_be_negative(tmp_path):
     drawn = {"s": {"a": -1.5, "b": 2}}
     ds = ingest(
@@ -252,6 +272,92 @@ def test_a_sample_too_large_for_a_worker_is_refused(tmp_path):
     with pytest.raises(MemoryLimitError, match=r"sample 's' is at least .*--memory-limit"):
         ingest(sheet, store=str(tmp_path / "s.zarr"), client=InlineRunner(50_000))
     assert os.listdir(tmp_path) == ["in"]
+
+
+# -- samples that can not be used -----------------------------------------------------------------------------------
+
+
+BAD = SAMPLES | {"bad": {"g": -1}, "good": {"gene_a": 3}, "worse": {"": 1}}
+
+
+def mend(tmp_path):
+    """Correct the two bad samples of ``BAD``; gives what the cohort should be."""
+    mended = BAD | {"bad": {"g": 1}, "worse": {"h": 1}}
+    for i, sample in enumerate(mended):
+        if sample in ("bad", "worse"):
+            (tmp_path / "in" / f"{i}.json").write_text(
+                json.dumps([{"id": g, "depth": v} for g, v in mended[sample].items()])
+            )
+    return mended
+
+
+def test_bad_samples_are_left_out_if_asked(tmp_path, caplog):
+    sheet = cohort(tmp_path / "in", BAD)
+    with caplog.at_level(logging.WARNING, "cagdask"):
+        ds = ingest(sheet, store=str(tmp_path / "s.zarr"), client=InlineRunner(), on_bad_sample="skip")
+    assert "2 of 7 samples can not be used: 'bad', 'worse'. The first: " in caplog.text
+    assert "'depth' is -1" in caplog.text
+    check(ds, SAMPLES | {"good": {"gene_a": 3}})
+    skipped = json.loads(ds.attrs["skipped_samples"])
+    assert [sample for sample, _ in skipped] == ["bad", "worse"]
+    assert "record 1, gene 'g': 'depth' is -1" in skipped[0][1]
+    other = ingest(cohort(tmp_path / "two", SAMPLES), store=str(tmp_path / "2.zarr"), client=InlineRunner())
+    assert "skipped_samples" not in other.attrs
+    assert other.attrs["input_digest"] != ds.attrs["input_digest"]
+
+
+def test_all_bad_samples_are_named_and_the_others_kept_if_asked(tmp_path):
+    sheet, store = cohort(tmp_path / "in", BAD), str(tmp_path / "s.zarr")
+    with pytest.raises(InputError, match=r"2 of 7 samples can not be used: 'bad', 'worse'.*The others are read"):
+        ingest(sheet, store=store, client=InlineRunner(), on_bad_sample="finish")
+    assert not os.path.exists(store)
+    with pytest.raises(InputError, match="'depth' is -1"):  # what was found is not forgotten
+        ingest(sheet, store=store, client=InlineRunner())
+    mended, runner = mend(tmp_path), InlineRunner()
+    check(ingest(sheet, store=store, client=runner), mended)
+    assert [call for call in runner.calls if call[0] == "read samples"] == [("read samples", 4), ("read samples", 6)]
+    assert sorted(os.listdir(tmp_path)) == ["in", "s.zarr"]
+
+
+@pytest.mark.parametrize("mode", ["stop", "finish", "skip"])
+def test_nothing_is_left_where_every_sample_is_bad(tmp_path, mode):
+    sheet = cohort(tmp_path / "in", {"s": {"g": -1}, "t": {"g": -2}})
+    with pytest.raises(InputError, match="sample 's', record 1, gene 'g': 'depth' is -1"):
+        ingest(sheet, store=str(tmp_path / "s.zarr"), client=InlineRunner(), on_bad_sample=mode)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_what_to_do_with_bad_samples_is_for_sheets(tmp_path):
+    (tmp_path / "t.tsv").write_text("gene\ts\na\t1\n")
+    for source, mode, useful in (("t.tsv", "skip", "is for sample sheets"), ("t.tsv", "no", "use stop, finish, skip")):
+        with pytest.raises(ValueError, match=useful):
+            ingest(str(tmp_path / source), store=str(tmp_path / "s.zarr"), client=InlineRunner(), on_bad_sample=mode)
+
+
+def test_ids_that_samples_share_are_read_and_united_once(tmp_path, monkeypatch):
+    from cagdask.io import dictionary
+
+    monkeypatch.setattr(dictionary, "_SMALL_PART", 3)
+    catalog = [f"gene_{i}" for i in range(9)]
+    shared = {f"s{j}": {gene: i + j + 1 for i, gene in enumerate(catalog)} for j in range(4)}
+    drawn = shared | {"other": {"gene_3": 1, "new": 2}, "again": {"new": 1, "gene_3": 5}, "empty": {}}
+    read, united = [], []
+    monkeypatch.setattr(dictionary, "read_id_range", counting(dictionary.read_id_range, read))
+    monkeypatch.setattr(dictionary, "union", counting(dictionary.union, united))
+    runner = InlineRunner(n_threads=4)
+    check(ingest(cohort(tmp_path / "in", drawn), store=str(tmp_path / "s.zarr"), client=runner), drawn)
+    n_parts = sum(stage == "unite genes" for stage, _ in runner.calls)
+    assert n_parts > 1
+    assert len(read) == 3 * n_parts
+    assert [len(slices) for (slices,) in united] == [3] * n_parts
+
+
+def counting(function, calls):
+    def counted(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return counted
 
 
 # -- interruptions ---------------------------------------------------------------------------------------------------

@@ -285,6 +285,23 @@ def test_what_s3_refuses_is_one_line_without_a_secret(
         assert secret not in ended.stderr + ended.stdout + loud.stderr + loud.stdout
 
 
+@pytest.mark.parametrize("command", ["info", "ingest"])
+def test_expired_credentials_are_one_line_without_a_secret(s3: S3Server, toy_sheet: Path, command: str) -> None:
+    proxy = Proxy(s3.port)
+    proxy.mood = "expired"  # the server here has no credentials that end: this answers as Amazon does
+    url = "s3://cohort/x.zarr"
+    arguments = ["info", url] if command == "info" else ["ingest", toy_sheet, "--store", url, "--workers", 1]
+    environment = {"AWS_ENDPOINT_URL": proxy.url, "AWS_SESSION_TOKEN": "a-token-of-mine"}
+    for more in ([], ["-vv"]):
+        ended = run_cagdask(*arguments, *more, **environment)
+        assert ended.returncode == 1
+        assert "the S3 credentials have expired (ExpiredToken)" in ended.stderr
+        assert more or ended.stderr.count("\n") == 1
+        assert not any(secret in ended.stderr + ended.stdout for secret in (SECRET_KEY, "a-token-of-mine"))
+    proxy.shutdown()
+    proxy.server_close()
+
+
 def test_expired_credentials_are_said_to_be() -> None:
     class GenericError(Exception):
         """As the client raises it."""
@@ -368,6 +385,24 @@ def test_slow_down_and_dropped_connections_are_waited_out(
         for i in range(4):
             storage.write_bytes(f"{s3_url}/{mood}/{i}", bytes([i]))
         assert [storage.read_bytes(f"{s3_url}/{mood}/{i}") for i in range(4)] == [bytes([i]) for i in range(4)]
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def test_a_conditional_put_whose_answer_is_lost_is_not_lost(
+    s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(s3.port)
+    proxy.mood, proxy.silent_seconds = "silent", 2
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("CAGDASK_S3_OPTIONS", '{"timeout": "1s"}')
+    client = s3_client.client_at(s3_url)
+    for i in range(6):  # after a time-out, the client does not repeat these by itself
+        s3_client.put(client, f"once-{i}", b"x", create=True)
+    proxy.mood = ""
+    for i in range(6):
+        with pytest.raises(FileExistsError):
+            s3_client.put(client, f"once-{i}", b"other", create=True)
     proxy.shutdown()
     proxy.server_close()
 

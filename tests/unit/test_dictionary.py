@@ -49,18 +49,20 @@ def test_ranges_are_read_without_the_rest(tmp_path, monkeypatch, row_group):
     names = [f"g{i:02d}" for i in range(20)]
     url = str(tmp_path / "ids.parquet")
     write_columns(url, pa.table({"id": names, "abundance": np.arange(20, dtype=np.float32)}))
-    assert read_id_range(url, None, None)["id"].to_pylist() == names
-    assert read_id_range(url, "g03", "g07")["abundance"].to_pylist() == [3, 4, 5, 6]
-    assert read_id_range(url, "g035", "g0355").num_rows == 0
-    assert read_id_range(url, "z", None).num_rows == 0
-    assert read_id_range(url, None, "a").num_rows == 0
+    assert read_id_range(url, None, None)[0]["id"].to_pylist() == names
+    table, first = read_id_range(url, "g03", "g07")
+    assert (table["abundance"].to_pylist(), first) == ([3, 4, 5, 6], 3)
+    assert read_id_range(url, "g035", "g0355")[0].num_rows == 0
+    assert read_id_range(url, "z", None)[0].num_rows == 0
+    assert read_id_range(url, None, "a")[0].num_rows == 0
     for start, stop in ((0, 20), (0, 1), (5, 9), (19, 20), (3, 3)):
         assert read_row_range(url, start, stop).to_pylist() == names[start:stop]
+        assert read_row_range(url, start, stop, "abundance").to_pylist() == list(range(start, stop))
 
 
 def test_ranges_are_read_from_remote_files():
     write_columns("memory://ids/a.parquet", pa.table({"id": ["a", "b", "c"]}))
-    assert read_id_range("memory://ids/a.parquet", "b", None)["id"].to_pylist() == ["b", "c"]
+    assert read_id_range("memory://ids/a.parquet", "b", None)[0]["id"].to_pylist() == ["b", "c"]
     assert read_row_range("memory://ids/a.parquet", 0, 2).to_pylist() == ["a", "b"]
 
 
@@ -74,7 +76,7 @@ def test_any_cut_into_parts_gives_the_same_rows(tmp_path, sets, n_parts):
         files.append(f"{work}/{i}.parquet")
         values = np.arange(1, len(some) + 1, dtype=np.float32)
         write_columns(files[-1], pa.table({"id": pa.array(some, pa.string()), "abundance": values}))
-    storage.write_json(f"{work}/samples.json", files)
+    storage.write_json(f"{work}/samples.json", [[url, str(some)] for url, some in zip(files, names, strict=True)])
     splitters = choose_splitters(names, [len(some) for some in names], n_parts)
     assert splitters == sorted(set(splitters), key=str.encode)
     bounds = [None, *splitters, None]
@@ -104,7 +106,7 @@ def test_parts_are_about_equal():
 def test_a_range_larger_than_the_budget_is_refused(tmp_path):
     url = str(tmp_path / "a.parquet")
     write_columns(url, pa.table({"id": [f"{i:09d}" for i in range(1000)], "abundance": np.ones(1000, np.float32)}))
-    (tmp_path / "samples.json").write_text(json.dumps([url]))
+    (tmp_path / "samples.json").write_text(json.dumps([[url, "of its ids"]]))
     with pytest.raises(MemoryLimitError, match="take more than the 1,000 bytes"):
         merge_genes(str(tmp_path / "samples.json"), "", None, None, 1000, str(tmp_path / "out"))
 

@@ -68,6 +68,42 @@ def test_a_run_writes_every_file_and_run_json_last(toy_sheet: Path, tmp_path: Pa
     assert run["certified"] is True
 
 
+def test_samples_that_were_left_out_are_in_run_json(toy_sheet: Path, tmp_path: Path, here: InlineRunner) -> None:
+    (toy_sheet.parent / "bad.json").write_text('[{"id": "gene_a", "depth": "much"}]')
+    sheet = json.loads(toy_sheet.read_text()) | {"bad": "bad.json"}
+    toy_sheet.write_text(json.dumps(sheet))
+    with pytest.raises(InputError, match="sample 'bad', record 1, gene 'gene_a'"):
+        pipeline.run(str(toy_sheet), output=str(tmp_path / "out"), client=here)
+    assert not (tmp_path / "out").exists()
+    ds = pipeline.run(str(toy_sheet), output=str(tmp_path / "out"), client=here, on_bad_sample="skip")
+    assert "bad" not in ds.sample_id.values
+    ((sample, fault),) = json.loads((tmp_path / "out" / "run.json").read_text())["skipped_samples"]
+    assert (sample, "'depth'" in fault) == ("bad", True)
+
+
+def test_a_run_finishes_the_other_samples_and_goes_on(toy_sheet: Path, tmp_path: Path, here: InlineRunner) -> None:
+    whole = (toy_sheet.parent / "east.json").read_text()
+    (toy_sheet.parent / "east.json").write_text(whole[:-5])
+    output = str(tmp_path / "out")
+    with pytest.raises(InputError, match="1 of 6 samples can not be used: 'east'"):
+        pipeline.run(str(toy_sheet), output=output, client=here, on_bad_sample="finish")
+    (toy_sheet.parent / "east.json").write_text(whole)
+    again = InlineRunner()
+    pipeline.run(str(toy_sheet), output=output, client=again, on_bad_sample="finish")
+    assert [call for call in again.calls if call[0] == "read samples"] == [("read samples", 1)]
+    assert names(tmp_path / "out") == RUN_FILES
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["skipped_samples"] == []
+
+
+@pytest.mark.parametrize("option", [{"abundance_key": "rpkm"}, {"on_bad_sample": "skip"}])
+def test_options_of_an_ingest_are_refused_for_a_store(
+    abundance_store: MakeStore, tmp_path: Path, here: InlineRunner, option: dict[str, Any]
+) -> None:
+    store = abundance_store(np.eye(3, dtype=np.float32) + 1)
+    with pytest.raises(ValueError, match=f"is a store already, and {next(iter(option))} says how to make one"):
+        pipeline.run(store, output=str(tmp_path / "out"), client=here, **option)
+
+
 def test_a_finished_run_is_not_overwritten_unasked(toy_sheet: Path, tmp_path: Path, here: InlineRunner) -> None:
     output = str(tmp_path / "out")
     pipeline.run(str(toy_sheet), output=output, client=here)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cagdask import reporting, storage
+from cagdask import cut, reporting, storage
 from cagdask.errors import SchemaError, StoreError
 from tests.conftest import MakeStore
 from tests.result_store import write_result_store
@@ -91,3 +92,21 @@ def test_an_existing_report_is_not_overwritten_unasked(result: str) -> None:
 def test_a_store_without_cags_is_refused(abundance_store: MakeStore) -> None:
     with pytest.raises(SchemaError, match="holds no CAGs"):
         reporting.report(abundance_store(np.ones((2, 2))))
+
+
+@pytest.mark.parametrize("sizes", [[-1, 2, 1], [2**62, 2**62, 1], [7, 1, 0]])
+def test_sizes_that_can_not_be_are_refused(tmp_path: Path, sizes: list[int]) -> None:
+    url = write_result_store(str(tmp_path / "cags.zarr"), [0, 0, 0, 1, 1, 2])
+    array: Any = storage.open_group(url, writable=True)["cag_size"]
+    array[...] = np.array(sizes)
+    for look in (reporting.report, reporting.summarize):
+        with pytest.raises(SchemaError, match="cag_size is damaged"):
+            look(url)
+
+
+def test_a_result_with_damaged_parameters_is_not_cut(tmp_path: Path) -> None:
+    url = write_result_store(str(tmp_path / "cags.zarr"), [0, 0, 1])
+    for damaged in ("[1]", "{", '{"max_dist": 0.2, "unknown": 1}', "{}"):
+        storage.open_group(url, writable=True).attrs["parameters"] = damaged
+        with pytest.raises(SchemaError, match="its attribute parameters is damaged"):
+            cut(url, max_dist=0.1)

@@ -169,6 +169,10 @@ volumeMounts:
   value: "False"
 - name: DASK_DISTRIBUTED__WORKER__MEMORY__TARGET
   value: "False"
+- name: MALLOC_TRIM_THRESHOLD_
+  value: "33554432"
+- name: MALLOC_MMAP_THRESHOLD_
+  value: "33554432"
 - name: DASK_DISTRIBUTED__WORKER__HTTP__ROUTES
   value: "['distributed.http.health']"
 {{- if not .Values.dashboard.enabled }}
