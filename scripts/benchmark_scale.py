@@ -22,13 +22,16 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +148,8 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
             cagdask.find_cags(f"{scratch}/small.zarr", client=runner, **chosen)
         runner.usage.clear()
         begun, used = time.perf_counter(), tree_seconds()
-        ds = cagdask.find_cags(store, output=output, overwrite=True, client=runner, **chosen)
+        with largest_size(f"{output}.work") as size:
+            ds = cagdask.find_cags(store, output=output, overwrite=True, client=runner, **chosen)
         wall, cpu = time.perf_counter() - begun, tree_seconds() - used
         n_genes, n_samples = open_group(store)["abundance"].shape
         search = sum(u.cpu_seconds for u in runner.usage if "search" in u.stage)
@@ -154,6 +158,8 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
             "cpu_s": cpu,
             "search_cpu_s": search,
             "worker_peak_mib": max(u.peak_bytes for u in runner.usage) / 2**20,
+            "disk_mib": size[0] / 2**20,
+            "stages": stages_of(runner.usage),
             "tasks": sum(u.n_tasks for u in runner.usage),
             "groups": int(ds.sizes["cag"]),
             "certified": bool(ds.attrs["certified"]),
@@ -163,6 +169,37 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
         }
         found["multiply_adds_share"] = found["multiply_adds"] / (n_genes**2 * n_samples)
     click.echo(json.dumps(found))
+
+
+@contextmanager
+def largest_size(folder: str) -> Iterator[list[int]]:
+    """The largest size of a folder while the block runs, looked at every second."""
+    largest, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1):
+            with suppress(OSError):
+                files = (os.stat(f"{here}/{name}") for here, _, names in os.walk(folder) for name in names)
+                largest[0] = max(largest[0], sum(file.st_blocks * 512 for file in files))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    yield largest
+    ended.set()
+    watcher.join()
+
+
+def stages_of(usage: list[Any]) -> dict[str, dict[str, float]]:
+    """Tasks, seconds and largest worker of each stage, all rounds of linkage together."""
+    stages: dict[str, dict[str, float]] = {}
+    for used in usage:
+        name = re.sub(r"^linkage \d+: (the last) .*|^linkage \d+: ", r"\1", used.stage)
+        stage = stages.setdefault(name, {"tasks": 0, "cpu_s": 0.0, "wall_s": 0.0, "peak_mib": 0.0})
+        stage["tasks"] += used.n_tasks
+        stage["cpu_s"] = round(stage["cpu_s"] + used.cpu_seconds, 3)
+        stage["wall_s"] = round(stage["wall_s"] + used.wall_seconds, 3)
+        stage["peak_mib"] = round(max(stage["peak_mib"], used.peak_bytes / 2**20), 1)
+    return stages
 
 
 def digest(result: str) -> str:

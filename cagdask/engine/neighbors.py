@@ -9,14 +9,15 @@ Every pair of chunks is looked at once, for the rows of both:
 Its own chunk gives a row nearly all of its list, and with it a similarity that others must reach. What is far is ruled
 out in steps that each cost more and leave less:
 
-    tile x rows     angle of a row to the center of a tile of a list: can it be near any row of the tile? (triangle
-                    inequality, one matrix product of fine sketches)
+    tile x tile     angle of the centers of two tiles of lists: can any row of one be near any row of the other?
+                    (triangle inequality, one matrix product of fine sketches)
+    tile x rows     angle of a row to the center of a tile: can it be near any row of the tile? (the same)
     rows x rows     one small matrix product of coarse sketches, an upper bound of the similarity
     pairs           product of fine sketches, a closer bound
     what is left    in float64, rounded to 1e-10, before it is compared and listed
 
 Rows of the fringe have no tile. They are tested against the tiles of the other side, and among each other without the
-first step.
+first two steps.
 
 What is not on a row's list has at most the similarity of the last one listed, or less than the threshold if the list is
 not full. Equal similarities are ordered by gene, so the first of a list is *the* nearest whatever the order of the
@@ -43,12 +44,15 @@ PRODUCT_MARGIN = np.float32(1e-5)  # a float32 product of two sketches is off by
 TARGETS_AT_ONCE = 256
 QUERIES_AT_ONCE = 1024
 COSINES_AT_ONCE = 2**22
+TILES_AT_ONCE = 512
+KEPT_AT_ONCE = 2**19
+"""Pairs of a tile and a row that are set aside before rows are compared."""
 NEAR_ROWS = 256
 """Rows after a tile, of lists near its own, that it is compared with first: what they raise, all others must reach."""
 _SCANNED = 32
 _HUGE = np.iinfo(np.int64).max
 COUNTS = ("tested", "bounded", "checked", "multiplied")
-"""Pairs of a tile and a row tested by their angle, and pairs of rows by coarse sketch, by fine sketch, in full."""
+"""Pairs of a tile and a tile or row tested by their angle, of rows by coarse sketch, by fine sketch, and in full."""
 
 
 class Rows(NamedTuple):
@@ -242,9 +246,130 @@ def compare_near(own: Rows, tiles: Tiles, lists: Lists, threshold: float, counts
 
 
 @njit(cache=True, nogil=True)
+def tile_angles(tiles: Tiles, rows: Rows, lists: Lists) -> Float32:
+    """Largest angle to the center of each tile of its rows, and of what can be near one of them, shape (n_tiles, 2)."""
+    angles = np.empty((len(tiles.tile_center), 2), np.float32)
+    for j in range(len(angles)):
+        q0, q1 = tiles.tile_begin[j], tiles.tile_begin[j + 1]
+        radius, limit = _tile_reach(q0, q1, tiles.tile_angle, lists.need, rows.length)
+        angles[j, 0], angles[j, 1] = radius, limit
+    return angles
+
+
+@njit(cache=True, nogil=True)
+def open_tiles(cosine: Float32, radius: float, limit: float, angles: Float32, begin: int, opened: Any) -> None:
+    """Mark in ``opened`` (n_tiles,) which tiles from ``begin`` on can have rows near those of one tile.
+
+    ``cosine`` (n_tiles,) are of its center with theirs, ``radius`` and ``limit`` its angles, ``angles`` theirs.
+    """
+    opened[:begin] = False
+    for j in range(begin, len(cosine)):
+        square = max(limit + angles[j, 0], radius + angles[j, 1]) ** 2
+        least = 1 - square / 2 * (1 - square / 12 * (1 - square / 30))  # at most the cosine, and quicker
+        opened[j] = cosine[j] >= least - PRODUCT_MARGIN
+
+
+@njit(cache=True, nogil=True)
 def search_tiles(
+    first: int, cosine: Float32, angles: Float32, own: Rows, tiles: Tiles, near: Rows, near_tiles: Tiles, lists: Lists,
+    near_lists: Lists, is_own: bool, threshold: float, counts: Int64,
+) -> None:  # fmt: skip
+    """Compare the rows of some tiles of a chunk with those of the tiles of another.
+
+    Parameters
+    ----------
+    first
+        The first of the tiles.
+    cosine
+        Of the center of each of these tiles with those of the other chunk, float32.
+    angles
+        Of the tiles of the other chunk, see :func:`tile_angles`.
+    own, tiles, lists
+        The chunk of the tiles.
+    near, near_tiles, near_lists
+        The chunk searched.
+    is_own
+        Whether both are the same; then only rows count that :func:`compare_near` has not compared with the tile, and
+        that come after it.
+    threshold
+        Smallest similarity to list.
+    counts
+        (4,) int64, updated; see :data:`COUNTS`.
+    """
+    n_tiles, n_near = cosine.shape
+    n_core = tiles.tile_begin[-1]
+    room = make_room(own)
+    cos_reach, sin_reach = _reaches(near_lists.need, near.length)
+    after = np.zeros(n_tiles, np.int64)
+    limits = np.empty((3, n_tiles), np.float32)
+    opened = np.empty((n_tiles, n_near), np.bool_)
+    for i in range(n_tiles):
+        q0, q1 = tiles.tile_begin[first + i], tiles.tile_begin[first + i + 1]
+        radius, limit = _tile_reach(q0, q1, tiles.tile_angle, lists.need, own.length)
+        limits[0, i], limits[1, i], limits[2, i] = np.cos(limit), np.cos(radius), np.sin(radius)
+        if is_own:
+            after[i] = min(n_core, q1 + NEAR_ROWS)
+        begin = np.searchsorted(near_tiles.tile_begin[1:], after[i], side="right")
+        open_tiles(cosine[i], radius, limit, angles, begin, opened[i])
+    counts[0] += n_tiles * n_near
+    widest = 0
+    for j in range(n_near):
+        widest = max(widest, near_tiles.tile_begin[j + 1] - near_tiles.tile_begin[j])
+    kept = np.empty((2, max(KEPT_AT_ONCE, n_tiles * widest)), np.int32)
+    centers = np.empty((n_tiles, tiles.tile_center.shape[1]), np.float32)
+    products = np.empty(n_tiles * widest, np.float32)
+    who = np.empty(n_tiles, np.int64)
+    n_kept = 0
+    for j in range(n_near):
+        n = 0
+        for i in range(n_tiles):
+            who[n] = i
+            n += opened[i, j]
+        if not n:
+            continue
+        y0, y1 = near_tiles.tile_begin[j], near_tiles.tile_begin[j + 1]
+        for z in range(n):
+            centers[z] = tiles.tile_center[first + who[z]]
+        product = products[: n * (y1 - y0)].reshape((n, y1 - y0))
+        np.dot(centers[:n], near.direction[y0:y1].T, product)
+        counts[0] += n * (y1 - y0)
+        if n_kept + n * (y1 - y0) > kept.shape[1]:
+            _compare_kept(first, kept[:, :n_kept], own, tiles, near, lists, near_lists, room, threshold, counts)
+            n_kept = 0
+        for z in range(n):
+            i = who[z]
+            cos_limit, cos_radius, sin_radius = limits[0, i], limits[1, i], limits[2, i]
+            for y in range(max(y0, after[i]), y1):
+                least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
+                kept[0, n_kept], kept[1, n_kept] = i, y
+                n_kept += product[z, y - y0] >= least - PRODUCT_MARGIN
+    _compare_kept(first, kept[:, :n_kept], own, tiles, near, lists, near_lists, room, threshold, counts)
+
+
+@njit(cache=True, nogil=True)
+def _compare_kept(
+    first: int, kept: Any, own: Rows, tiles: Tiles, near: Rows, lists: Lists, near_lists: Lists, room: Room,
+    threshold: float, counts: Int64,
+) -> None:  # fmt: skip
+    """Compare tiles with rows: pairs of a tile, counted from ``first``, and a row; (2, n) int32."""
+    begin = np.zeros(TILES_AT_ONCE + 1, np.int64)
+    for z in range(kept.shape[1]):
+        begin[kept[0, z] + 1] += 1
+    begin = np.cumsum(begin)
+    row, at = np.empty(kept.shape[1], np.int64), begin.copy()
+    for z in range(kept.shape[1]):
+        row[at[kept[0, z]]] = kept[1, z]
+        at[kept[0, z]] += 1
+    for i in range(TILES_AT_ONCE):
+        if begin[i + 1] > begin[i]:
+            who = np.arange(tiles.tile_begin[first + i], tiles.tile_begin[first + i + 1])
+            compare(who, row[begin[i] : begin[i + 1]], False, own, near, lists, near_lists, room, threshold, counts)
+
+
+@njit(cache=True, nogil=True)
+def search_rows(
     first: int, cosine: Float32, begin: int, own: Rows, tiles: Tiles, near: Rows, lists: Lists, near_lists: Lists,
-    is_own: bool, threshold: float, counts: Int64,
+    threshold: float, counts: Int64,
 ) -> None:  # fmt: skip
     """Compare the rows of some tiles of a chunk with what can be near them among some rows of another.
 
@@ -260,28 +385,23 @@ def search_tiles(
         The chunk of the tiles.
     near, near_lists
         The chunk searched.
-    is_own
-        Whether both are the same; then only rows count that :func:`compare_near` has not compared with the tile, and
-        that come after it.
     threshold
         Smallest similarity to list.
     counts
         (4,) int64, updated; see :data:`COUNTS`.
     """
     n_tiles, n = cosine.shape
-    n_core = tiles.tile_begin[-1]
     cos_reach, sin_reach = _reaches(near_lists.need[begin:], near.length[begin:])
     kept = np.empty(n, np.int64)
     room = make_room(own)
     for i in range(n_tiles):
         q0, q1 = tiles.tile_begin[first + i], tiles.tile_begin[first + i + 1]
-        after = min(n_core, q1 + NEAR_ROWS) - begin if is_own else 0
         radius, limit = _tile_reach(q0, q1, tiles.tile_angle, lists.need, own.length)
         cos_limit = np.float32(np.cos(limit))
         cos_radius, sin_radius = np.float32(np.cos(radius)), np.float32(np.sin(radius))
         n_kept = 0
-        counts[0] += n - after
-        for y0 in range(after, n, _SCANNED):
+        counts[0] += n
+        for y0 in range(0, n, _SCANNED):
             y1 = min(y0 + _SCANNED, n)
             some = cosine[i, y0:y1]
             if not _any_near(some, cos_limit, cos_radius, sin_radius, cos_reach[y0:y1], sin_reach[y0:y1]):
@@ -323,9 +443,10 @@ def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, t
     own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
     lists = empty_lists(len(own.gene), k, threshold)
     counts = np.zeros(len(COUNTS), np.int64)
-    compare_near(own, tiles, lists, threshold, counts)
-    _search(own, tiles, own, lists, lists, 0, threshold, counts, is_own=True)
     n_core = int(tiles.tile_begin[-1])
+    compare_near(own, tiles, lists, threshold, counts)
+    _search_tiles(own, tiles, own, tiles, lists, lists, threshold, counts, is_own=True)
+    _search_rows(own, tiles, own, lists, lists, n_core, threshold, counts)
     compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
     arrays.save(storage.join(to, "own"), sim=lists.sim, row=lists.row, gene=lists.gene)
     return counted(counts, own, n_bytes)
@@ -344,17 +465,20 @@ def search_others(
     lists = load_lists(storage.join(lists_folder, str(mine), "own"), threshold)
     counts = np.zeros(len(COUNTS), np.int64)
     n_core = int(tiles.tile_begin[-1])
-    for other in partners:
-        near, near_tiles, more = load_chunk(folder, other, groups=groups)
-        theirs = storage.join(lists_folder, str(other))
-        near_lists = load_lists(storage.join(theirs, "own"), threshold)
+
+    def load(other: int) -> tuple[Rows, Tiles, int, Lists]:
+        theirs = load_lists(storage.join(lists_folder, str(other), "own"), threshold)
+        return *load_chunk(folder, other, groups=groups), theirs
+
+    for other, (near, near_tiles, more, near_lists) in zip(partners, arrays.ahead(load, partners), strict=True):
         near_core = int(near_tiles.tile_begin[-1])
-        _search(own, tiles, near, lists, near_lists, 0, threshold, counts, is_own=False)
-        _search(near, near_tiles, own, near_lists, lists, n_core, threshold, counts, is_own=False)
+        _search_tiles(own, tiles, near, near_tiles, lists, near_lists, threshold, counts, is_own=False)
+        _search_rows(own, tiles, near, lists, near_lists, near_core, threshold, counts)
+        _search_rows(near, near_tiles, own, near_lists, lists, n_core, threshold, counts)
         compare_fringes(own, n_core, near, near_core, lists, near_lists, False, threshold, counts)
         at, place = np.nonzero((near_lists.row >= own.offset) & (near_lists.row < own.offset + len(own.gene)))
         found = {name: getattr(near_lists, name)[at, place] for name in ("sim", "row", "gene")}
-        arrays.save(storage.join(theirs, f"from-{mine}"), at=at, **found)
+        arrays.save(storage.join(lists_folder, str(other), f"from-{mine}"), at=at, **found)
         n_bytes += more + near_lists.sim.nbytes * 3
     arrays.save(storage.join(lists_folder, str(mine), "half"), sim=lists.sim, row=lists.row, gene=lists.gene)
     return counted(counts, own, n_bytes)
@@ -444,15 +568,26 @@ def _with_need(sim: Any, row: Any, gene: Any, threshold: float) -> Lists:
     return Lists(sim, row, gene, np.maximum(sim[:, -1], threshold).astype(np.float32) - PRODUCT_MARGIN)
 
 
-def _search(
-    own: Rows, tiles: Tiles, near: Rows, lists: Lists, near_lists: Lists, begin: int, threshold: float, counts: Int64,
-    *, is_own: bool,
+def _search_tiles(
+    own: Rows, tiles: Tiles, near: Rows, near_tiles: Tiles, lists: Lists, near_lists: Lists, threshold: float,
+    counts: Int64, *, is_own: bool,
 ) -> None:  # fmt: skip
-    """Compare all tiles of a chunk with the rows of another from ``begin`` on, some tiles at a time."""
+    """Compare the tiles of a chunk with those of another, some at a time; with ``is_own`` both are the same."""
+    angles = tile_angles(near_tiles, near, near_lists)
+    for first in range(0, len(tiles.tile_center), TILES_AT_ONCE):
+        last = min(first + TILES_AT_ONCE, len(tiles.tile_center))
+        cosine = tiles.tile_center[first:last] @ near_tiles.tile_center.T
+        search_tiles(first, cosine, angles, own, tiles, near, near_tiles, lists, near_lists, is_own, threshold, counts)
+
+
+def _search_rows(
+    own: Rows, tiles: Tiles, near: Rows, lists: Lists, near_lists: Lists, begin: int, threshold: float, counts: Int64
+) -> None:
+    """Compare all tiles of a chunk with the rows of one from ``begin`` on, some tiles at a time."""
     n = len(near.gene) - begin
     step = max(1, COSINES_AT_ONCE // max(1, n))
     room = np.empty((step if n else 0, n), np.float32)
     for first in range(0, len(tiles.tile_center) if n else 0, step):
         some = tiles.tile_center[first : first + step]
         cosine = np.matmul(some, near.direction[begin:].T, out=room[: len(some)])
-        search_tiles(first, cosine, begin, own, tiles, near, lists, near_lists, is_own, threshold, counts)
+        search_rows(first, cosine, begin, own, tiles, near, lists, near_lists, threshold, counts)

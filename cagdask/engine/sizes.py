@@ -69,8 +69,8 @@ def gather_bytes_per_row(n_samples: int) -> int:
 
 
 def search_bytes_per_row(n_samples: int, k: int = 16) -> int:
-    """Of two chunks the rows in float64, both sketches, directions, and lists."""
-    return 2 * (8 * n_samples + 3 * 4 * LARGEST // 2 + 24 * k + 100)
+    """Of two chunks, and of one read ahead, the rows in float64, both sketches, directions, and lists."""
+    return 3 * (8 * n_samples + 3 * 4 * LARGEST // 2 + 24 * k + 100)
 
 
 def merge_bytes_per_row(n_samples: int, k: int = 16) -> int:
