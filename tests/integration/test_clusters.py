@@ -75,22 +75,25 @@ def test_others_are_refused_in_one_line(
 ) -> None:
     plain = tls_cluster.address.replace("tls://", "tcp://")
     foreign = make_certificate(tmp_path / "foreign").flags
-    command = ["ingest", str(toy_sheet), "--store", str(tmp_path / "x.zarr")]
+    command = ["ingest", str(toy_sheet), "--store"]
     cases = [
         ("--scheduler", plain),
         ("--scheduler", tls_cluster.address, *foreign),
         ("--scheduler", tls_cluster.address),
     ]
-    running = [subprocess.Popen([sys.executable, "-m", "cagdask", *command, *case], stderr=-1) for case in cases]
+    running = [
+        subprocess.Popen([sys.executable, "-m", "cagdask", *command, str(tmp_path / f"{i}.zarr"), *case], stderr=-1)
+        for i, case in enumerate(cases)
+    ]
     for process in running:
         _, stderr = process.communicate()
         assert process.returncode == 1
         assert stderr.count(b"\n") == 1, stderr.decode()
         assert b"no Dask scheduler answers at" in stderr
-    refused = run_cagdask(*command, "--scheduler", plain, *certificate.flags)  # certificates mean: nothing unencrypted
+    refused = run_cagdask(*command, str(tmp_path / "x.zarr"), "--scheduler", plain, *certificate.flags)  # certificates mean: nothing unencrypted
     assert refused.returncode == 1
     assert "no Dask scheduler answers at" in refused.stderr
-    misused = run_cagdask(*command, *certificate.flags)
+    misused = run_cagdask(*command, str(tmp_path / "x.zarr"), *certificate.flags)
     assert misused.returncode == 2
     assert "need --scheduler" in misused.stderr
 
