@@ -90,10 +90,11 @@ def test_others_are_refused_in_one_line(
         assert process.returncode == 1
         assert stderr.count(b"\n") == 1, stderr.decode()
         assert b"no Dask scheduler answers at" in stderr
-    refused = run_cagdask(*command, str(tmp_path / "x.zarr"), "--scheduler", plain, *certificate.flags)  # certificates mean: nothing unencrypted
+    command.append(str(tmp_path / "x.zarr"))
+    refused = run_cagdask(*command, "--scheduler", plain, *certificate.flags)  # certificates mean: nothing unencrypted
     assert refused.returncode == 1
     assert "no Dask scheduler answers at" in refused.stderr
-    misused = run_cagdask(*command, str(tmp_path / "x.zarr"), *certificate.flags)
+    misused = run_cagdask(*command, *certificate.flags)
     assert misused.returncode == 2
     assert "need --scheduler" in misused.stderr
 
