@@ -53,7 +53,7 @@ def measured(command: list[str]) -> dict[str, Any]:
     def watch() -> None:
         root = psutil.Process(process.pid)
         while process.poll() is None:
-            total = 0
+            total, looked = 0, time.perf_counter()
             try:
                 for member in [root, *root.children(recursive=True)]:
                     total += member.memory_full_info().pss
@@ -61,7 +61,7 @@ def measured(command: list[str]) -> dict[str, Any]:
                 continue
             finally:
                 peak[0] = max(peak[0], total)
-                time.sleep(0.05)
+                time.sleep(max(0.05, 50 * (time.perf_counter() - looked)))  # looking must not be what is measured
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
