@@ -152,7 +152,8 @@ def _sources(store: str, to: str, clustered: str | None) -> _Sources:
     if "gene_assigned" in ds.variables:
         raise SchemaError(f"{url}: has assigned genes already. Name the result that clustering gave.")
     parameters = Parameters(**json.loads(ds.attrs["parameters"])).checked()
-    check_source(store, replace(parameters, min_samples=1))
+    remedy = f"{url} was made with {parameters.normalization}: name the abundances as ingested."
+    check_source(store, replace(parameters, min_samples=1), remedy)
     digest = ds.attrs["input_digest"]
     if clustered is None:
         beside = storage.join(storage.parent_of(url), "abundance.zarr")

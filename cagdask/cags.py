@@ -139,8 +139,14 @@ def find_cags(
         return result if output is not None else result.load()
 
 
-def check_source(url: str, parameters: Parameters) -> tuple[int, int]:
+def check_source(
+    url: str,
+    parameters: Parameters,
+    remedy: str = "Use normalization none, or start from the abundances as ingested.",
+) -> tuple[int, int]:
     """Refuse a store that can not be clustered with these parameters, from its metadata; gives its shape.
+
+    ``remedy`` says what to do about one that is normalized already.
 
     Raises
     ------
@@ -163,7 +169,7 @@ def check_source(url: str, parameters: Parameters) -> tuple[int, int]:
     earlier = ds.attrs.get("normalization", "none")
     if parameters.normalization != "none" and (earlier != "none" or kind == "expression"):
         held = f"is normalized already, by {earlier}" if earlier != "none" else "holds expression values"
-        raise SchemaError(f"{url}: {held}. Use normalization none, or start from the abundances as ingested.")
+        raise SchemaError(f"{url}: {held}. {remedy}")
     return n_genes, n_samples
 
 
@@ -280,6 +286,7 @@ def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *,
         "refine_rounds": len(groups.linked.active),
         **{name: getattr(linked, name) + getattr(groups.linked, name) for name in COUNTED},
     }
+    runner.account["multiply_adds_share"] = runner.account["multiply_adds"] / (job.n_genes**2 * job.n_samples)
     if linked.recall is not None:
         attrs["search_recall"] = runner.account["search_recall"] = linked.recall
     _finish(job, target, tree, groups, attrs, "find_cags", certified=parameters.search == "exact")

@@ -11,21 +11,24 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cagdask import resources
 from cagdask.resources import format_bytes
 from cagdask.shapes import STORED_VALUE, Shape, measure
 
+if TYPE_CHECKING:
+    from cagdask.engine.costs import Expected
+
 _RECORD_BYTES = 210  # of a record's Python objects and columns while its sample is read
 _PARKED_VALUE = 12  # bytes of a value and its gene's name or row in the work folder
-# CPU seconds on a core of an ordinary server; good to a factor of two or so
+_WORKER_BYTES = 340 * 2**20  # of a worker between tasks
+# seconds on a core of an ordinary server
 _RECORD_SECONDS = 1.5e-6
 _CELL_SECONDS = 4e-9
-_PAIR_SECONDS = 3.3e-9  # per pair of 100,000 genes in 200 samples; the share of pairs looked at falls as genes grow
-_PAIR_EXPONENT = 1.87
 _TASK_SECONDS = 0.02
 _START_SECONDS = 10  # workers, libraries and compiled kernels
+_UNEVEN = 1.2  # workers wait for each other at the end of a stage, and for the disk
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,18 @@ class StagePlan:
     n_tasks
         Tasks of it.
     task_bytes
-        Bytes that the arrays of its worst task take.
+        Bytes that the arrays of its worst task take at most.
     cpu_seconds
-        Rough guess.
+        Expected, of all tasks.
+    expected_bytes
+        Expected of its worst task; 0 where that is the bound.
     """
 
     stage: str
     n_tasks: int
     task_bytes: int
     cpu_seconds: float = 0.0
+    expected_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Plan:
     stages
         In order.
     store_bytes, work_bytes
-        Disk for the abundance store, and for work that is thrown away at the end.
+        Disk for the abundance store, and expected for work that is thrown away at the end.
+    read_bytes
+        Expected reads of the searches, which read most.
     """
 
     shape: Shape
@@ -75,6 +83,7 @@ class Plan:
     stages: tuple[StagePlan, ...]
     store_bytes: int
     work_bytes: int
+    read_bytes: int
 
     @property
     def worst(self) -> StagePlan:
@@ -87,17 +96,33 @@ class Plan:
         return sum(stage.n_tasks for stage in self.stages)
 
     @property
+    def worker_bytes(self) -> int:
+        """Expected memory of the largest worker."""
+        return _WORKER_BYTES + max(stage.expected_bytes or stage.task_bytes for stage in self.stages)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Expected of all tasks."""
+        return sum(stage.cpu_seconds + _TASK_SECONDS * stage.n_tasks for stage in self.stages)
+
+    @property
     def seconds(self) -> float:
-        """Rough guess of the time that it takes."""
+        """Expected from the start to the end."""
         tasks = (
             (stage.cpu_seconds + _TASK_SECONDS * stage.n_tasks) / min(stage.n_tasks, self.n_workers)
             for stage in self.stages
         )
-        return _START_SECONDS + sum(tasks)
+        return _START_SECONDS + _UNEVEN * sum(tasks)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON can hold it."""
-        derived = {"worst_stage": self.worst.stage, "n_tasks": self.n_tasks, "seconds": round(self.seconds, 1)}
+        derived = {
+            "worst_stage": self.worst.stage,
+            "n_tasks": self.n_tasks,
+            "worker_bytes": self.worker_bytes,
+            "cpu_seconds": round(self.cpu_seconds, 1),
+            "seconds": round(self.seconds, 1),
+        }
         return asdict(self) | derived
 
     def to_text(self) -> str:
@@ -107,7 +132,7 @@ class Plan:
         lines = [f"{shape.source}: a {shape.format} of {about}{shape.n_genes:,} genes x {shape.n_samples:,} samples"]
         if shape.estimated:
             lines.append(f"  (genes estimated from {shape.n_looked_at} of its sample files; there may be more)")
-        lines += ["", f"{'stage':<16}{'tasks':>8}{'bytes per task':>18}{'CPU time, roughly':>20}"]
+        lines += ["", f"{'stage':<16}{'tasks':>8}{'bytes per task':>18}{'CPU time, about':>20}"]
         for stage in self.stages:
             worst = "  <- needs most" if stage == self.worst else ""
             seconds = f"{stage.cpu_seconds:,.0f} s" if stage.cpu_seconds >= 1 else "< 1 s"
@@ -117,10 +142,11 @@ class Plan:
         lines += [
             "",
             f"memory: {self.n_workers} workers of {format_bytes(self.memory_limit)}; a task's arrays may take "
-            f"{format_bytes(self.task_budget)}",
-            f"disk:   {format_bytes(self.store_bytes)} for the abundance store, up to {format_bytes(self.work_bytes)} "
-            "while it runs",
-            f"time:   roughly {math.ceil(self.seconds):,} s, good to a factor of two or so",
+            f"{format_bytes(self.task_budget)}; the largest worker: about {format_bytes(self.worker_bytes)}",
+            f"disk:   {format_bytes(self.store_bytes)} for the abundance store, and about "
+            f"{format_bytes(self.work_bytes)} while it runs",
+            f"reads:  about {format_bytes(self.read_bytes)} by searches",
+            f"time:   about {math.ceil(self.seconds):,} s; longer where most genes resemble many others",
         ]
         return "\n".join(lines)
 
@@ -168,8 +194,8 @@ def plan_ingest(shape: Shape, task_budget: int, n_threads: int) -> tuple[StagePl
     )
 
 
-def plan_clustering(shape: Shape, task_budget: int, n_threads: int) -> tuple[tuple[StagePlan, ...], int]:
-    """Plan the stages of clustering, cut as the engine cuts them, and the largest size of its work folder.
+def plan_clustering(shape: Shape, task_budget: int, n_threads: int) -> tuple[tuple[StagePlan, ...], Expected]:
+    """Plan the stages of clustering, cut as the engine cuts them, and say what they are expected to take.
 
     Parameters
     ----------
@@ -178,22 +204,28 @@ def plan_clustering(shape: Shape, task_budget: int, n_threads: int) -> tuple[tup
 
     Returns
     -------
-    stages, work_bytes
+    stages, expected
         Later rounds of searching and merging are smaller than the first, which is the one planned.
     """
+    from cagdask.engine.costs import expect
     from cagdask.engine.sizes import plan_engine
 
     engine = plan_engine(shape.n_genes, shape.n_samples, task_budget, n_threads)
+    density = shape.n_values / (shape.n_genes * shape.n_samples) if shape.n_values else 1.0
+    expected = expect(shape.n_genes, shape.n_samples, density, engine)
     n_blocks = -(-shape.n_genes // engine.block_rows)
     n_tasks = {"merge": -(-shape.n_genes // engine.merge_rows), "components": 1}
-    cells = shape.n_genes * shape.n_samples
-    search = _PAIR_SECONDS * 1e10 * (shape.n_genes / 1e5) ** _PAIR_EXPONENT * shape.n_samples / 200
-    seconds = {"search": search, "merge": 0.1 * search}
-    stages = [
-        StagePlan(name, n_tasks.get(name, n_blocks), n_bytes, seconds.get(name, 3 * _CELL_SECONDS * cells))
+    stages = tuple(
+        StagePlan(
+            name,
+            n_tasks.get(name, n_blocks),
+            n_bytes,
+            expected.cpu_seconds.get(name, 0.0),
+            min(n_bytes, expected.task_bytes.get(name, n_bytes)),
+        )
         for name, n_bytes in engine.task_bytes.items()
-    ]
-    return tuple(stages), engine.disk_bytes
+    )
+    return stages, expected
 
 
 def make_plan(shape: Shape, *, n_workers: int, memory_limit: int) -> Plan:
@@ -205,7 +237,7 @@ def make_plan(shape: Shape, *, n_workers: int, memory_limit: int) -> Plan:
         A task can not fit its worker.
     """
     budget = resources.task_budget(memory_limit)
-    clustering, work_bytes = plan_clustering(shape, budget, n_workers)
+    clustering, expected = plan_clustering(shape, budget, n_workers)
     plan = Plan(
         shape=shape,
         n_workers=n_workers,
@@ -213,7 +245,8 @@ def make_plan(shape: Shape, *, n_workers: int, memory_limit: int) -> Plan:
         task_budget=budget,
         stages=(*plan_ingest(shape, budget, n_workers), *clustering),
         store_bytes=_store_bytes(shape),
-        work_bytes=max(work_bytes, _PARKED_VALUE * shape.n_values * 2 if shape.format != "store" else 0),
+        read_bytes=expected.read_bytes,
+        work_bytes=max(expected.disk_bytes, _PARKED_VALUE * shape.n_values * 2 if shape.format != "store" else 0),
     )
     what = f"{shape.n_genes:,} genes x {shape.n_samples:,} samples"
     resources.check_fits(plan.worst.stage, plan.worst.task_bytes, what, memory_limit)

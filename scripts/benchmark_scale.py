@@ -4,6 +4,7 @@
     python scripts/benchmark_scale.py table --only 100k,1m --keep STORES
     python scripts/benchmark_scale.py workers --genes 200000
     python scripts/benchmark_scale.py killed --genes 200000
+    python scripts/benchmark_scale.py plans
     python scripts/benchmark_scale.py draw
 
 A case is clustered in a process tree of its own that has started its workers, loaded all libraries and kernels, and
@@ -72,6 +73,8 @@ class Case:
     peers: tuple[str, ...] = ()
 
 
+START_SECONDS = 10
+"""Of workers and libraries, which the cases leave out and a plan counts."""
 SPARSE = (0.005, 0.115)
 CASES = {
     case.name: case
@@ -136,7 +139,6 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
     """Cluster one store on workers that are warm, and say what it took (called by the others)."""
     import cagdask
     from cagdask.simulation import simulate_store
-    from cagdask.storage import open_group
 
     chosen = {"refine": "none"} | json.loads(options)
     with (
@@ -151,7 +153,6 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
         with largest_size(f"{output}.work") as size:
             ds = cagdask.find_cags(store, output=output, overwrite=True, client=runner, **chosen)
         wall, cpu = time.perf_counter() - begun, tree_seconds() - used
-        n_genes, n_samples = open_group(store)["abundance"].shape
         search = sum(u.cpu_seconds for u in runner.usage if "search" in u.stage)
         found = {
             "wall_s": wall,
@@ -167,7 +168,6 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
             "digest": digest(output),
             **runner.account,
         }
-        found["multiply_adds_share"] = found["multiply_adds"] / (n_genes**2 * n_samples)
     click.echo(json.dumps(found))
 
 
@@ -408,6 +408,32 @@ def kept_seconds(output: str) -> float:
     """Processor seconds of the tasks whose answers a run that goes on has kept."""
     answers = [json.loads(path.read_text()) for path in Path(output).rglob("done/*/*.json")]
     return float(sum(answer["cpu_seconds"] for answer in answers))
+
+
+# -- the plan ---------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def plans() -> None:
+    """What ``cagdask plan`` would have said of every measured case, over what was measured."""
+    from cagdask.planning import make_plan
+    from cagdask.resources import parse_bytes
+    from cagdask.shapes import Shape
+
+    click.echo(f"{'case':<18}{'memory':>8}{'disk':>8}{'time':>8}{'reads':>8}")
+    for row in results():
+        if row["method"] != "cagdask":
+            continue
+        genes, samples = row["genes"], row["samples"]
+        shape = Shape(row["name"], "store", genes, samples, n_values=int(row["density"] * genes * samples))
+        made = make_plan(shape, n_workers=2, memory_limit=parse_bytes(row["memory_limit"]))
+        ratios = (
+            made.worker_bytes / 2**20 / row["worker_peak_mib"],
+            made.work_bytes / 2**20 / row["disk_mib"],
+            made.seconds / (row["wall_s"] + START_SECONDS),
+            made.read_bytes / row["bytes_read"],
+        )
+        click.echo(f"{row['name']:<18}" + "".join(f"{ratio:>8.2f}" for ratio in ratios))
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------

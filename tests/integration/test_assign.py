@@ -374,6 +374,10 @@ def test_stores_that_do_not_belong_together(
     storage.save_dataset(lacking.load(), str(tmp_path / "lacking.zarr"))
     with pytest.raises(SchemaError, match="lacks the attributes metric"):
         assign(store, to=str(tmp_path / "lacking.zarr"), client=runner)
+    normal = xr.open_zarr(storage.open_store(store), consolidated=False).assign_attrs(normalization="clr")
+    storage.save_dataset(normal.load(), str(tmp_path / "clr.zarr"))
+    with pytest.raises(SchemaError, match=r"is normalized already, by clr.* made with .*: name the abundances"):
+        assign(str(tmp_path / "clr.zarr"), to=result, client=runner)
     assert runner.calls == []
 
 

@@ -95,3 +95,22 @@ def test_missing_and_unknown_inputs_are_named(tmp_path: Path) -> None:
     (tmp_path / "table.xlsx").write_text("x")
     with pytest.raises(InputError, match=r"table\.xlsx: of unknown format"):
         plan(str(tmp_path / "table.xlsx"))
+
+
+def test_what_was_measured_was_expected_within_a_factor() -> None:
+    """The runs of the docs: the largest worker, disk, time and reads by 1.5 at most."""
+    measured = Path(__file__).parents[2] / "docs" / "explanation" / "scale.jsonl"
+    rows = [json.loads(line) for line in measured.read_text().splitlines()]
+    usual = [row for row in rows if row["method"] == "cagdask" and not row["options"]]
+    assert len(usual) >= 5
+    for row in usual:
+        n_values = int(row["density"] * row["genes"] * row["samples"])
+        shape = Shape("x", "store", row["genes"], row["samples"], n_values=n_values)
+        made = make_plan(shape, n_workers=2, memory_limit=resources.parse_bytes(row["memory_limit"]))
+        found = {
+            "memory": made.worker_bytes / 2**20 / row["worker_peak_mib"],
+            "disk": made.work_bytes / 2**20 / row["disk_mib"],
+            "time": made.seconds / (row["wall_s"] + 10),
+            "reads": made.read_bytes / row["bytes_read"],
+        }
+        assert all(1 / 1.5 <= ratio <= 1.5 for ratio in found.values()), (row["name"], found)

@@ -1,0 +1,94 @@
+"""What a clustering is expected to take: seconds, memory, disk and reads, for a cohort of some size.
+
+:mod:`cagdask.engine.sizes` bounds what a task may take, whatever the data; this says what it most likely will. Each
+constant is fitted to the runs in ``docs/explanation/scale.jsonl`` (simulated cohorts at 1x coverage, ``sum``,
+``max_dist`` 0.2, 20,000 to 1,000,000 genes, 200 and 1,000 samples, 2 to 28 % not zero; one core of an AMD EPYC server);
+``scripts/benchmark_scale.py plans`` says how well they fit. A cohort whose genes mostly resemble many others takes
+longer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cagdask.engine.rows import SPARSE_BELOW, SUMS
+from cagdask.engine.sizes import EnginePlan, cag_bytes_per_row, merge_bytes_per_row
+
+ROUNDS = 1.6
+"""Groups of all rounds together, per gene."""
+MERGED_AT_ONCE = 8
+"""Batches of groups that a round's merging is dealt into, if they are not small."""
+CAGS = 0.25
+"""Groups that are found, per gene."""
+# seconds
+_PROFILE_CELL = 60e-9
+_ORDER_ROW, _ORDER_CELL = 19e-6, 50e-9
+_SEARCH_MILLION, _SEARCH_EXPONENT = 220.0, 1.8
+_MERGE_ROW = 18e-6
+_WRITE_CELL = 75e-9
+# bytes
+_SKETCHES = 4 * (64 + 24)
+_LISTS = 24 * 16
+_DISK_ROWS, _DISK_ROW = 3.3, 1300
+"""Copies of the rows that there are at once, and what else is kept of each."""
+_READ_AGAIN = 1.35
+"""Reads of all rounds over those of the first."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What stages are expected to take.
+
+    Attributes
+    ----------
+    cpu_seconds
+        By kind of task, all tasks together.
+    task_bytes
+        By kind of task, where that is less than the bound.
+    disk_bytes
+        Largest size of the work folder.
+    read_bytes
+        That searches read.
+    """
+
+    cpu_seconds: dict[str, float]
+    task_bytes: dict[str, int]
+    disk_bytes: int
+    read_bytes: int
+
+
+def row_bytes(n_samples: int, density: float) -> float:
+    """Bytes of a gene's profile in its file."""
+    return 8 * n_samples if density >= SPARSE_BELOW else 12 * density * n_samples + 8 * SUMS
+
+
+def expect(n_genes: int, n_samples: int, density: float, plan: EnginePlan) -> Expected:
+    """What a clustering is expected to take.
+
+    Parameters
+    ----------
+    n_genes, n_samples, density
+        Shape of the store, and the share of its values that are not zero.
+    plan
+        How it is cut.
+    """
+    cells = n_genes * n_samples
+    rows = row_bytes(n_samples, density)
+    n_chunks = -(-n_genes // plan.chunk_rows)
+    batch = min(plan.merge_rows, max(2_000, n_genes // MERGED_AT_ONCE), n_genes)
+    n_cags = max(1, int(CAGS * n_genes))
+    return Expected(
+        cpu_seconds={
+            "profiles": _PROFILE_CELL * cells,
+            "gather": ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
+            "search": _SEARCH_MILLION * (n_genes / 1e6) ** _SEARCH_EXPONENT,
+            "merge": ROUNDS * _MERGE_ROW * n_genes,
+            "measure": _WRITE_CELL * cells,
+        },
+        task_bytes={
+            "merge": int(1.3 * batch * merge_bytes_per_row(n_samples)),
+            "write CAGs": min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
+        },
+        disk_bytes=int(n_genes * (_DISK_ROWS * rows + _DISK_ROW)),
+        read_bytes=int(_READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),
+    )
