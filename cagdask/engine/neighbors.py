@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cagdask import storage
 from cagdask.engine import arrays
@@ -430,6 +431,11 @@ def compare_fringes(
         compare(who, kept, is_own, own, near, lists, near_lists, room, threshold, counts)
 
 
+def one_thread() -> threadpool_limits:
+    """A context in which BLAS uses one thread: products of a few rows take longer on two."""
+    return threadpool_limits(1, "blas")
+
+
 # -- tasks -----------------------------------------------------------------------------------------------------------
 
 
@@ -444,10 +450,11 @@ def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, t
     lists = empty_lists(len(own.gene), k, threshold)
     counts = np.zeros(len(COUNTS), np.int64)
     n_core = int(tiles.tile_begin[-1])
-    compare_near(own, tiles, lists, threshold, counts)
-    _search_tiles(own, tiles, own, tiles, lists, lists, threshold, counts, is_own=True)
-    _search_rows(own, tiles, own, lists, lists, n_core, threshold, counts)
-    compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
+    with one_thread():
+        compare_near(own, tiles, lists, threshold, counts)
+        _search_tiles(own, tiles, own, tiles, lists, lists, threshold, counts, is_own=True)
+        _search_rows(own, tiles, own, lists, lists, n_core, threshold, counts)
+        compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
     arrays.save(storage.join(to, "own"), sim=lists.sim, row=lists.row, gene=lists.gene)
     return counted(counts, own, n_bytes)
 
@@ -470,16 +477,18 @@ def search_others(
         theirs = load_lists(storage.join(lists_folder, str(other), "own"), threshold)
         return *load_chunk(folder, other, groups=groups), theirs
 
-    for other, (near, near_tiles, more, near_lists) in zip(partners, arrays.ahead(load, partners), strict=True):
-        near_core = int(near_tiles.tile_begin[-1])
-        _search_tiles(own, tiles, near, near_tiles, lists, near_lists, threshold, counts, is_own=False)
-        _search_rows(own, tiles, near, lists, near_lists, near_core, threshold, counts)
-        _search_rows(near, near_tiles, own, near_lists, lists, n_core, threshold, counts)
-        compare_fringes(own, n_core, near, near_core, lists, near_lists, False, threshold, counts)
-        at, place = np.nonzero((near_lists.row >= own.offset) & (near_lists.row < own.offset + len(own.gene)))
-        found = {name: getattr(near_lists, name)[at, place] for name in ("sim", "row", "gene")}
-        arrays.save(storage.join(lists_folder, str(other), f"from-{mine}"), at=at, **found)
-        n_bytes += more + near_lists.sim.nbytes * 3
+    with one_thread():
+        partner_chunks = zip(partners, arrays.ahead(load, partners), strict=True)
+        for other, (near, near_tiles, more, near_lists) in partner_chunks:
+            near_core = int(near_tiles.tile_begin[-1])
+            _search_tiles(own, tiles, near, near_tiles, lists, near_lists, threshold, counts, is_own=False)
+            _search_rows(own, tiles, near, lists, near_lists, near_core, threshold, counts)
+            _search_rows(near, near_tiles, own, near_lists, lists, n_core, threshold, counts)
+            compare_fringes(own, n_core, near, near_core, lists, near_lists, False, threshold, counts)
+            at, place = np.nonzero((near_lists.row >= own.offset) & (near_lists.row < own.offset + len(own.gene)))
+            found = {name: getattr(near_lists, name)[at, place] for name in ("sim", "row", "gene")}
+            arrays.save(storage.join(lists_folder, str(other), f"from-{mine}"), at=at, **found)
+            n_bytes += more + near_lists.sim.nbytes * 3
     arrays.save(storage.join(lists_folder, str(mine), "half"), sim=lists.sim, row=lists.row, gene=lists.gene)
     return counted(counts, own, n_bytes)
 
