@@ -308,6 +308,7 @@ def _merge(
     batches = storage.join(folder, "batches")
     total = chunked.offsets[-1]
     batch_rows = max(1, min(plan.merge_rows, max(2_000, total // 8)))
+    is_exact = plan.probes is None
     made = mapper.map(
         f"{name}components",
         merging.make_batches,
@@ -319,7 +320,16 @@ def _merge(
         f"{name}merge",
         merging.merge_batch,
         [
-            (storage.join(batches, str(i)), chunked.chunks, lists, chunked.offsets, chunked.level, is_last, url)
+            (
+                storage.join(batches, str(i)),
+                chunked.chunks,
+                lists,
+                chunked.offsets,
+                chunked.level,
+                is_last,
+                is_exact,
+                url,
+            )
             for i, url in enumerate(merged)
         ],
         done=done,

@@ -250,7 +250,7 @@ def _join_lists(
 
 @njit(cache=True, nogil=True)
 def merge_groups(
-    mean: Any, size: Any, gene: Any, index: Any, first_sim: Any, bound: Any, tie: Any, threshold: float
+    mean: Any, size: Any, gene: Any, index: Any, first: Any, first_sim: Any, bound: Any, tie: Any, threshold: float
 ) -> Any:
     """Join reciprocal nearest groups until no more can be proven.
 
@@ -261,10 +261,10 @@ def merge_groups(
     size, gene
         Genes in each group, and the smallest of them, (n,) int64; in place.
     index
-        Lists (n, k) int64, most similar first, -1 for none; ``index[i, 0]`` must be the nearest of row ``i``, or -1
-        where that one is not here.
-    first_sim
-        Similarity of the first of each list, (n,) float64.
+        Lists (n, k) int64, -1 for none.
+    first, first_sim
+        The nearest of each row, (n,) int64, in place, and its similarity, (n,) float64; -1 where it is not here, or not
+        known for sure: then all that list the row, or that it lists, are compared.
     bound
         Nothing unlisted is more similar, (n,) float64; in place.
     tie
@@ -281,7 +281,6 @@ def merge_groups(
     pool, end, start, count = _link(index)
     room = count.copy()
     parent = np.arange(n)
-    first = index[:, 0].copy()
     fresh = np.ones(n, np.bool_)
     state = np.full(n, UNKNOWN, np.int64)
     near = np.zeros(n)
@@ -355,14 +354,15 @@ def merge_groups(
 
 def merge_batch(
     position: str, chunks: list[str], neighbors: list[str], offsets: list[int], threshold: float, is_last: bool,
-    folder: str,
+    is_exact: bool, folder: str,
 ) -> dict[str, int]:  # fmt: skip
     """Task: merge one batch.
 
     Writes ``folder/merges`` with ``pair`` (n_merges, 2) int64 and ``height`` (n_merges,) float64, and as blocks
     ``folder/active`` and ``folder/finished`` the groups that go on and those that nothing can join any more; without
     ``is_last`` the search goes on below ``threshold``, and all go on. Groups are gone through in the order of genes,
-    so that an approximate search, which proves nothing, gives the same for any chunks.
+    so that an approximate search, which proves nothing, gives the same for any chunks. Such a search (not ``is_exact``)
+    may list a row for another but not the other for it: a nearer one than its first may be found in others' lists.
     """
     where = np.asarray(arrays.load(position, "position"))
     gene = _pick(chunks, "gene", where, offsets)
@@ -379,7 +379,8 @@ def merge_batch(
     tie[cut >= bound] = -1
     bound = np.maximum(bound, cut)
     index[~here] = -1
-    parent, state, pair, height = merge_groups(mean, size, gene, index, sim[:, 0].copy(), bound, tie, threshold)
+    first = index[:, 0].copy() if is_exact else np.full(len(index), -1)
+    parent, state, pair, height = merge_groups(mean, size, gene, index, first, sim[:, 0].copy(), bound, tie, threshold)
     alive = parent == np.arange(len(parent))
     counts = {}
     finished = alive & (state == FINISHED) & is_last

@@ -76,6 +76,7 @@ def test_a_group_whose_nearest_is_unknown_waits() -> None:
             np.ones(3, np.int64),
             np.arange(3),
             index,
+            index[:, 0].copy(),
             sim[[0, 1, 2], [1, 0, 1]],
             np.array([0, 0, bound]),
             np.full(3, -1),
@@ -91,3 +92,20 @@ def test_a_group_whose_nearest_is_unknown_waits() -> None:
             assert len(pair) == 1
             assert states[2] == merging.WAITS
             assert states[group[0]] == 2
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 2, 0], [2, 1, 0]])
+def test_lists_that_only_one_of_two_rows_is_on_end_in_merges(order: list[int]) -> None:
+    """Each row lists another, in a circle, as an approximate search may; the nearest pair of all joins first."""
+    base = np.array([[1, 0, 0.0], [0.8, 0.6, 0], [0.9, 0.1, 0]])[order]
+    mean = base / np.linalg.norm(base, axis=1, keepdims=True)
+    sim = np.round(mean @ mean.T, 10)
+    index = np.array([[1], [2], [0]])
+    nobody = np.full(3, -1)
+    parent, _, pair, height = merging.merge_groups(
+        mean.copy(), np.ones(3, np.int64), np.arange(3), index, nobody.copy(), sim[[0, 1, 2], [1, 2, 0]], np.zeros(3),
+        nobody.copy(), 0.5,
+    )  # fmt: skip
+    assert (merging.flat(parent) == merging.flat(parent)[0]).all()
+    assert height[0] == pytest.approx(1 - sim[~np.eye(3, dtype=bool)].max())
+    assert len(pair) == 2
