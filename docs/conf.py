@@ -16,6 +16,7 @@ extensions = [
     "myst_parser",
     "numpydoc",
     "program_help",
+    "scale",
     "sizing",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
