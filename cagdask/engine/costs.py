@@ -22,15 +22,17 @@ CAGS = 0.25
 """Groups that are found, per gene."""
 # seconds
 _PROFILE_CELL = 60e-9
-_ORDER_ROW, _ORDER_CELL = 19e-6, 50e-9
-_SEARCH_MILLION, _SEARCH_EXPONENT = 220.0, 1.8
-_MERGE_ROW = 18e-6
-_WRITE_CELL = 75e-9
+_ORDER_ROW, _ORDER_CELL = 7e-6, 100e-9
+_SEARCH_MILLION, _SEARCH_EXPONENT, _SEARCH_SAMPLES = 240.0, 1.8, 0.25
+_MERGE_ROW, _MERGE_CELL = 9e-6, 50e-9
+_WRITE_CELL = 85e-9
 # bytes
 _SKETCHES = 4 * (64 + 24)
 _LISTS = 24 * 16
-_DISK_ROWS, _DISK_ROW = 3.3, 1300
-"""Copies of the rows that there are at once, and what else is kept of each."""
+_DISK_ROWS, _DISK_LISTS = 3.35, 1300
+"""Copies of the rows that there are at once, and what searches keep of each row."""
+_DISK_SUMS = 8.5
+"""Bytes per gene and sample of the sums by CAG, of every block apart."""
 _READ_AGAIN = 1.35
 """Reads of all rounds over those of the first."""
 
@@ -81,14 +83,14 @@ def expect(n_genes: int, n_samples: int, density: float, plan: EnginePlan) -> Ex
         cpu_seconds={
             "profiles": _PROFILE_CELL * cells,
             "gather": ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
-            "search": _SEARCH_MILLION * (n_genes / 1e6) ** _SEARCH_EXPONENT,
-            "merge": ROUNDS * _MERGE_ROW * n_genes,
+            "search": _SEARCH_MILLION * (n_genes / 1e6) ** _SEARCH_EXPONENT * (n_samples / 200) ** _SEARCH_SAMPLES,
+            "merge": ROUNDS * (_MERGE_ROW * n_genes + _MERGE_CELL * cells),
             "measure": _WRITE_CELL * cells,
         },
         task_bytes={
             "merge": int(1.3 * batch * merge_bytes_per_row(n_samples)),
             "write CAGs": min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
         },
-        disk_bytes=int(n_genes * (_DISK_ROWS * rows + _DISK_ROW)),
+        disk_bytes=int(n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, _DISK_SUMS * n_samples - 500))),
         read_bytes=int(_READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),
     )

@@ -1,7 +1,7 @@
 """A directive that writes the results of ``scripts/benchmark_scale.py`` as a table.
 
-In a Markdown page, ``{scale}`` makes it; each line of its content is the name of a case, and of each case there is a line
-for every method that was measured.
+In a Markdown page, ``{scale}`` makes it; each line of its content is the name of a case, and of each case there is a
+line for every method that was measured.
 """
 
 import json
