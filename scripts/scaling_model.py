@@ -9,7 +9,7 @@ more genes and samples, cuts them as :func:`cagdask.engine.sizes.plan_engine` wo
 
 A stage lasts as long as the longest of
 
-    its tasks, one after the other on each worker, of mean length        what computing takes
+    its tasks, shared out, and what is left to do by one at the end      what computing takes
     its tasks, one after the other at the scheduler                      what the scheduler takes
     its bytes over what workers together, and the store, can read        what reading takes
 
@@ -52,9 +52,9 @@ class Stage:
 
     def seconds(self, n_workers: int) -> tuple[float, str]:
         """How long it lasts, and what decides that."""
-        in_turn = math.ceil(self.tasks / self.turns / n_workers) * self.turns
+        at_once = min(n_workers, self.tasks / self.turns)
         limits = {
-            "computing": in_turn * self.cpu_s / self.tasks,
+            "computing": self.cpu_s / at_once + (1 - 1 / at_once) * self.cpu_s / self.tasks,
             "scheduler": self.tasks * SUBMIT_SECONDS,
             "reading": self.n_bytes / min(n_workers * WORKER_BYTES, STORE_BYTES),
         }
@@ -112,9 +112,9 @@ def check(genes: int) -> None:
         )
 
 
-def growth(small: dict[str, Any], large: dict[str, Any], names: tuple[str, ...]) -> float:
-    """Exponent by which processor seconds of some stages grow with genes."""
-    a, b = (sum(row["stages"].get(name, {"cpu_s": 0})["cpu_s"] for name in names) for row in (small, large))
+def growth(small: dict[str, Any], large: dict[str, Any], name: str) -> float:
+    """Exponent by which processor seconds of a stage grow with genes."""
+    a, b = (row["stages"][name]["cpu_s"] for row in (small, large))
     return math.log(b / a) / math.log(large["genes"] / small["genes"])
 
 
@@ -125,18 +125,18 @@ def growth(small: dict[str, Any], large: dict[str, Any], names: tuple[str, ...])
 @click.option("--samples", default=10_000)
 @click.option("--memory", default=64, help="GiB of a worker of one thread.")
 @click.option("--workers", "counts", default="64,1000")
-def extrapolate(base: str, smaller: str, genes: int, samples: int, memory: int, counts: str) -> None:
+@click.option("--whole/--mapped", help="Whether chunks are read whole, as from an object store, or only what is used.")
+def extrapolate(base: str, smaller: str, genes: int, samples: int, memory: int, counts: str, *, whole: bool) -> None:
     """More genes, samples and workers than there are."""
     row = row_of(base)
-    exponent = growth(row_of(smaller), row, SEARCHES)
-    wide = samples / row["samples"]
+    exponents = {name: growth(row_of(smaller), row, name) for name in SEARCHES}
     times = genes / row["genes"]
     click.echo(
-        f"{genes:,} genes x {samples:,} samples of {row['density']:.1%} not zero, from {base}; searches grow with "
-        f"genes to the power of {exponent:.2f}"
+        f"{genes:,} genes x {samples:,} samples of {row['density']:.1%} not zero, from {base}; genes to the power of "
+        + " and ".join(f"{exponent:.2f} in {name}" for name, exponent in exponents.items())
     )
     for n_workers in map(int, counts.split(",")):
-        stages = [grown(stage, row, times, wide, exponent, genes, samples, memory * GIB, n_workers)
+        stages = [grown(stage, row, times, exponents, genes, samples, memory * GIB, n_workers, whole=whole)
                   for stage in measured_stages(row)]  # fmt: skip
         seconds, by = total(stages, n_workers)
         core_hours = sum(stage.cpu_s for stage in stages) / 3600
@@ -157,28 +157,29 @@ def extrapolate(base: str, smaller: str, genes: int, samples: int, memory: int, 
 
 
 def grown(
-    stage: Stage, row: dict[str, Any], times: float, wide: float, exponent: float, genes: int, samples: int,
-    memory: int, n_workers: int,
+    stage: Stage, row: dict[str, Any], times: float, exponents: dict[str, float], genes: int, samples: int, memory: int,
+    n_workers: int, *, whole: bool,
 ) -> Stage:  # fmt: skip
     """A stage of a larger cohort, cut for some workers."""
+    from cagdask.engine.costs import row_bytes
     from cagdask.engine.sizes import plan_engine
     from cagdask.resources import task_budget
 
     plan = plan_engine(genes, samples, task_budget(memory), n_workers)
+    wide = samples / row["samples"]
     if stage.name in ALONE:  # of pivots the training sample is bounded; the others hold a few numbers per gene
         more = 1.0 if stage.name in ("pivots", "the last") else times
         return Stage(stage.name, stage.tasks, stage.cpu_s * more, 0.0, stage.turns)
-    shrink = sum(row["active"]) / row["active"][0]
+    rounds = sum(row["active"]) / row["active"][0] if stage.turns > 1 else 1.0
+    profiles = row_bytes(samples, row["density"])
     if stage.name in SEARCHES:
         n_chunks = genes / plan.chunk_rows
-        # sketches of a fixed length are what is multiplied: samples count only in the few products in full
-        cpu_s = stage.cpu_s * times**exponent * (1 + 0.1 * (wide - 1))
-        row_bytes = min(8, 12 * row["density"]) * samples + 4 * 88 + 24 * 16
-        opened = stage.n_bytes / max(1.0, row["genes"] ** 2 / 2 * (row_bytes / wide) / 40_000)
-        n_bytes = opened * genes * n_chunks / 2 * row_bytes if stage.n_bytes else genes * row_bytes
-        return Stage(stage.name, n_chunks * shrink, cpu_s, n_bytes, stage.turns)
-    rounds = shrink if stage.turns > 1 else 1.0
-    n_bytes = min(8, 12 * row["density"]) * samples * genes * rounds
+        # sketches of a fixed length are multiplied: samples count only in the few products in full
+        cpu_s = stage.cpu_s * times ** exponents[stage.name] * wide**0.25
+        read = 4 * 88 + 24 * 16 + (profiles if whole else 0.0)
+        turns = genes * (n_chunks / 2 if stage.name == "search" else 1) * rounds
+        return Stage(stage.name, n_chunks * rounds, cpu_s, turns * read, stage.turns)
+    n_bytes = profiles * genes * rounds
     return Stage(stage.name, genes / plan.block_rows * rounds, stage.cpu_s * times * wide, n_bytes, stage.turns)
 
 
