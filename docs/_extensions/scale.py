@@ -44,7 +44,7 @@ def line(row: dict[str, Any]) -> str:
         number(row, "peak_mib", ",.0f"),
         number(row, "worker_peak_mib", ",.0f"),
         number(row, "multiply_adds_share", ".2f", 100) + " %" if "multiply_adds_share" in row else "–",
-        number(row, "rounds", "d"),
+        number(row, "rounds", ".0f"),
         exact,
         number(row, "ari_truth", ".3f"),
     ]
