@@ -45,7 +45,9 @@ from cagdask.progress import reporter
 logger = logging.getLogger(__name__)
 
 KEPT_BY_ALLOCATOR = 2**25
-"""Bytes that a worker of a LocalCluster keeps for its next arrays."""
+"""Bytes that a worker of a LocalCluster keeps for its next arrays, unless it is small."""
+KEPT_SHARE = 1 / 128
+"""Share of its memory that a small one keeps."""
 DASK_CONFIG = {
     "distributed.scheduler.no-workers-timeout": "60s",  # else a cluster that lost its workers hangs for ever
     "distributed.scheduler.worker-ttl": "30 minutes",  # a compiled kernel holds its thread longer than the default
@@ -53,10 +55,12 @@ DASK_CONFIG = {
     "distributed.comm.retry.count": 3,
     "distributed.worker.memory.spill": False,  # tasks return a few numbers: there is nothing worth spilling
     "distributed.worker.memory.target": False,
+    "distributed.worker.memory.pause": False,  # a worker without a task frees nothing by waiting: it would for ever
     # Dask lets workers give each freed array back to the system at once; getting it again costs a quarter of the time
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": KEPT_BY_ALLOCATOR,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": KEPT_BY_ALLOCATOR,
 }
+_ALLOCATOR_KEYS = [name for name in DASK_CONFIG if ".MALLOC_" in name]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 WINDOW_PER_THREAD = 4
 """Tasks submitted ahead per worker thread: keeps workers busy and the scheduler small."""
@@ -437,6 +441,8 @@ def connect(
             n_workers = n_workers or min(16, os.cpu_count() or 1)
             limit = resources.parse_bytes(memory_limit)
             threads = str(max(1, (os.cpu_count() or 1) // n_workers))
+            kept = min(KEPT_BY_ALLOCATOR, int(limit * KEPT_SHARE))
+            stack.enter_context(dask.config.set(dict.fromkeys(_ALLOCATOR_KEYS, kept)))
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=n_workers,

@@ -338,3 +338,21 @@ def test_cagdask_is_a_command_of_dask() -> None:
         [sys.executable, "-m", "dask", "cagdask", "--help"], capture_output=True, text=True, check=True
     )
     assert "cagdask run sample_sheet.json" in ended.stdout
+
+
+def test_a_worker_whose_memory_stays_high_goes_on() -> None:
+    """Dask would pause it at 80 % of its limit, and a worker that has nothing to do frees nothing."""
+
+    def fill(share: float) -> None:
+        import builtins
+        import time
+
+        import psutil
+
+        wanted = int(share * 700 * 2**20) - psutil.Process().memory_info().rss
+        builtins.held = b"x" * wanted  # type: ignore[attr-defined]  # for as long as the worker lives
+        time.sleep(1)  # until its memory has been looked at
+
+    with connect(n_workers=1, memory_limit="700MiB") as runner:
+        runner.client.submit(fill, 0.88).result(timeout=60)
+        assert runner.client.submit(lambda: 7, pure=False).result(timeout=30) == 7

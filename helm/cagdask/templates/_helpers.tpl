@@ -169,6 +169,8 @@ volumeMounts:
   value: "False"
 - name: DASK_DISTRIBUTED__WORKER__MEMORY__TARGET
   value: "False"
+- name: DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE
+  value: "False"
 - name: MALLOC_TRIM_THRESHOLD_
   value: "33554432"
 - name: MALLOC_MMAP_THRESHOLD_
