@@ -21,7 +21,7 @@ SMALLEST_BLOCK = 256
 LARGEST_ALONE = 20_000
 """Rows that one task searches and merges alone: handing parts to others would take as long."""
 TRAINING_BYTES = 2**27
-"""What the rows that train pivots may take at most: more find no better ones. Copies of them take as much again."""
+"""What training pivots may take at most: more rows find no better ones."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +118,17 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
     block_rows = max(1, min(task_budget // of_store, LARGEST_BLOCK, shared))
     chunk_rows = max(1, min(task_budget // of_search, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
-    training_bytes = min(task_budget // 4, TRAINING_BYTES)
     cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
     return EnginePlan(
         block_rows=block_rows,
         chunk_rows=chunk_rows,
         merge_rows=merge_rows,
         small_rows=min(LARGEST_ALONE, task_budget // of_search),
-        training_bytes=training_bytes,
+        training_bytes=min(task_budget // 2, TRAINING_BYTES),
         cag_rows=cag_rows,
         task_bytes={
             "profiles": block_rows * profile_bytes_per_row(n_samples),
-            "pivots": 2 * min(training_bytes, 8 * n_samples * n_genes),
+            "pivots": min(task_budget // 2, TRAINING_BYTES),
             "gather": chunk_rows * gather_bytes_per_row(n_samples),
             "search": chunk_rows * search_bytes_per_row(n_samples),
             "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
