@@ -79,7 +79,7 @@ def make_batches(
     Parameters
     ----------
     neighbors, offsets
-        Folders that :func:`cagdask.engine.neighbors.search_chunk` wrote, and the position of each one's first row; the
+        Folders that :func:`cagdask.engine.neighbors.finish_lists` wrote, and the position of each one's first row; the
         last offset is the number of rows.
     batch_rows, largest
         Rows to aim at in a batch, and rows that a component must not exceed.
