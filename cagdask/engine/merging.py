@@ -180,6 +180,19 @@ def _nearest(
 
 
 @njit(cache=True, nogil=True)
+def _is_outdated(b: int, a: int, state: Any, near: Any, gene: Any) -> bool:
+    """Whether what was found for ``b`` is farther than ``a``, whose nearest is ``b``.
+
+    What joins elsewhere never comes nearer to ``b``, so a nearest once found stays it; unless one of the two that joined
+    is missing from the list of ``b``, as may be in an approximate search, or rounding lifts the mean of equals. Taken
+    for true, it would send the search for reciprocal pairs in circles.
+    """
+    if near[b] != near[a]:
+        return near[b] < near[a]
+    return state[b] >= 0 and gene[state[b]] > gene[a]
+
+
+@njit(cache=True, nogil=True)
 def _link(index: Any) -> Any:
     """Lists in both directions: a pool of rows, and where each row's part of it starts and how long it is."""
     n, k = index.shape
@@ -306,6 +319,9 @@ def merge_groups(
         b = state[a]
         if b < 0:
             continue
+        if state[b] != UNKNOWN and _is_outdated(b, a, state, near, gene):
+            state[b] = UNKNOWN
+            fresh[b] = False
         if state[b] == UNKNOWN:
             tick += 1
             state[b], near[b] = _nearest(

@@ -109,3 +109,17 @@ def test_lists_that_only_one_of_two_rows_is_on_end_in_merges(order: list[int]) -
     assert (merging.flat(parent) == merging.flat(parent)[0]).all()
     assert height[0] == pytest.approx(1 - sim[~np.eye(3, dtype=bool)].max())
     assert len(pair) == 2
+
+
+@pytest.mark.timeout(60, method="thread")
+def test_a_nearest_is_looked_for_again_when_what_it_was_not_compared_with_joins() -> None:
+    """Row 0 finds row 1; then row 3, which it does not list, joins row 2, and both together are nearer than row 1."""
+    sim = np.array([[1, 0.41, 0.38, 0.97], [0.41, 1, 0.48, 0.45], [0.38, 0.48, 1, 0.58], [0.97, 0.45, 0.58, 1]])
+    mean = np.linalg.cholesky(sim)
+    index = np.array([[1, 2], [2, 3], [3, 1], [2, 1]])
+    nobody = np.full(4, -1)
+    _, _, pair, height = merging.merge_groups(
+        mean, np.ones(4, np.int64), np.arange(4), index, nobody.copy(), np.zeros(4), np.zeros(4), nobody.copy(), 0.3
+    )
+    assert pair.tolist() == [[2, 3], [0, 2], [0, 1]]
+    assert height == pytest.approx([0.42, 1 - (0.38 + 0.97) / 2, 1 - (0.41 + 0.48 + 0.45) / 3])
