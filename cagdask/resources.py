@@ -15,8 +15,8 @@ from cagdask.errors import MemoryLimitError
 TASK_SHARE = 0.4
 """Share of a worker's memory limit that the arrays of its running tasks may take together."""
 
-WORKER_BASE = 300 * 2**20
-"""Bytes that a worker takes with all libraries loaded and no data (measured: 230 to 280 MiB)."""
+WORKER_BASE = 350 * 2**20
+"""Bytes that a worker takes with all libraries and compiled kernels loaded and no data (measured: up to 345 MiB)."""
 
 HIGHEST_SHARE = 0.85
 """Share of the limit that base and arrays together may reach; Dask restarts a worker at 0.95."""

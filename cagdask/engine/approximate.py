@@ -22,19 +22,8 @@ from numpy.typing import NDArray
 
 from cagdask import resources, storage
 from cagdask.engine import arrays
-from cagdask.engine.neighbors import (
-    COUNTS,
-    Lists,
-    Rows,
-    compare_fringes,
-    counted,
-    empty_lists,
-    insert,
-    load_chunk,
-    load_lists,
-    made_rows,
-    save_lists,
-)
+from cagdask.engine.comparing import COUNTS, Lists, Rows, compare_fringes, insert
+from cagdask.engine.neighbors import counted, empty_lists, load_chunk, load_lists, made_rows, save_lists
 from cagdask.engine.pivots import hashed, probed_pivots
 from cagdask.engine.rows import copy_row, load_rows, product_with, rounded, save_rows, stored_rows, take_rows
 from cagdask.engine.sketches import sketches

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from cagdask import storage
-from cagdask.engine import approximate, chunks, merging, neighbors, pivots
+from cagdask.engine import approximate, chunks, comparing, merging, neighbors, pivots
 from cagdask.engine.rows import Block
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class InPlace:
         return [function(*item) for item in items]
 
 
-COUNTED = (*neighbors.COUNTS, "multiply_adds", "bytes_read")
+COUNTED = (*comparing.COUNTS, "multiply_adds", "bytes_read")
 """What searches count, and what is added up over all rounds."""
 LISTED_BYTES = 52
 """Bytes of a listed neighbor, as it is read and as it is linked in both directions."""
@@ -105,7 +105,7 @@ class Linked:
     active
         Groups in each round.
     tested, bounded, checked, multiplied
-        Pairs, see :data:`cagdask.engine.neighbors.COUNTS`.
+        Pairs, see :data:`cagdask.engine.comparing.COUNTS`.
     multiply_adds, bytes_read
         By searches.
     recall

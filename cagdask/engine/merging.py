@@ -62,10 +62,10 @@ def _unite(parent: Any, row: Any, offset: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _unite_up_to(parent: Any, count: Any, ends: Any, order: Any, largest: int) -> None:
+def _unite_up_to(parent: Any, count: Any, row: Any, other: Any, order: Any, largest: int) -> None:
     """Join components along links in the order given, unless one would exceed ``largest`` rows."""
     for e in order:
-        a, b = root_of(parent, ends[e, 0]), root_of(parent, ends[e, 1])
+        a, b = root_of(parent, row[e]), root_of(parent, other[e])
         if a != b and count[a] + count[b] <= largest:
             parent[max(a, b)] = min(a, b)
             count[min(a, b)] = count[a] + count[b]
@@ -134,14 +134,24 @@ def _cut_components(neighbors: list[str], offsets: list[int], component: Int64, 
     count = np.ones(n, np.int64)
     large = counts[component] > largest
     for rank in range(arrays.load(neighbors[0], "row").shape[1]):
-        row = np.concatenate([arrays.load(url, "row")[:, rank] for url in neighbors])
-        sim = np.concatenate([arrays.load(url, "sim")[:, rank] for url in neighbors])
-        linked = np.flatnonzero((row >= 0) & large)
-        if not len(linked):
+        row, other, sim = _links(neighbors, offsets, rank, large)
+        if not len(row):
             break
-        ends = np.column_stack([linked, row[linked]])
-        _unite_up_to(parent, count, ends, np.argsort(-sim[linked], kind="stable"), largest)
+        _unite_up_to(parent, count, row, other, np.argsort(-sim, kind="stable"), largest)
     return np.where(large, flat(parent), component)
+
+
+def _links(
+    neighbors: list[str], offsets: list[int], rank: int, which: NDArray[np.bool_]
+) -> tuple[Int64, Int64, NDArray[np.float64]]:
+    """The rows ``which``, the one that each has at a place of its list, and their similarity; those that have one."""
+    parts = []
+    for url, begin, end in zip(neighbors, offsets, offsets[1:], strict=False):
+        other = np.asarray(arrays.load(url, "row"))[:, rank]
+        here = np.flatnonzero((other >= 0) & which[begin:end])
+        parts.append((begin + here, other[here], np.asarray(arrays.load(url, "sim"))[here, rank]))
+    row, other, sim = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return row, other, sim
 
 
 @njit(cache=True, nogil=True)
@@ -183,13 +193,13 @@ def _nearest(
 def _is_outdated(b: int, a: int, state: Any, near: Any, gene: Any) -> bool:
     """Whether what was found for ``b`` is farther than ``a``, whose nearest is ``b``.
 
-    What joins elsewhere never comes nearer to ``b``, so a nearest once found stays it; unless one of the two that joined
-    is missing from the list of ``b``, as may be in an approximate search, or rounding lifts the mean of equals. Taken
-    for true, it would send the search for reciprocal pairs in circles.
+    What joins elsewhere never comes nearer to ``b``, so a nearest once found stays it; unless one of two that joined is
+    missing from the list of ``b``, as may be in an approximate search, or rounding lifts the mean of equals. Taken for
+    true, it would send the search for reciprocal pairs in circles.
     """
     if near[b] != near[a]:
-        return near[b] < near[a]
-    return state[b] >= 0 and gene[state[b]] > gene[a]
+        return bool(near[b] < near[a])
+    return bool(state[b] >= 0 and gene[state[b]] > gene[a])
 
 
 @njit(cache=True, nogil=True)

@@ -49,6 +49,7 @@ GOES_ON = (0.45, 0.55, 0.7)
 ROUND_NS = 6e4
 """What a round costs per row beside the search, nanoseconds (measured)."""
 _CUT_ROWS, _CUT_PIVOTS = 2048, 4096  # of a sample, to choose the cut
+_CUT_ANGLES = 2**21
 
 
 def n_pivots_for(n: int) -> int:
@@ -265,10 +266,11 @@ def _probe(pivots: Float32, cells: Float32, rows: Float32, n: int) -> tuple[Floa
 
 
 def _spread(sample: Float32, pivots: Float32) -> tuple[Float64, Float64]:
-    """Angles of some rows to their nearest pivot, and to any."""
+    """Angles of some rows to their nearest pivot, and of some of them to any, from small to large."""
     few, any_ = sample[:_CUT_ROWS], pivots[:: -(-len(pivots) // _CUT_PIVOTS)]
     own = np.arccos(np.clip(_nearest(pivots, few)[0], -1, 1))
-    return own, np.arccos(np.clip(few @ any_.T, -1, 1)).ravel()
+    between = np.clip(few[: _CUT_ANGLES // len(any_)] @ any_.T, -1, 1).ravel()
+    return np.sort(own), np.sort(np.arccos(between, out=between))
 
 
 def choose_cut(own: Float64, between: Float64, threshold: float) -> tuple[float, float]:
@@ -277,7 +279,7 @@ def choose_cut(own: Float64, between: Float64, threshold: float) -> tuple[float,
     Parameters
     ----------
     own, between
-        Angles of a sample of rows to their own pivots, and to any.
+        Angles of a sample of rows to their own pivots, and to any, from small to large.
     threshold
         Similarity that is asked for.
 
@@ -287,8 +289,8 @@ def choose_cut(own: Float64, between: Float64, threshold: float) -> tuple[float,
     are farther from its pivot than the cut and the angle of the threshold together.
     """
     cuts = np.quantile(own, np.linspace(0, 1, 33))
-    fringe = 1 - np.searchsorted(np.sort(own), cuts, side="right") / len(own)
-    opened = np.searchsorted(np.sort(between), cuts + np.arccos(threshold)) / len(between)
+    fringe = 1 - np.searchsorted(own, cuts, side="right") / len(own)
+    opened = np.searchsorted(between, cuts + np.arccos(threshold)) / len(between)
     left = fringe**2 + (1 - fringe**2) * opened
     best = int(np.argmin(left))
     return float(cuts[best]), float(left[best])

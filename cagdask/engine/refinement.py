@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.engine import arrays, linkage
+from cagdask.engine.comparing import PRODUCT_MARGIN
 from cagdask.engine.linkage import InPlace, LinkagePlan, Linked, Mapper
-from cagdask.engine.neighbors import PRODUCT_MARGIN
 from cagdask.engine.rows import STEP, Block, concatenate_rows, load_rows, save_rows, take_rows
 
 Float64 = NDArray[np.float64]

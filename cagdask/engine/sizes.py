@@ -93,9 +93,9 @@ def cag_bytes_per_row(n_samples: int) -> int:
     return 64 * n_samples + 100
 
 
-def table_bytes_per_gene(linkage: str, k: int = 16) -> int:
+def table_bytes_per_gene(linkage: str) -> int:
     """Components, labels and the merge tree are made in one task each; single linkage joins all links in one."""
-    return 8 * k + 200 if linkage == "average" else 100 * K + 200
+    return 160 if linkage == "average" else 100 * K + 200
 
 
 def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, linkage: str = "average") -> EnginePlan:

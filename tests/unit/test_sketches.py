@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cagdask.engine import sketches
-from cagdask.engine.neighbors import PRODUCT_MARGIN
+from cagdask.engine.comparing import PRODUCT_MARGIN
 
 
 @pytest.mark.parametrize("n_groups", [1, 3, 8, 50])
