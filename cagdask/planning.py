@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cagdask import resources
+from cagdask.parameters import Parameters
 from cagdask.resources import format_bytes
 from cagdask.shapes import STORED_VALUE, Shape, measure
 
@@ -194,13 +195,17 @@ def plan_ingest(shape: Shape, task_budget: int, n_threads: int) -> tuple[StagePl
     )
 
 
-def plan_clustering(shape: Shape, task_budget: int, n_threads: int) -> tuple[tuple[StagePlan, ...], Expected]:
+def plan_clustering(
+    shape: Shape, task_budget: int, n_threads: int, *, normalization: str = "sum", max_dist: float = 0.2
+) -> tuple[tuple[StagePlan, ...], Expected]:
     """Plan the stages of clustering, cut as the engine cuts them, and say what they are expected to take.
 
     Parameters
     ----------
     shape, task_budget, n_threads
         As for :func:`plan_ingest`.
+    normalization, max_dist
+        As for :func:`cagdask.find_cags`.
 
     Returns
     -------
@@ -212,7 +217,8 @@ def plan_clustering(shape: Shape, task_budget: int, n_threads: int) -> tuple[tup
 
     engine = plan_engine(shape.n_genes, shape.n_samples, task_budget, n_threads)
     density = shape.n_values / (shape.n_genes * shape.n_samples) if shape.n_values else 1.0
-    expected = expect(shape.n_genes, shape.n_samples, density, engine)
+    is_clr = normalization == "clr"
+    expected = expect(shape.n_genes, shape.n_samples, density, engine, max_dist=max_dist, is_clr=is_clr)
     n_blocks = -(-shape.n_genes // engine.block_rows)
     n_tasks = {"merge": -(-shape.n_genes // engine.merge_rows), "components": 1}
     stages = tuple(
@@ -228,7 +234,9 @@ def plan_clustering(shape: Shape, task_budget: int, n_threads: int) -> tuple[tup
     return stages, expected
 
 
-def make_plan(shape: Shape, *, n_workers: int, memory_limit: int) -> Plan:
+def make_plan(
+    shape: Shape, *, n_workers: int, memory_limit: int, normalization: str = "sum", max_dist: float = 0.2
+) -> Plan:
     """Plan a run on workers of one thread each; pure arithmetic.
 
     Raises
@@ -237,7 +245,7 @@ def make_plan(shape: Shape, *, n_workers: int, memory_limit: int) -> Plan:
         A task can not fit its worker.
     """
     budget = resources.task_budget(memory_limit)
-    clustering, expected = plan_clustering(shape, budget, n_workers)
+    clustering, expected = plan_clustering(shape, budget, n_workers, normalization=normalization, max_dist=max_dist)
     plan = Plan(
         shape=shape,
         n_workers=n_workers,
@@ -270,6 +278,8 @@ def plan(
     orient: str = "genes-by-samples",
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
+    normalization: str = "sum",
+    max_dist: float = 0.2,
 ) -> Plan:
     """Say what a run would need, without running it.
 
@@ -282,6 +292,8 @@ def plan(
         As for :func:`cagdask.ingest`.
     n_workers, memory_limit
         Worker processes of one thread (default: one per core of this machine, 16 at most), and memory of each.
+    normalization, max_dist
+        As for :func:`cagdask.find_cags`; they decide what searches cost.
 
     Returns
     -------
@@ -299,8 +311,9 @@ def plan(
     if n_workers < 1:
         raise ValueError(f"n_workers is {n_workers}; at least one is needed.")
     limit = resources.parse_bytes(memory_limit)
+    Parameters(normalization=normalization, max_dist=max_dist).checked()
     shape = measure(source, keys=(results_key, abundance_key, gene_id_key), orient=orient)
-    made = make_plan(shape, n_workers=n_workers, memory_limit=limit)
+    made = make_plan(shape, n_workers=n_workers, memory_limit=limit, normalization=normalization, max_dist=max_dist)
     if shape.format == "store":
         from cagdask import outputs
 

@@ -426,7 +426,8 @@ def plans() -> None:
             continue
         genes, samples = row["genes"], row["samples"]
         shape = Shape(row["name"], "store", genes, samples, n_values=int(row["density"] * genes * samples))
-        made = make_plan(shape, n_workers=2, memory_limit=parse_bytes(row["memory_limit"]))
+        chosen = {name: value for name, value in row["options"] if name in ("normalization", "max_dist")}
+        made = make_plan(shape, n_workers=2, memory_limit=parse_bytes(row["memory_limit"]), **chosen)
         ratios = (
             made.worker_bytes / 2**20 / row["worker_peak_mib"],
             made.work_bytes / 2**20 / row["disk_mib"],

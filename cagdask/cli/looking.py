@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Outcome, Setting, Size, keys, reads, writes
+from cagdask.cli.options import COUNT, Outcome, Setting, Size, keys, max_dist, method, reads, writes
 from cagdask.cli.tables import cag_table, counts, table
 
 
@@ -72,6 +72,8 @@ def _info_text(content: dict[str, Any]) -> str:
 @click.argument("source", metavar="INPUT")
 @click.option("--workers", type=COUNT, help="Worker processes; default: one per core of this machine, 16 at most.")
 @click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them.")
+@method("--normalization")
+@max_dist
 @keys
 @reads
 def plan(setting: Setting, source: str, workers: int | None, memory_limit: str, **options: Any) -> Outcome:

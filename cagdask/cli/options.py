@@ -368,21 +368,29 @@ clr_floor = click.option(
 )
 
 
-def normalizing(*names: str) -> Callable[[Parsed], Parsed]:
+def method(*names: str) -> Callable[[Parsed], Parsed]:
     """How samples are made comparable, under these names."""
-    method = click.option(
+    return click.option(
         *names,
         type=click.Choice(["sum", "clr", "median", "hellinger", "none"]),
         default="sum",
         show_default=True,
         help="How samples are made comparable.",
     )
-    return chain(method, clr_floor)
 
+
+def normalizing(*names: str) -> Callable[[Parsed], Parsed]:
+    """How samples are made comparable, under these names, and the floor of ``clr``."""
+    return chain(method(*names), clr_floor)
+
+
+max_dist = click.option(
+    "--max-dist", type=DISTANCE, default=0.2, show_default=True, help="Largest distance that is joined."
+)
 
 clustering = chain(
     normalizing("--normalization"),
-    click.option("--max-dist", type=DISTANCE, default=0.2, show_default=True, help="Largest distance that is joined."),
+    max_dist,
     click.option("--min-samples", type=COUNT, default=1, show_default=True, help="Leave out genes in fewer samples."),
     click.option(
         "--metric",

@@ -3,8 +3,8 @@
 :mod:`cagdask.engine.sizes` bounds what a task may take, whatever the data; this says what it most likely will. Each
 constant is fitted to the runs in ``docs/explanation/scale.jsonl`` (simulated cohorts at 1x coverage, ``sum``,
 ``max_dist`` 0.2, 20,000 to 1,000,000 genes, 200 and 1,000 samples, 2 to 28 % not zero; one core of an AMD EPYC server);
-``scripts/benchmark_scale.py plans`` says how well they fit. A cohort whose genes mostly resemble many others takes
-longer.
+``scripts/benchmark_scale.py plans`` says how well they fit. What ``clr`` and larger ``max_dist`` cost is fitted to two
+runs, ``sum`` 0.5 and ``clr`` 0.3 at 200,000 genes. A cohort whose genes mostly resemble many others takes longer.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ _ORDER_ROW, _ORDER_CELL = 7e-6, 100e-9
 _SEARCH_MILLION, _SEARCH_EXPONENT, _SEARCH_SAMPLES = 240.0, 1.8, 0.25
 _MERGE_ROW, _MERGE_CELL = 9e-6, 50e-9
 _WRITE_CELL = 85e-9
+_SEARCH_FAR, _FAR, _READ_FAR = 8.0, 4.0, 3.0
+"""What searches, all else, and reads take more for each 1 of ``max_dist`` beyond 0.2: more pairs, more rounds."""
+_CLR = 2.0
+"""Times what others take: after ``clr``, fewer genes lie near a pivot."""
 # bytes
 _SKETCHES = 4 * (64 + 24)
 _LISTS = 24 * 16
@@ -64,7 +68,9 @@ def row_bytes(n_samples: int, density: float) -> float:
     return 8 * n_samples if density >= SPARSE_BELOW else 12 * density * n_samples + 8 * SUMS
 
 
-def expect(n_genes: int, n_samples: int, density: float, plan: EnginePlan) -> Expected:
+def expect(
+    n_genes: int, n_samples: int, density: float, plan: EnginePlan, *, max_dist: float = 0.2, is_clr: bool = False
+) -> Expected:
     """What a clustering is expected to take.
 
     Parameters
@@ -73,7 +79,13 @@ def expect(n_genes: int, n_samples: int, density: float, plan: EnginePlan) -> Ex
         Shape of the store, and the share of its values that are not zero.
     plan
         How it is cut.
+    max_dist
+        Distance up to which groups join.
+    is_clr
+        Whether normalization is ``clr``.
     """
+    farther, wider = max_dist - 0.2, _CLR if is_clr else 1.0
+    search_times, times, read_times = (wider * max(0.5, 1 + more * farther) for more in (_SEARCH_FAR, _FAR, _READ_FAR))
     cells = n_genes * n_samples
     rows = row_bytes(n_samples, density)
     n_chunks = -(-n_genes // plan.chunk_rows)
@@ -82,9 +94,12 @@ def expect(n_genes: int, n_samples: int, density: float, plan: EnginePlan) -> Ex
     return Expected(
         cpu_seconds={
             "profiles": _PROFILE_CELL * cells,
-            "gather": ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
-            "search": _SEARCH_MILLION * (n_genes / 1e6) ** _SEARCH_EXPONENT * (n_samples / 200) ** _SEARCH_SAMPLES,
-            "merge": ROUNDS * (_MERGE_ROW * n_genes + _MERGE_CELL * cells),
+            "gather": times * ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
+            "search": search_times
+            * _SEARCH_MILLION
+            * (n_genes / 1e6) ** _SEARCH_EXPONENT
+            * (n_samples / 200) ** _SEARCH_SAMPLES,
+            "merge": times * ROUNDS * (_MERGE_ROW * n_genes + _MERGE_CELL * cells),
             "measure": _WRITE_CELL * cells,
         },
         task_bytes={
@@ -92,5 +107,5 @@ def expect(n_genes: int, n_samples: int, density: float, plan: EnginePlan) -> Ex
             "write CAGs": min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
         },
         disk_bytes=int(n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, _DISK_SUMS * n_samples - 500))),
-        read_bytes=int(_READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),
+        read_bytes=int(read_times * _READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),
     )
