@@ -46,7 +46,7 @@ LISTED_BYTES = 52
 """Bytes of a listed neighbor, as it is read and as it is linked in both directions."""
 LISTED_AT_ONCE = 2**19
 """Neighbors that are listed in a round at least: few rows get long lists."""
-SLOW = 0.1
+SLOW = 0.25
 """Share of the groups that a round must join; after one that joins fewer, lists grow."""
 GROWTH = 4
 
