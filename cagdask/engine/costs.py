@@ -2,7 +2,7 @@
 
 :mod:`cagdask.engine.sizes` bounds what a task may take, whatever the data; this says what it most likely will. Each
 constant is fitted to the runs in ``docs/explanation/scale.jsonl`` (simulated cohorts at 1x coverage, ``sum``,
-``max_dist`` 0.2, 20,000 to 1,000,000 genes, 200 and 1,000 samples, 2 to 28 % not zero; one core of an AMD EPYC server);
+``max_dist`` 0.2, 20,000 to 5,000,000 genes, 200 and 1,000 samples, 2 to 28 % not zero; one core of an AMD EPYC server);
 ``scripts/benchmark_scale.py plans`` says how well they fit. What ``clr`` and larger ``max_dist`` cost is fitted to two
 runs, ``sum`` 0.5 and ``clr`` 0.3 at 200,000 genes. A cohort whose genes mostly resemble many others takes longer.
 """
@@ -28,6 +28,9 @@ _MERGE_ROW, _MERGE_CELL = 9e-6, 50e-9
 _WRITE_CELL = 85e-9
 _SEARCH_FAR, _FAR, _READ_FAR = 8.0, 4.0, 3.0
 """What searches, all else, and reads take more for each 1 of ``max_dist`` beyond 0.2: more pairs, more rounds."""
+_MILLIONS, _MILLIONS_DISK = 0.3, 0.5
+"""Beyond a million genes, searches and reads grow by this power more, and disk by that: rows that resemble thousands of
+others go on for more rounds, with longer lists (one run, of five million)."""
 _CLR = 2.0
 """Times what others take: after ``clr``, fewer genes lie near a pivot."""
 # bytes
@@ -86,6 +89,8 @@ def expect(
     """
     farther, wider = max_dist - 0.2, _CLR if is_clr else 1.0
     search_times, times, read_times = (wider * max(0.5, 1 + more * farther) for more in (_SEARCH_FAR, _FAR, _READ_FAR))
+    millions = max(1.0, n_genes / 1e6)
+    search_times, read_times = search_times * millions**_MILLIONS, read_times * millions**_MILLIONS
     cells = n_genes * n_samples
     rows = row_bytes(n_samples, density)
     n_chunks = -(-n_genes // plan.chunk_rows)
@@ -106,6 +111,8 @@ def expect(
             "merge": int(1.3 * batch * merge_bytes_per_row(n_samples)),
             "write CAGs": min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
         },
-        disk_bytes=int(n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, _DISK_SUMS * n_samples - 500))),
+        disk_bytes=int(
+            millions**_MILLIONS_DISK * n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, _DISK_SUMS * n_samples - 500))
+        ),
         read_bytes=int(read_times * _READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),
     )
