@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
@@ -274,9 +275,14 @@ def test_a_launcher_that_can_not_work_here_says_so_in_one_line(toy_sheet: Path, 
         ("slurm", with_sbatch, "--cluster slurm can not start workers: .*sbatch: error: invalid account"),
         ("kubernetes", {"KUBECONFIG": str(tmp_path / "none")}, "no Kubernetes cluster can be reached from here"),
     ]
-    for name, environment, words in cases:
+
+    def ingest(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         where = ["--cluster", name, "--workers", "1"]
-        ended = run_cagdask("ingest", toy_sheet, "--store", tmp_path / "x.zarr", *where, **environment)
+        return run_cagdask("ingest", toy_sheet, "--store", tmp_path / f"{name}.zarr", *where, **environment)
+
+    with ThreadPoolExecutor() as pool:  # they mostly wait
+        runs = list(pool.map(ingest, *zip(*((name, environment) for name, environment, _ in cases), strict=True)))
+    for ended, (*_, words) in zip(runs, cases, strict=True):
         assert ended.returncode == 1, ended.stderr
         assert re.search(words, ended.stderr), ended.stderr
         assert ended.stderr.count("\n") == 1, ended.stderr
