@@ -12,7 +12,9 @@ Per task: one block or chunk, twice.
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -60,20 +62,20 @@ def write_chunk_plan(blocks: list[str], chunk_rows: int, folder: str) -> list[in
 
     Writes ``slice`` (n_slices, 4) int64: chunk, block, begin, end.
     """
-    counts = np.stack([arrays.load(url, "count") for url in blocks])
-    chunks = plan_chunks(counts, chunk_rows)
+    chunks = plan_chunks(lambda: (np.asarray(arrays.load(url, "count")) for url in blocks), chunk_rows)
     slices = [(c, *part) for c, parts in enumerate(chunks) for part in parts]
     arrays.save(folder, slice=np.array(slices, np.int64).reshape(-1, 4))
     return [sum(end - begin for _, begin, end in parts) for parts in chunks]
 
 
-def plan_chunks(counts: Int64, chunk_rows: int) -> list[list[tuple[int, int, int]]]:
+def plan_chunks(counts: Callable[[], Iterable[Int64]], chunk_rows: int) -> list[list[tuple[int, int, int]]]:
     """Which slices of the sorted blocks make which chunk.
 
     Parameters
     ----------
     counts
-        Shape (n_blocks, n_pivots): rows of each pivot in each block.
+        Gives, block by block, the rows of each pivot in it, (n_pivots,); gone through twice, since all together would
+        take blocks x pivots.
     chunk_rows
         Rows that a chunk should not exceed; lists stay whole unless one alone is larger.
 
@@ -82,24 +84,24 @@ def plan_chunks(counts: Int64, chunk_rows: int) -> list[list[tuple[int, int, int
     list
         Per chunk the slices (block, begin, end) of sorted blocks.
     """
-    ends = np.cumsum(counts, axis=1)
-    begins = ends - counts
+    bounds = _bounds(functools.reduce(np.add, counts()), chunk_rows)
+    edges = np.stack([np.append(0, np.cumsum(count))[bounds] for count in counts()])
     chunks: list[list[tuple[int, int, int]]] = []
-    first = 0
-    while first < counts.shape[1]:
-        last = first + 1
-        total = int(counts[:, first].sum())
-        while last < counts.shape[1] and total + int(counts[:, last].sum()) <= chunk_rows:
-            total += int(counts[:, last].sum())
-            last += 1
-        slices = [
-            (b, int(begins[b, first]), int(ends[b, last - 1]))
-            for b in range(counts.shape[0])
-            if ends[b, last - 1] > begins[b, first]
-        ]
+    for begins, ends in zip(edges.T[:-1].tolist(), edges.T[1:].tolist(), strict=True):
+        slices = [(b, *part) for b, part in enumerate(zip(begins, ends, strict=True)) if part[1] > part[0]]
         chunks += _split(slices, chunk_rows)
-        first = last
     return chunks
+
+
+def _bounds(total: Int64, chunk_rows: int) -> list[int]:
+    """The first pivot of each chunk, and the number of pivots: as many each as have at most ``chunk_rows`` rows."""
+    bounds, rows = [0], 0
+    for pivot, n in enumerate(total.tolist()):
+        if pivot > bounds[-1] and rows + n > chunk_rows:
+            bounds.append(pivot)
+            rows = 0
+        rows += n
+    return [*bounds, len(total)]
 
 
 def _split(slices: list[tuple[int, int, int]], chunk_rows: int) -> list[list[tuple[int, int, int]]]:

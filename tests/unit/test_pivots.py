@@ -13,7 +13,7 @@ def test_chunks_hold_every_row_once_and_whole_lists(chunk_rows: int) -> None:
     counts = np.random.default_rng(0).integers(0, 9, (4, 11))
     ends = counts.cumsum(axis=1)
     taken = []
-    for part in chunks.plan_chunks(counts, chunk_rows):
+    for part in chunks.plan_chunks(lambda: counts, chunk_rows):
         taken += [(block, row) for block, begin, end in part for row in range(begin, end)]
         pivots_of = {
             int(np.searchsorted(ends[b], row, side="right")) for b, begin, end in part for row in range(begin, end)
