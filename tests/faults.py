@@ -576,7 +576,7 @@ def _with_full_disk(bench: Bench, chance: random.Random, outcome: Outcome) -> No
     size = chance.randrange(64, 900)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk)], check=True)
     try:
-        more = ["mount", "-o", "remount,size=64m", str(disk)]
+        more = ["mount", "-o", "remount,size=2g", str(disk)]
         enlarge = lambda n: subprocess.run(more, check=True)  # noqa: E731
         _until_done(bench, outcome, str(disk / "out"), False, None, enlarge)
     finally:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -25,4 +27,17 @@ def test_what_is_saved_is_loaded(tmp_path: Path, where: str, values: np.ndarray)
 def test_objects_are_not_stored(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pickle"):
         arrays.save(str(tmp_path), values=np.array([{}], object))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_stops_writing_is_told(tmp_path: Path) -> None:
+    """A full disk, here a limit of the process; NumPy's own writing counts items, and does not say why."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            arrays.save(str(tmp_path), values=np.arange(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
     assert not list(tmp_path.iterdir())
