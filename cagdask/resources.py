@@ -16,7 +16,7 @@ TASK_SHARE = 0.4
 """Share of a worker's memory limit that the arrays of its running tasks may take together."""
 
 WORKER_BASE = 350 * 2**20
-"""Bytes that a worker takes with all libraries and compiled kernels loaded and no data (measured: up to 345 MiB)."""
+"""Bytes that a worker takes with all libraries and compiled kernels loaded and no data (measured: 330 to 360 MiB)."""
 
 HIGHEST_SHARE = 0.85
 """Share of the limit that base and arrays together may reach; Dask restarts a worker at 0.95."""
