@@ -15,7 +15,7 @@ from cagdask.errors import MemoryLimitError
 TASK_SHARE = 0.4
 """Share of a worker's memory limit that the arrays of its running tasks may take together."""
 
-WORKER_BASE = 350 * 2**20
+WORKER_BASE = 365 * 2**20
 """Bytes that a worker takes with all libraries and compiled kernels loaded and no data (measured: 330 to 360 MiB)."""
 
 HIGHEST_SHARE = 0.85

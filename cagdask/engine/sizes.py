@@ -80,7 +80,7 @@ def merge_bytes_per_row(n_samples: int, k: int = 16) -> int:
 
 def measure_bytes_per_row(n_samples: int) -> int:
     """A block as float32, normalized, as profiles, with its directions, and sums in two float64 and flags."""
-    return 54 * n_samples + 64
+    return 60 * n_samples + 64
 
 
 def compare_bytes_per_row(n_samples: int) -> int:

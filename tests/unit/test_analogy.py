@@ -299,4 +299,4 @@ def test_zero_and_equal_vectors_are_counted_and_k_may_be_too_large(store, caplog
 def test_vectors_that_do_not_fit_are_refused_before_they_are_read(tmp_path):
     store = write_vectors(str(tmp_path / "v.zarr"), np.ones((4000, 500), np.float32), chunk_rows=100)
     with pytest.raises(MemoryLimitError, match="4,000 vectors of 500 values"):
-        cagdask.analogies(store, "g1", "g2", memory_limit="420MiB")
+        cagdask.analogies(store, "g1", "g2", memory_limit="437MiB")
