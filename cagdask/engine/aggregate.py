@@ -15,7 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cagdask import storage
 from cagdask.engine import arrays
+from cagdask.engine.rows import load_rows, save_rows
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -44,7 +46,7 @@ def join_flags(joined: Any, target: Any, flags: Any) -> None:
 
 
 def write_part(folder: str, label: Int64, values: Float64, **flags: NDArray[np.bool_]) -> None:
-    """Sums by label of one block of genes, as ``label`` (m,), ``high`` and ``low`` (m, n); flags are joined by or.
+    """Sums by label of one block of genes, as ``label`` (m,), and ``high`` and ``low``, rows; flags are joined by or.
 
     Parameters
     ----------
@@ -66,7 +68,9 @@ def write_part(folder: str, label: Int64, values: Float64, **flags: NDArray[np.b
     for name, flag in flags.items():
         joined[name] = np.zeros((len(present), flag.shape[1]), bool)
         join_flags(joined[name], target, flag if taken.all() else flag[taken])
-    arrays.save(folder, label=present, high=high, low=low, **joined)
+    save_rows(storage.join(folder, "high"), high)
+    save_rows(storage.join(folder, "low"), low)
+    arrays.save(folder, label=present, **joined)
 
 
 def read_sums(parts: list[str], begin: int, end: int, n: int, *flags: str) -> tuple[Float64, list[NDArray[np.bool_]]]:
@@ -80,8 +84,8 @@ def read_sums(parts: list[str], begin: int, end: int, n: int, *flags: str) -> tu
         if i == j:
             continue
         target = np.asarray(label[i:j]) - begin
-        add_rows(high, low, target, np.asarray(arrays.load(url, "high", i, j)))
-        low[target] += arrays.load(url, "low", i, j)
+        add_rows(high, low, target, load_rows(storage.join(url, "high"), i, j))
+        low[target] += load_rows(storage.join(url, "low"), i, j)
         for total, name in zip(joined, flags, strict=True):
             total[target] |= arrays.load(url, name, i, j)
     return high + low, joined

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from cagdask.engine import arrays
 from cagdask.engine.pivots import nearest_pivots
-from cagdask.engine.rows import Block, lengths, load_rows, members, save_rows, unit
-from cagdask.engine.sketches import sketches
+from cagdask.engine.rows import Block, join_stored, lengths, members, save_rows, stored_rows, take_stored, unit
+from cagdask.engine.sketches import sketches_of
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -42,10 +42,10 @@ def assign_block(block: dict[str, Any], pivots: str, folder: str) -> int:
     """
     rows, gene, size = members(Block(**block))
     centers, cells, fine = arrays.load_all(pivots, "pivots", "cells", "fine")
-    cosine, pivot = nearest_pivots(centers, cells, unit(sketches(rows, np.asarray(fine))))
+    cosine, pivot = nearest_pivots(centers, cells, unit(sketches_of(rows, np.asarray(fine))))
     angle = np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
     order = np.lexsort((gene, angle, pivot))
-    save_rows(folder, rows[order])
+    save_rows(folder, take_stored(rows, order))
     arrays.save(
         folder,
         gene=gene[order],
@@ -54,7 +54,7 @@ def assign_block(block: dict[str, Any], pivots: str, folder: str) -> int:
         angle=angle[order],
         count=np.bincount(pivot, minlength=len(centers)),
     )
-    return len(rows)
+    return rows.n
 
 
 def write_chunk_plan(blocks: list[str], chunk_rows: int, folder: str) -> list[int]:
@@ -133,19 +133,20 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
     }
     is_fringe = parts["angle"] > float(arrays.load(pivots, "cut")[0])
     order = np.lexsort((parts["gene"], parts["angle"], parts["pivot"], is_fringe))
-    rows = np.concatenate([load_rows(f"{blocks}/{block}", begin, end) for block, begin, end in slices])[order]
+    stored = (take_stored(stored_rows(f"{blocks}/{block}"), np.arange(begin, end)) for block, begin, end in slices)
+    rows = take_stored(join_stored(list(stored)), order)
     save_rows(folder, rows)
     pivot = parts["pivot"][order]
     n_core = int((~is_fringe).sum())
     list_begin = np.append(np.unique(pivot[:n_core], return_index=True)[1], n_core)
-    fine_rows = sketches(rows, np.asarray(arrays.load(pivots, "fine")))
+    fine_rows = sketches_of(rows, np.asarray(arrays.load(pivots, "fine")))
     tile_begin = _tiles(list_begin)
     tile_center, tile_angle = _centers(unit(fine_rows[:n_core]), tile_begin)
     arrays.save(
         folder,
-        coarse=sketches(rows, np.asarray(arrays.load(pivots, "coarse"))),
+        coarse=sketches_of(rows, np.asarray(arrays.load(pivots, "coarse"))),
         fine=fine_rows,
-        length=lengths(rows).astype(np.float32),
+        length=lengths(fine_rows).astype(np.float32),
         gene=parts["gene"][order],
         size=parts["size"][order],
         tile_begin=tile_begin,
@@ -154,7 +155,7 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
         summary=_summary(fine_rows, n_core),
         pivot=pivot,
     )
-    return len(rows)
+    return rows.n
 
 
 def _tiles(list_begin: Int64) -> Int64:

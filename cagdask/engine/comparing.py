@@ -39,7 +39,6 @@ KEPT_AT_ONCE = 2**19
 """Pairs of a tile and a row that are set aside before rows are compared."""
 NEAR_ROWS = 256
 """Rows after a tile, of lists near its own, that it is compared with first: what they raise, all others must reach."""
-_SCANNED = 32
 COUNTS = ("tested", "bounded", "checked", "multiplied")
 """Pairs of a tile and a tile or row tested by their angle, of rows by coarse sketch, by fine sketch, and in full."""
 
@@ -68,6 +67,7 @@ class Room(NamedTuple):
     offered: Any
     upper: Any
     need: Any
+    reached: Any
     query: Any
 
 
@@ -122,12 +122,10 @@ def insert_all(at: Any, sim: Any, row: Any, gene: Any, lists: Lists, threshold: 
 
 
 @njit(cache=True, nogil=True)
-def _any_reaches(values: Float32, own: np.float32, others: Float32) -> bool:
-    """Whether any value reaches what its row or column needs; without branches, so that many are done at a time."""
-    n = 0
+def _mark(values: Float32, own: np.float32, others: Float32, reached: Any) -> None:
+    """Mark the values that reach what their row or column needs; without branches, so that many are done at a time."""
     for i in range(len(values)):
-        n += values[i] >= min(own, others[i])
-    return n > 0
+        reached[i] = values[i] >= min(own, others[i])
 
 
 @njit(cache=True, nogil=True)
@@ -139,6 +137,7 @@ def _make_room(own: Rows) -> Room:
         np.empty((TARGETS_AT_ONCE, n_coarse), np.float32),
         np.empty(QUERIES_AT_ONCE * TARGETS_AT_ONCE, np.float32),
         np.empty(TARGETS_AT_ONCE, np.float32),
+        np.zeros(TARGETS_AT_ONCE, np.uint8),
         np.empty(own.rows.dense.shape[1]),
     )
 
@@ -153,7 +152,7 @@ def _compare(
     At most :data:`QUERIES_AT_ONCE` rows ``who``. With ``once`` the chunks are the same, and a pair counts only where
     its first row comes before its second.
     """
-    query, need, offered = room.query, room.need, room.offered
+    query, need, offered, eights = room.query, room.need, room.offered, room.reached.view(np.uint64)
     asked = room.asked[: len(who)]
     for z in range(len(who)):
         asked[z] = own.coarse[who[z]]
@@ -165,14 +164,15 @@ def _compare(
             need[at] = near_lists.need[kept[y0 + at]]
         upper = room.upper[: len(who) * n_offered].reshape((len(who), n_offered))
         np.dot(asked, offered[:n_offered].T, upper)
+        room.reached[n_offered:] = 0
         for z in range(len(who)):
             q = who[z]
             copied = False
-            for begin in range(0, n_offered, _SCANNED):
-                end = min(begin + _SCANNED, n_offered)
-                if not _any_reaches(upper[z, begin:end], lists.need[q], need[begin:end]):
+            _mark(upper[z], lists.need[q], need[:n_offered], room.reached[:n_offered])
+            for eight in range(-(-n_offered // 8)):
+                if eights[eight] == 0:
                     continue
-                for at in range(begin, end):
+                for at in range(8 * eight, min(8 * eight + 8, n_offered)):
                     y = kept[y0 + at]
                     least = min(lists.need[q], near_lists.need[y])
                     if upper[z, at] < least or near.group[y] == own.group[q] or (once and y <= q):
@@ -215,16 +215,14 @@ def _tile_reach(q0: int, q1: int, tile_angle: Float32, need: Float32, length: Fl
 
 
 @njit(cache=True, nogil=True)
-def _any_near(
+def _mark_near(
     cosine: Float32, cos_limit: np.float32, cos_radius: np.float32, sin_radius: np.float32, cos_reach: Float32,
-    sin_reach: Float32,
-) -> bool:  # fmt: skip
-    """Whether any row is near enough to a tile, at these cosines to its center; without branches."""
-    n = 0
+    sin_reach: Float32, is_near: Any,
+) -> None:  # fmt: skip
+    """Mark the rows that are near enough to a tile, at these cosines to its center; without branches."""
     for y in range(len(cosine)):
         least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
-        n += cosine[y] >= least - PRODUCT_MARGIN
-    return n > 0
+        is_near[y] = cosine[y] >= least - PRODUCT_MARGIN
 
 
 @njit(cache=True, nogil=True)
@@ -386,6 +384,8 @@ def _search_rows(
     n_tiles, n = cosine.shape
     cos_reach, sin_reach = _reaches(near_lists.need[begin:], near.length[begin:])
     kept = np.empty(n, np.int64)
+    is_near = np.zeros(-(-n // 8) * 8, np.uint8)
+    eights = is_near.view(np.uint64)
     room = _make_room(own)
     for i in range(n_tiles):
         q0, q1 = tiles.tile_begin[first + i], tiles.tile_begin[first + i + 1]
@@ -394,14 +394,12 @@ def _search_rows(
         cos_radius, sin_radius = np.float32(np.cos(radius)), np.float32(np.sin(radius))
         n_kept = 0
         counts[0] += n
-        for y0 in range(0, n, _SCANNED):
-            y1 = min(y0 + _SCANNED, n)
-            some = cosine[i, y0:y1]
-            if not _any_near(some, cos_limit, cos_radius, sin_radius, cos_reach[y0:y1], sin_reach[y0:y1]):
+        _mark_near(cosine[i], cos_limit, cos_radius, sin_radius, cos_reach, sin_reach, is_near[:n])
+        for eight in range(len(eights)):
+            if eights[eight] == 0:
                 continue
-            for y in range(y0, y1):
-                least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
-                if cosine[i, y] >= least - PRODUCT_MARGIN:
+            for y in range(8 * eight, 8 * eight + 8):
+                if is_near[y]:
                     kept[n_kept] = begin + y
                     n_kept += 1
         if n_kept:

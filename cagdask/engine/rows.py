@@ -54,40 +54,35 @@ class Stored(NamedTuple):
         return int(sum(part.nbytes for part in self))
 
 
-def save_rows(folder: str, rows: Float64) -> None:
+def save_rows(folder: str, rows: Float64 | Stored) -> None:
     """Write rows, shape (n, n_samples), float64."""
+    if isinstance(rows, Stored):
+        if not len(rows.dense) and len(rows.value) < SPARSE_BELOW * rows.n * rows.dense.shape[1]:
+            parts = {"begin": rows.begin, "column": rows.column, "value": rows.value}
+            arrays.save(folder, rows=rows.dense, **{f"rows_{name}": part for name, part in parts.items()})
+            return
+        rows = take_rows(rows, np.arange(rows.n))
     n_values = np.count_nonzero(rows)
     if len(rows) and n_values >= SPARSE_BELOW * rows.size:
         arrays.save(folder, rows=rows)
         return
-    sums, order = _order_of_sums(rows.shape[1])
-    row, place = np.nonzero(rows[:, order])
-    column = order[place]
-    arrays.save(
-        folder,
-        rows=rows[:0],
-        rows_begin=np.searchsorted(SUMS * row + sums[place], np.arange(SUMS * len(rows) + 1)).astype(np.int64),
-        rows_column=column.astype(np.int32),
-        rows_value=rows[row, column],
-    )
-
-
-def _order_of_sums(n_samples: int) -> tuple[Int64, Int64]:
-    """Samples in the order in which a dot product adds them, and the sum of each."""
-    sums = np.arange(n_samples) % SUMS
-    sums[n_samples // SUMS * SUMS :] = 0
-    order = np.argsort(sums, kind="stable")
-    return sums[order], order
+    begin, column, value = np.empty(SUMS * len(rows) + 1, np.int64), np.empty(n_values, np.int32), np.empty(n_values)
+    _pick_values(rows, begin, column, value)
+    arrays.save(folder, rows=rows[:0], rows_begin=begin, rows_column=column, rows_value=value)
 
 
 def stored_rows(folder: str) -> Stored:
     """Rows as they lie there, for kernels; local files are mapped."""
     dense = arrays.load(folder, "rows")
     if len(dense):
-        empty = [arrays.read_only(part) for part in (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))]
-        return Stored(np.asarray(dense), *empty)
+        return Stored(np.asarray(dense), *_no_values())
     parts = (arrays.load(folder, f"rows_{name}") for name in ("begin", "column", "value"))
     return Stored(np.asarray(dense), *map(np.asarray, parts))
+
+
+def _no_values() -> list[NDArray[Any]]:
+    """What rows that are stored dense have beside them."""
+    return [arrays.read_only(part) for part in (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))]
 
 
 def load_rows(folder: str, begin: int = 0, end: int | None = None) -> Float64:
@@ -108,6 +103,29 @@ def take_rows(rows: str | Stored, positions: Int64) -> Float64:
     return found
 
 
+def take_stored(rows: Stored, positions: Int64) -> Stored:
+    """Rows at these positions, stored as they are."""
+    if len(rows.dense):
+        return Stored(arrays.read_only(rows.dense[positions]), *rows[1:])
+    size = np.diff(rows.begin)
+    begin = np.append(0, np.cumsum(size.reshape(-1, SUMS)[positions]))
+    column, value = np.empty(begin[-1], np.int32), np.empty(begin[-1])
+    _pick(rows.begin, rows.column, rows.value, positions, begin, column, value)
+    return Stored(rows.dense, *map(arrays.read_only, (begin, column, value)))
+
+
+def join_stored(parts: list[Stored]) -> Stored:
+    """Rows of several parts, one after the other; stored as they are if all are stored alike."""
+    if any(len(part.dense) for part in parts):
+        dense = [np.asarray(take_rows(part, np.arange(part.n))) for part in parts]
+        return Stored(arrays.read_only(np.concatenate(dense)), *_no_values())
+    ends = np.cumsum([0] + [len(part.value) for part in parts])
+    begin = [part.begin[:-1] + end for part, end in zip(parts, ends, strict=False)]
+    column, value = (np.concatenate([getattr(part, name) for part in parts]) for name in ("column", "value"))
+    joined = (np.concatenate([*begin, ends[-1:]]), column, value)
+    return Stored(parts[0].dense, *map(arrays.read_only, joined))
+
+
 def concatenate_rows(folders: list[str]) -> Float64:
     """Rows of several folders, one after the other."""
     return np.concatenate([load_rows(url) for url in folders])
@@ -125,13 +143,13 @@ class Block:
     weight: str | None = None
 
 
-def members(block: Block) -> tuple[Float64, Int64, Int64]:
+def members(block: Block) -> tuple[Stored, Int64, Int64]:
     """Rows, genes and sizes of the groups of a block that take part."""
-    gene = arrays.load(block.folder, "gene")
+    rows, gene = stored_rows(block.folder), np.asarray(arrays.load(block.folder, "gene"))
     if block.weight is None:
-        return load_rows(block.folder), gene, arrays.load(block.folder, "size")
+        return rows, gene, np.asarray(arrays.load(block.folder, "size"))
     size = arrays.load(block.weight, "weight")[gene]
-    return take_rows(block.folder, np.flatnonzero(size > 0)), gene[size > 0], size[size > 0]
+    return take_stored(rows, np.flatnonzero(size > 0)), gene[size > 0], size[size > 0]
 
 
 def lengths(rows: NDArray[Any]) -> Float64:
@@ -148,11 +166,42 @@ def unit(rows: NDArray[Any]) -> Float32:
 
 
 @njit(cache=True, nogil=True)
+def _pick_values(rows: Any, begin: Any, column: Any, value: Any) -> None:
+    """Write the values that are not zero, in the order in which a dot product adds them, and where its sums begin."""
+    n_samples = rows.shape[1]
+    n_in_fours = n_samples // SUMS * SUMS
+    at = 0
+    for i in range(len(rows)):
+        for z in range(SUMS):
+            begin[SUMS * i + z] = at
+            for j in range(z, n_in_fours, SUMS):
+                if rows[i, j] != 0:
+                    column[at], value[at] = j, rows[i, j]
+                    at += 1
+            if z == 0:
+                for j in range(n_in_fours, n_samples):
+                    if rows[i, j] != 0:
+                        column[at], value[at] = j, rows[i, j]
+                        at += 1
+    begin[SUMS * len(rows)] = at
+
+
+@njit(cache=True, nogil=True)
 def _spread(begin: Any, column: Any, value: Any, positions: Any, found: Any) -> None:
     """Write values of rows at positions where they belong, into zeros."""
     for i in range(len(positions)):
         for at in range(begin[SUMS * positions[i]], begin[SUMS * (positions[i] + 1)]):
             found[i, column[at]] = value[at]
+
+
+@njit(cache=True, nogil=True)
+def _pick(begin: Any, column: Any, value: Any, positions: Any, to: Any, to_column: Any, to_value: Any) -> None:
+    """Copy values of rows at positions one after the other; ``to`` is where each sum of each row begins."""
+    for i in range(len(positions)):
+        at = to[SUMS * i]
+        for z in range(begin[SUMS * positions[i]], begin[SUMS * (positions[i] + 1)]):
+            to_column[at], to_value[at] = column[z], value[z]
+            at += 1
 
 
 @njit(cache=True, nogil=True)

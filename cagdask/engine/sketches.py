@@ -24,6 +24,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.engine import arrays
+from cagdask.engine.rows import SUMS, Stored
+
 logger = logging.getLogger(__name__)
 
 Float32 = NDArray[np.float32]
@@ -74,6 +77,31 @@ def sketches(rows: Any, group: Any) -> Any:
         for g in range(n_groups):
             found[i, g] = np.float32(np.sqrt(squares[g])) * np.float32(1 + 2.0**-22)
     return found
+
+
+@njit(cache=True, nogil=True)
+def _sparse_sketches(begin: Any, column: Any, value: Any, group: Any) -> Any:
+    """What :func:`sketches` gives, from the values that are not zero of rows that each begin at ``begin``."""
+    n_groups = group.max() + 1
+    found = np.empty((len(begin) - 1, n_groups), np.float32)
+    squares = np.empty(n_groups, np.float64)
+    for i in range(len(found)):
+        squares[:] = 0
+        for at in range(begin[i], begin[i + 1]):
+            squares[group[column[at]]] += value[at] * value[at]
+        for g in range(n_groups):
+            found[i, g] = np.float32(np.sqrt(squares[g])) * np.float32(1 + 2.0**-22)
+    return found
+
+
+def sketches_of(rows: Stored, group: Int64) -> Float32:
+    """Sketches of stored rows, shape (n, n_groups), float32; those of sparse ones from their values alone."""
+    if len(rows.dense):
+        found = sketches(rows.dense, group)
+    else:
+        found = _sparse_sketches(arrays.read_only(rows.begin[::SUMS].copy()), rows.column, rows.value, group)
+    made: Float32 = found
+    return made
 
 
 def product_ns(n_groups: int) -> float:
