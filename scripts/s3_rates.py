@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))  # the tests are no package of the environment
 
 
 BLOCK = 10_000
-COHORT = 50_000, 60
+COHORT = 200_000, 100
 """Genes and samples of the cohort that is ingested."""
 
 

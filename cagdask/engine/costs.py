@@ -21,11 +21,12 @@ MERGED_AT_ONCE = 8
 CAGS = 0.25
 """Groups that are found, per gene."""
 # seconds
-_PROFILE_CELL = 60e-9
-_ORDER_ROW, _ORDER_CELL = 7e-6, 100e-9
-_SEARCH_MILLION, _SEARCH_EXPONENT, _SEARCH_SAMPLES = 240.0, 1.8, 0.25
-_MERGE_ROW, _MERGE_CELL = 9e-6, 50e-9
-_WRITE_CELL = 85e-9
+_PROFILE_ROW, _PROFILE_CELL = 4e-6, 22e-9
+_ORDER_ROW, _ORDER_CELL = 20e-6, 7e-9
+_SEARCH_MILLION, _SEARCH_EXPONENT, _SEARCH_VALUE = 180.0, 1.8, 2.4
+"""Of a million genes, how it grows, and what each value of a profile that is not zero adds."""
+_MERGE_ROW, _MERGE_CELL = 12e-6, 40e-9
+_WRITE_ROW, _WRITE_CELL = 10e-6, 55e-9
 _SEARCH_FAR, _FAR, _READ_FAR = 8.0, 4.0, 3.0
 """What searches, all else, and reads take more for each 1 of ``max_dist`` beyond 0.2: more pairs, more rounds."""
 _MILLIONS, _MILLIONS_DISK = 0.3, 0.5
@@ -39,7 +40,7 @@ _LISTS = 24 * 16
 _DISK_ROWS, _DISK_LISTS = 3.35, 1300
 """Copies of the rows that there are at once, and what searches keep of each row."""
 _DISK_SUMS = 8.5
-"""Bytes per gene and sample of the sums by CAG, of every block apart."""
+"""Bytes per gene and sample of the sums by CAG, of every block apart, where few values are zero."""
 _READ_AGAIN = 1.35
 """Reads of all rounds over those of the first."""
 
@@ -94,25 +95,23 @@ def expect(
     cells = n_genes * n_samples
     rows = row_bytes(n_samples, density)
     n_chunks = -(-n_genes // plan.chunk_rows)
+    sums = _DISK_SUMS * n_samples if density >= SPARSE_BELOW else 0.0
     batch = min(plan.merge_rows, max(2_000, n_genes // MERGED_AT_ONCE), n_genes)
     n_cags = max(1, int(CAGS * n_genes))
     return Expected(
         cpu_seconds={
-            "profiles": _PROFILE_CELL * cells,
+            "profiles": _PROFILE_ROW * n_genes + _PROFILE_CELL * cells,
             "gather": times * ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
             "search": search_times
-            * _SEARCH_MILLION
-            * (n_genes / 1e6) ** _SEARCH_EXPONENT
-            * (n_samples / 200) ** _SEARCH_SAMPLES,
+            * (_SEARCH_MILLION + _SEARCH_VALUE * density * n_samples)
+            * (n_genes / 1e6) ** _SEARCH_EXPONENT,
             "merge": times * ROUNDS * (_MERGE_ROW * n_genes + _MERGE_CELL * cells),
-            "measure": _WRITE_CELL * cells,
+            "measure": _WRITE_ROW * n_genes + _WRITE_CELL * cells,
         },
         task_bytes={
             "merge": int(1.3 * batch * merge_bytes_per_row(n_samples)),
             "write CAGs": min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
         },
-        disk_bytes=int(
-            millions**_MILLIONS_DISK * n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, _DISK_SUMS * n_samples - 500))
-        ),
+        disk_bytes=int(millions**_MILLIONS_DISK * n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, sums - 500))),
         read_bytes=int(read_times * _READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),
     )
