@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))  # the tests are no package of the environment
 
 
 BLOCK = 10_000
-COHORT = 200_000, 100
+COHORT = 1_000_000, 40
 """Genes and samples of the cohort that is ingested."""
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +19,6 @@ from cagdask import storage
 
 Array = NDArray[Any]
 HEADER_BYTES = 256
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
 
 
 def save(folder: str, **arrays: Array) -> None:
@@ -77,14 +73,3 @@ def load_all(folder: str, *names: str) -> list[Array]:
 def concatenate(folders: list[str], name: str) -> Array:
     """One array out of the parts that several tasks wrote, in the order given."""
     return np.concatenate([load(folder, name) for folder in folders])
-
-
-def ahead(load: Callable[[Item], Loaded], items: Sequence[Item]) -> Iterator[Loaded]:
-    """What ``load`` gives for each item; the next is read while the last is worked on, so that two are held."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = [reader.submit(load, item) for item in items[:1]]
-        for i in range(len(items)):
-            found = coming.pop().result()
-            coming += [reader.submit(load, item) for item in items[i + 1 : i + 2]]
-            yield found
-            del found

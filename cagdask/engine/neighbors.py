@@ -87,7 +87,7 @@ def search_others(
         return *load_chunk(folder, other, groups=groups), theirs
 
     with one_thread():
-        partner_chunks = zip(partners, arrays.ahead(load, partners), strict=True)
+        partner_chunks = zip(partners, storage.ahead(load, partners), strict=True)
         for other, (near, near_tiles, more, near_lists) in partner_chunks:
             near_core = int(near_tiles.tile_begin[-1])
             compare_tiles(own, tiles, near, near_tiles, lists, near_lists, threshold, counts, is_own=False)

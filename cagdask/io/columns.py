@@ -30,8 +30,7 @@ def write_columns(url: str, table: pa.Table) -> None:
 @contextmanager
 def _parquet(url: str) -> Iterator[pq.ParquetFile]:
     if storage.is_remote(url):
-        fs, path = storage.filesystem(url)
-        with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+        with storage.open_by_tail(url) as handle, pq.ParquetFile(handle, pre_buffer=True) as file:
             yield file
     else:
         with pq.ParquetFile(storage.local_path(url), memory_map=True) as file:

@@ -33,6 +33,10 @@ from cagdask.io.layout import write_rows
 _ENTRY_BYTES = 60  # per entry of a part, besides twice its text
 _SMALL_PART = 250_000  # entries below which a part is not worth a task of its own
 _WORD = 8
+PARTS_PER_THREAD = 2
+"""Each part opens every sample, so more would share out the work better and read more."""
+READ_AHEAD = 4
+"""Remote samples that are read at once, and while others are worked on: a request is mostly waiting."""
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ def count_parts(n_entries: int, id_bytes: int, budget: int, n_threads: int) -> i
     """
     need = 2 * id_bytes + _ENTRY_BYTES * n_entries
     fitting = -(-2 * need // max(1, budget))
-    return max(1, fitting, min(4 * n_threads, n_entries // _SMALL_PART))
+    return max(1, fitting, min(PARTS_PER_THREAD * n_threads, n_entries // _SMALL_PART))
 
 
 def choose_splitters(sketches: list[list[str]], n_genes: list[int], n_parts: int) -> list[str]:
@@ -225,40 +229,47 @@ def merge_genes(
     MemoryLimitError
         The range holds far more than the sketches promised.
     """
+    listed = [tuple(entry) for entry in storage.read_json(listing)]
+    first = {id_digest: url for url, id_digest in reversed(listed)}  # one sample of each catalog brings the ids of all
     ids: list[pa.StringArray] = []
-    values: list[NDArray[np.float32]] = []
-    known: dict[str, tuple[int, int]] = {}  # by digest of ids: where in ``ids`` they are, and at which row they begin
-    catalogs: list[int] = []  # of each sample: where in ``ids`` its own are
+    values: dict[str, NDArray[np.float32]] = {}
+    known: dict[str, tuple[int, int, int]] = {}  # by digest of ids: where in ``ids``, rows, and the first of them
     n_bytes = 0
-    for url, id_digest in storage.read_json(listing):
-        if id_digest in known:
-            at, start = known[id_digest]
-            n_rows = len(ids[at])
-            found = np.asarray(read_row_range(url, start, start + n_rows, "abundance")) if n_rows else _NO_VALUES
-        else:
-            table, start = read_id_range(url, low, high)
-            at = len(ids)
-            known[id_digest] = at, start
-            ids.append(pa.concat_arrays([pa.array([], pa.string()), *table.column("id").chunks]))
-            found = np.concatenate([_NO_VALUES, *map(np.asarray, table.column("abundance").chunks)])
-            n_bytes += ids[-1].nbytes
-        catalogs.append(at)
-        values.append(found)
-        n_bytes += found.nbytes
-        if n_bytes > budget:
-            raise MemoryLimitError(
-                f"genes from {low!r} to {high!r} take more than the {budget:,} bytes that a task may use. Use workers "
-                "with more memory (--memory-limit)."
-            )
+    n_ahead = READ_AHEAD if storage.is_remote(listing) else 0
+    catalogs = storage.ahead(lambda url: read_id_range(url, low, high), list(first.values()), n_ahead)
+    for (id_digest, url), (table, start) in zip(first.items(), catalogs, strict=True):
+        known[id_digest] = len(ids), len(table), start
+        ids.append(pa.concat_arrays([pa.array([], pa.string()), *table.column("id").chunks]))
+        values[url] = np.concatenate([_NO_VALUES, *map(np.asarray, table.column("abundance").chunks)])
+        n_bytes = _within(n_bytes + ids[-1].nbytes + values[url].nbytes, budget, low, high)
+
+    def load(entry: tuple[str, str]) -> NDArray[np.float32]:
+        _, n_rows, start = known[entry[1]]
+        return np.asarray(read_row_range(entry[0], start, start + n_rows, "abundance")) if n_rows else _NO_VALUES
+
+    others = [entry for entry in listed if entry[0] not in values]
+    for (url, _), found in zip(others, storage.ahead(load, others, n_ahead), strict=True):
+        values[url] = found
+        n_bytes = _within(n_bytes + found.nbytes, budget, low, high)
     genes, rows = union(ids)
     del ids
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _ENTRIES) as out:
-        for at, value in zip(catalogs, values, strict=True):
-            out.write_batch(pa.record_batch([rows[at], value], schema=_ENTRIES))
+        for url, id_digest in listed:
+            out.write_batch(pa.record_batch([rows[known[id_digest][0]], values[url]], schema=_ENTRIES))
     write_columns(f"{target}.genes.parquet", pa.table({"id": genes}))
     storage.write_bytes(f"{target}.entries.arrow", sink.getvalue().to_pybytes())
     return {"n_genes": len(genes)}
+
+
+def _within(n_bytes: int, budget: int, low: str | None, high: str | None) -> int:
+    """``n_bytes``, if a task may use as many."""
+    if n_bytes > budget:
+        raise MemoryLimitError(
+            f"genes from {low!r} to {high!r} take more than the {budget:,} bytes that a task may use. Use workers "
+            "with more memory (--memory-limit)."
+        )
+    return n_bytes
 
 
 _NO_VALUES = np.zeros(0, np.float32)

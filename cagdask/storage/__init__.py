@@ -13,12 +13,14 @@ the very end: :mod:`cagdask.storage.targets` says how.
 """
 
 from cagdask.storage.files import (
+    ahead,
     check_protocol,
     check_reach,
     exists,
     filesystem,
     list_files,
     make_folder,
+    open_by_tail,
     open_output,
     read_bytes,
     read_json,
@@ -50,6 +52,7 @@ __all__ = [
     "ID_CHUNK",
     "abandon_work",
     "absolute",
+    "ahead",
     "begin_work",
     "check_protocol",
     "check_reach",
@@ -71,6 +74,7 @@ __all__ = [
     "make_folder",
     "name_of",
     "open_array",
+    "open_by_tail",
     "open_dataset",
     "open_group",
     "open_output",

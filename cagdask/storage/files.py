@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
@@ -19,6 +21,9 @@ from cagdask.storage.paths import PROTOCOLS, is_remote, is_s3, local_path, schem
 
 _SPOOLED = 64 * 2**20
 _RANGE_BYTES = 8 * 2**20
+_TAIL_BYTES = 2**20
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
 
 
 @contextmanager
@@ -108,11 +113,17 @@ class _S3Files:
 
 
 class _Ranges(io.RawIOBase):
-    """An S3 object as a raw file."""
+    """An S3 object as a raw file; of one opened by its tail the last MiB is here, and not asked for again."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, by_tail: bool = False) -> None:
         self._url = url
-        self._size = size_of(url)
+        self._tail = b""
+        if by_tail:
+            client, key = s3.bucket(url)
+            with said_of(url):
+                self._tail, self._size = s3.get_tail(client, key, _TAIL_BYTES)
+        else:
+            self._size = size_of(url)
         self._at = 0
 
     def readable(self) -> bool:
@@ -132,10 +143,34 @@ class _Ranges(io.RawIOBase):
         end = min(self._at + len(buffer), self._size)
         if end <= self._at:
             return 0
-        data = read_range(self._url, self._at, end)
+        tail_at = self._size - len(self._tail)
+        here = self._at >= tail_at
+        data = self._tail[self._at - tail_at : end - tail_at] if here else read_range(self._url, self._at, end)
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def open_by_tail(url: str) -> Any:
+    """A remote file whose index is at its end: a small one takes one request, a larger one another for each read."""
+    if is_s3(url):
+        return _Ranges(url, by_tail=True)
+    fs, path = filesystem(url)
+    return fs.open(path, "rb")
+
+
+def ahead(load: Callable[[Item], Loaded], items: Sequence[Item], n: int = 1) -> Iterator[Loaded]:
+    """What ``load`` gives for each item; the next ``n`` are read while one is worked on, so that n + 1 are held."""
+    if not n:
+        yield from map(load, items)
+        return
+    with ThreadPoolExecutor(n) as readers:
+        coming = deque(readers.submit(load, item) for item in items[:n])
+        for i in range(len(items)):
+            found = coming.popleft().result()
+            coming.extend(readers.submit(load, item) for item in items[i + n : i + n + 1])
+            yield found
+            del found
 
 
 def exists(url: str) -> bool:

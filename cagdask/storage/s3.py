@@ -295,6 +295,14 @@ def get(client: S3Store, key: str) -> tuple[bytes, str] | None:
     return bytes(found.bytes()), str(found.meta["e_tag"])
 
 
+def get_tail(client: S3Store, key: str, n_bytes: int) -> tuple[bytes, int]:
+    """The last bytes of an object, all of a smaller one, and its size."""
+    import obstore
+
+    found = obstore.get(client, key, options={"range": {"suffix": n_bytes}})
+    return bytes(found.bytes()), int(found.meta["size"])
+
+
 def head(client: S3Store, key: str) -> dict[str, Any] | None:
     """What is said of an object, or None where there is none."""
     import obstore

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import xarray as xr
 from click.testing import CliRunner
@@ -21,6 +22,7 @@ from cagdask import storage
 from cagdask.cli import main
 from cagdask.client import Runner
 from cagdask.errors import InputError, StoreError
+from cagdask.io import columns
 from cagdask.io.sheet import read_sheet
 from cagdask.storage import manifest
 from cagdask.storage import s3 as s3_client
@@ -121,6 +123,30 @@ def test_any_zarr_reader_can_read_a_published_store(s3: S3Server, s3_url: str) -
     )
     ds = xr.open_zarr(ObjectStore(plain, read_only=True), consolidated=False)
     np.testing.assert_array_equal(ds["abundance"].values, values)
+
+
+@pytest.mark.parametrize("n_bytes", [10, 2**20, 3 * 2**20])
+def test_a_file_opened_by_its_tail_reads_as_it_is(s3_url: str, n_bytes: int) -> None:
+    data = np.random.default_rng(0).bytes(n_bytes)
+    storage.write_bytes(f"{s3_url}/file", data)
+    with storage.open_by_tail(f"{s3_url}/file") as handle:
+        assert handle.seek(0, 2) == n_bytes
+        for begin, end in ((n_bytes - 5, n_bytes), (0, 8), (n_bytes // 3, n_bytes), (0, n_bytes), (n_bytes, n_bytes)):
+            handle.seek(begin)
+            assert handle.read(end - begin) == data[begin:end]
+
+
+def test_ids_of_a_large_sample_are_read_in_ranges(s3_url: str, tmp_path: Path) -> None:
+    names = [f"gene_{i:07d}" for i in range(0, 400_000, 2)]
+    values = np.random.default_rng(0).random(len(names)).astype(np.float32)
+    table = pa.table({"id": names, "abundance": values})
+    remote, local = f"{s3_url}/a.parquet", str(tmp_path / "a.parquet")
+    for url in (remote, local):
+        columns.write_columns(url, table)
+    assert storage.size_of(remote) > 1.5 * 2**20  # more than its tail
+    for low, high in ((None, "gene_0000003"), ("gene_0150001", "gene_0300000"), ("gene_0399990", None), ("h", None)):
+        assert columns.read_id_range(remote, low, high) == columns.read_id_range(local, low, high)
+    assert columns.read_row_range(remote, 70_000, 70_500, "abundance").equals(pa.array(values[70_000:70_500]))
 
 
 # -- complete or absent ----------------------------------------------------------------------------------------------

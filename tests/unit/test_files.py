@@ -1,0 +1,41 @@
+"""Files read before they are asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from cagdask import storage
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 50])
+@pytest.mark.parametrize("n_items", [0, 1, 2, 20])
+def test_what_is_read_ahead_comes_in_order_and_no_more_than_asked(n: int, n_items: int) -> None:
+    begun: list[int] = []
+    lock = threading.Lock()
+
+    def load(item: int) -> int:
+        with lock:
+            begun.append(item)
+        time.sleep(0.001 * (item % 3))
+        return item * item
+
+    for i, found in enumerate(storage.ahead(load, range(n_items), n)):
+        assert found == i * i
+        assert len(begun) <= i + 1 + n
+    assert sorted(begun) == list(range(n_items))
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_what_can_not_be_read_is_said_when_its_turn_comes(n: int) -> None:
+    def load(item: int) -> int:
+        if item == 3:
+            raise OSError("item 3")
+        return item
+
+    reading = storage.ahead(load, range(6), n)
+    assert [next(reading) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="item 3"):
+        next(reading)
