@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from cagdask.engine.steps import Groups, Job
 
+WORK_FORMAT = 2
+"""Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
+
 
 def find_cags(
     source: str | xr.Dataset,
@@ -304,6 +307,7 @@ def _begin(
     attrs["input_digest"] = attrs.get("input_digest") or _digest_of(store, runner)
     recipe = {
         "command": command,
+        "work": WORK_FORMAT,
         "parameters": asdict(parameters),
         "store": store,
         "shape": [n_genes, n_samples],

@@ -161,7 +161,7 @@ def grown(
     n_workers: int, *, whole: bool,
 ) -> Stage:  # fmt: skip
     """A stage of a larger cohort, cut for some workers."""
-    from cagdask.engine.costs import row_bytes
+    from cagdask.engine.costs import row_bytes, search_seconds
     from cagdask.engine.sizes import plan_engine
     from cagdask.resources import task_budget
 
@@ -174,8 +174,8 @@ def grown(
     profiles = row_bytes(samples, row["density"])
     if stage.name in SEARCHES:
         n_chunks = genes / plan.chunk_rows
-        # sketches of a fixed length are multiplied: samples count only in the few products in full
-        cpu_s = stage.cpu_s * times ** exponents[stage.name] * wide**0.25
+        longer = search_seconds(row["density"] * samples) / search_seconds(row["density"] * row["samples"])
+        cpu_s = stage.cpu_s * times ** exponents[stage.name] * longer
         read = 4 * 88 + 24 * 16 + (profiles if whole else 0.0)
         turns = genes * (n_chunks / 2 if stage.name == "search" else 1) * rounds
         return Stage(stage.name, n_chunks * rounds, cpu_s, turns * read, stage.turns)

@@ -7,7 +7,7 @@ A chunk is what FAISS calls an inverted file: the pivots are its coarse quantize
 by their angle to it. By the triangle inequality only rows with angles in a window around the query's own can be near
 it. Rows of the fringe come after the last list. Lists are cut into tiles of rows that are searched together.
 
-Per task: one block or chunk, twice.
+Per task: one block or chunk, three times; of rows that are kept sparse, only their values.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _split(slices: list[tuple[int, int, int]], chunk_rows: int) -> list[list[tup
 def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) -> int:
     """Task: chunk ``number`` of a plan, out of its slices of the sorted blocks, ``blocks/0``, ``blocks/1``, ...
 
-    Writes the rows, (n, n_samples) float64, their sketches ``coarse`` (n, n_coarse) and ``fine`` (n, n_fine) float32,
+    Writes the rows, their sketches ``coarse`` (n, n_coarse) and ``fine`` (n, n_fine) float32,
     ``length`` (n,) float32, ``gene`` and ``size`` (n,) int64; for the tiles that lists are cut into ``tile_begin``
     (n_tiles + 1,), the last one where the fringe begins, ``tile_center`` (n_tiles, n_fine) float32, and the angle of
     each row to its tile's center, ``tile_angle`` (n_core,); ``summary`` (n_ranges, n_fine) float32, the largest sketch

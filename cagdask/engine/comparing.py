@@ -164,7 +164,6 @@ def _compare(
             need[at] = near_lists.need[kept[y0 + at]]
         upper = room.upper[: len(who) * n_offered].reshape((len(who), n_offered))
         np.dot(asked, offered[:n_offered].T, upper)
-        room.reached[n_offered:] = 0
         for z in range(len(who)):
             q = who[z]
             copied = False

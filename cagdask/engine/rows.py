@@ -61,7 +61,7 @@ def save_rows(folder: str, rows: Float64 | Stored) -> None:
             parts = {"begin": rows.begin, "column": rows.column, "value": rows.value}
             arrays.save(folder, rows=rows.dense, **{f"rows_{name}": part for name, part in parts.items()})
             return
-        rows = take_rows(rows, np.arange(rows.n))
+        rows = _all_rows(rows)
     n_values = np.count_nonzero(rows)
     if len(rows) and n_values >= SPARSE_BELOW * rows.size:
         arrays.save(folder, rows=rows)
@@ -117,13 +117,16 @@ def take_stored(rows: Stored, positions: Int64) -> Stored:
 def join_stored(parts: list[Stored]) -> Stored:
     """Rows of several parts, one after the other; stored as they are if all are stored alike."""
     if any(len(part.dense) for part in parts):
-        dense = [np.asarray(take_rows(part, np.arange(part.n))) for part in parts]
-        return Stored(arrays.read_only(np.concatenate(dense)), *_no_values())
+        return Stored(arrays.read_only(np.concatenate([_all_rows(part) for part in parts])), *_no_values())
     ends = np.cumsum([0] + [len(part.value) for part in parts])
     begin = [part.begin[:-1] + end for part, end in zip(parts, ends, strict=False)]
     column, value = (np.concatenate([getattr(part, name) for part in parts]) for name in ("column", "value"))
     joined = (np.concatenate([*begin, ends[-1:]]), column, value)
     return Stored(parts[0].dense, *map(arrays.read_only, joined))
+
+
+def _all_rows(rows: Stored) -> Float64:
+    return np.asarray(rows.dense) if len(rows.dense) else take_rows(rows, np.arange(rows.n))
 
 
 def concatenate_rows(folders: list[str]) -> Float64:

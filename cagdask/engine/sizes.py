@@ -79,7 +79,7 @@ def merge_bytes_per_row(n_samples: int, k: int = 16) -> int:
 
 
 def measure_bytes_per_row(n_samples: int) -> int:
-    """A block as float32, normalized, as profiles, with its directions, and sums in two float64 and flags."""
+    """A block as float32, normalized, as profiles, with its directions, and sums in two float64, all and in part."""
     return 60 * n_samples + 64
 
 

@@ -68,12 +68,18 @@ def sketches(rows: Any, group: Any) -> Any:
     """
     n_groups = group.max() + 1
     found = np.empty((rows.shape[0], n_groups), np.float32)
+    n_in_fours = rows.shape[1] // SUMS * SUMS
     squares = np.empty(n_groups, np.float64)
     for i in range(rows.shape[0]):
         squares[:] = 0
-        for j in range(rows.shape[1]):
-            x = np.float64(rows[i, j])
-            squares[group[j]] += x * x
+        for z in range(SUMS):  # in the order in which sparse rows are kept: the same bits
+            for j in range(z, n_in_fours, SUMS):
+                x = np.float64(rows[i, j])
+                squares[group[j]] += x * x
+            if z == 0:
+                for j in range(n_in_fours, rows.shape[1]):
+                    x = np.float64(rows[i, j])
+                    squares[group[j]] += x * x
         for g in range(n_groups):
             found[i, g] = np.float32(np.sqrt(squares[g])) * np.float32(1 + 2.0**-22)
     return found

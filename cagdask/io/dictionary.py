@@ -37,6 +37,7 @@ PARTS_PER_THREAD = 2
 """Each part opens every sample, so more would share out the work better and read more."""
 READ_AHEAD = 4
 """Remote samples that are read at once, and while others are worked on: a request is mostly waiting."""
+_AHEAD_BYTES = 32 * 2**20  # of a task's budget for each: the end of a file, two row groups, and their ids as text
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ def merge_genes(
     values: dict[str, NDArray[np.float32]] = {}
     known: dict[str, tuple[int, int, int]] = {}  # by digest of ids: where in ``ids``, rows, and the first of them
     n_bytes = 0
-    n_ahead = READ_AHEAD if storage.is_remote(listing) else 0
+    n_ahead = min(READ_AHEAD, budget // _AHEAD_BYTES) if storage.is_remote(listing) else 0
     catalogs = storage.ahead(lambda url: read_id_range(url, low, high), list(first.values()), n_ahead)
     for (id_digest, url), (table, start) in zip(first.items(), catalogs, strict=True):
         known[id_digest] = len(ids), len(table), start

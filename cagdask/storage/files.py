@@ -152,9 +152,9 @@ class _Ranges(io.RawIOBase):
 
 
 def open_by_tail(url: str) -> Any:
-    """A remote file whose index is at its end: a small one takes one request, a larger one another for each read."""
+    """A remote file whose index is at its end: one of a MiB takes one request, a larger one another per MiB read."""
     if is_s3(url):
-        return _Ranges(url, by_tail=True)
+        return io.BufferedReader(_Ranges(url, by_tail=True), _TAIL_BYTES)
     fs, path = filesystem(url)
     return fs.open(path, "rb")
 

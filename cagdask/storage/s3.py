@@ -296,10 +296,19 @@ def get(client: S3Store, key: str) -> tuple[bytes, str] | None:
 
 
 def get_tail(client: S3Store, key: str, n_bytes: int) -> tuple[bytes, int]:
-    """The last bytes of an object, all of a smaller one, and its size."""
+    """The last bytes of an object, all of a smaller one, and its size.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
     import obstore
 
-    found = obstore.get(client, key, options={"range": {"suffix": n_bytes}})
+    try:
+        found = obstore.get(client, key, options={"range": {"suffix": n_bytes}})
+    except FileNotFoundError as err:
+        raise FileNotFoundError(key) from err
     return bytes(found.bytes()), int(found.meta["size"])
 
 

@@ -24,7 +24,7 @@ from cagdask.client import Runner
 from cagdask.errors import InputError, StoreError
 from cagdask.io import columns
 from cagdask.io.sheet import read_sheet
-from cagdask.storage import manifest
+from cagdask.storage import files, manifest
 from cagdask.storage import s3 as s3_client
 from tests.conftest import write_abundance_store
 from tests.faults import Proxy
@@ -125,8 +125,21 @@ def test_any_zarr_reader_can_read_a_published_store(s3: S3Server, s3_url: str) -
     np.testing.assert_array_equal(ds["abundance"].values, values)
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The ranges of files that are asked for."""
+    ranges = []
+
+    def read_range(url: str, start: int, end: int) -> bytes:
+        ranges.append((start, end))
+        return storage.read_range(url, start, end)
+
+    monkeypatch.setattr(files, "read_range", read_range)
+    return ranges
+
+
 @pytest.mark.parametrize("n_bytes", [10, 2**20, 3 * 2**20])
-def test_a_file_opened_by_its_tail_reads_as_it_is(s3_url: str, n_bytes: int) -> None:
+def test_a_file_opened_by_its_tail_reads_as_it_is(s3_url: str, n_bytes: int, asked: list[tuple[int, int]]) -> None:
     data = np.random.default_rng(0).bytes(n_bytes)
     storage.write_bytes(f"{s3_url}/file", data)
     with storage.open_by_tail(f"{s3_url}/file") as handle:
@@ -134,9 +147,12 @@ def test_a_file_opened_by_its_tail_reads_as_it_is(s3_url: str, n_bytes: int) -> 
         for begin, end in ((n_bytes - 5, n_bytes), (0, 8), (n_bytes // 3, n_bytes), (0, n_bytes), (n_bytes, n_bytes)):
             handle.seek(begin)
             assert handle.read(end - begin) == data[begin:end]
+    assert bool(asked) == (n_bytes > 2**20)
 
 
-def test_ids_of_a_large_sample_are_read_in_ranges(s3_url: str, tmp_path: Path) -> None:
+def test_ids_of_a_large_sample_are_read_in_few_ranges(
+    s3_url: str, tmp_path: Path, asked: list[tuple[int, int]]
+) -> None:
     names = [f"gene_{i:07d}" for i in range(0, 400_000, 2)]
     values = np.random.default_rng(0).random(len(names)).astype(np.float32)
     table = pa.table({"id": names, "abundance": values})
@@ -147,6 +163,9 @@ def test_ids_of_a_large_sample_are_read_in_ranges(s3_url: str, tmp_path: Path) -
     for low, high in ((None, "gene_0000003"), ("gene_0150001", "gene_0300000"), ("gene_0399990", None), ("h", None)):
         assert columns.read_id_range(remote, low, high) == columns.read_id_range(local, low, high)
     assert columns.read_row_range(remote, 70_000, 70_500, "abundance").equals(pa.array(values[70_000:70_500]))
+    asked.clear()
+    assert columns.read_row_range(remote, 0, len(names), "abundance").equals(pa.array(values))
+    assert len(asked) <= 2  # not one for each of seven row groups
 
 
 # -- complete or absent ----------------------------------------------------------------------------------------------

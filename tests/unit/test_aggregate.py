@@ -10,14 +10,15 @@ import pytest
 from cagdask.engine import aggregate
 
 
+@pytest.mark.parametrize("density", [1.0, 0.05])
 @pytest.mark.parametrize("edges", [[0, 500], [0, 1, 2, 499, 500], list(range(0, 501, 50))])
 @pytest.mark.parametrize("ranges", [[(0, 20)], [(0, 7), (7, 8), (8, 20)]])
 def test_sums_are_exact_however_genes_and_groups_are_cut(
-    edges: list[int], ranges: list[tuple[int, int]], tmp_path: Path
+    edges: list[int], ranges: list[tuple[int, int]], density: float, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(-1, 19, 500)  # group 19 is empty, -1 is left out
-    values = rng.lognormal(0, 15, (500, 6))
+    values = rng.lognormal(0, 15, (500, 6)) * (rng.random((500, 6)) < density)
     present = rng.random((500, 6)) < 0.01
     parts = []
     for a, b in pairwise(edges):

@@ -28,6 +28,26 @@ def test_what_is_read_ahead_comes_in_order_and_no_more_than_asked(n: int, n_item
     assert sorted(begun) == list(range(n_items))
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_as_many_as_asked_are_read_while_one_is_worked_on(n: int) -> None:
+    begun = [threading.Event() for _ in range(8)]
+
+    def load(item: int) -> int:
+        begun[item].set()
+        return item
+
+    for i in storage.ahead(load, range(8), n):
+        assert all(event.wait(10) for event in begun[i : i + n + 1])
+
+
+def test_who_stops_reading_leaves_no_thread() -> None:
+    before = threading.active_count()
+    reading = storage.ahead(lambda item: item, range(100), 4)
+    assert next(reading) == 0
+    reading.close()
+    assert threading.active_count() == before
+
+
 @pytest.mark.parametrize("n", [0, 2])
 def test_what_can_not_be_read_is_said_when_its_turn_comes(n: int) -> None:
     def load(item: int) -> int:
