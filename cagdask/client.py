@@ -71,6 +71,7 @@ PATIENCE = {
 }
 """How long cagdask waits, by the name in Dask's configuration that changes it."""
 _POLL_SECONDS = 1.0
+_FETCH_SECONDS = 5  # for a few numbers of a task that ended, before a look at whether there are workers
 _ANSWER_SECONDS = 10  # that a scheduler may take to say how many workers it has
 _SHOWN = 120  # characters of a task's arguments in a message
 
@@ -240,19 +241,26 @@ class Runner:
                     self.client.cancel(list(futures.values()))
 
     def _next(self, stage: str, arrived: queue.SimpleQueue[int]) -> int:
-        """The next task that ended; an error once there has been no worker for too long."""
-        patience = _seconds("cagdask.no-workers-timeout")
-        alone_since: float | None = None
+        """The next task that ended."""
+        look = self._watch(stage)
         while True:
             try:
                 return arrived.get(timeout=_POLL_SECONDS)
             except queue.Empty:
-                pass
+                look()
+
+    def _watch(self, stage: str) -> Callable[[], None]:
+        """A look at the cluster, to be repeated: an error once there has been no worker for too long."""
+        patience = _seconds("cagdask.no-workers-timeout")
+        alone_since: float | None = None
+
+        def look() -> None:
+            nonlocal alone_since
             if self.client.status in ("closing", "closed"):
                 raise _lost(stage)
             if _count_workers(self.client):
                 alone_since = None
-                continue
+                return
             alone_since = alone_since or time.monotonic()
             if time.monotonic() - alone_since >= patience:
                 raise ClusterError(
@@ -260,9 +268,24 @@ class Runner:
                     "and run the same command again."
                 )
 
+        return look
+
+    def _fetched(self, stage: str, future: Any) -> dict[str, Any]:
+        """What a task that ended answers. Its worker may be gone with the answer: then it is waited for again."""
+        look = self._watch(stage)
+        while True:
+            try:
+                return dict(future.result(timeout=_FETCH_SECONDS))
+            except TimeoutError:
+                if future.status == "error":  # the task's own
+                    raise
+                look()
+
     def _result(self, stage: str, future: Any, item: tuple[Any, ...]) -> dict[str, Any]:
         try:
-            answer = dict(future.result())
+            answer = self._fetched(stage, future)
+        except ClusterError:
+            raise
         except KilledWorker as err:
             raise ClusterError(
                 f"{stage}: the task {item!r} ended several workers, most likely for memory. Give workers more with "

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import dask
 import pytest
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 
 import cagdask
 from cagdask import clusters, preflight, storage
-from cagdask.client import _check_address, connect
+from cagdask.client import Runner, _check_address, connect
 from cagdask.errors import ClusterError, TaskError
 from tests.dask_processes import Certificate, DaskProcesses, kill, make_certificate
 from tests.integration.test_s3 import contents, run_cagdask, upload
@@ -177,6 +178,31 @@ def test_a_run_without_workers_ends_after_the_stated_time(cluster: DaskProcesses
         with pytest.raises(ClusterError, match=r"no workers for 3 s\. Finished work is kept"):
             runner.map("slow", slow, [(begun,)])
         assert time.monotonic() - before < 30
+
+
+@pytest.mark.parametrize("another_comes", [False, True])
+def test_an_answer_that_goes_with_its_worker_is_waited_for_only_so_long(
+    cluster: DaskProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, another_comes: bool
+) -> None:
+    """The task has ended, and its worker dies before what it answers is fetched."""
+    result = Runner._result
+    monkeypatch.setattr("cagdask.client._FETCH_SECONDS", 1)
+
+    def after_the_worker(self: Runner, stage: str, future: Any, item: tuple[Any, ...]) -> dict[str, Any]:
+        if not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            kill(cluster.workers[0])
+            if another_comes:
+                cluster.start_worker()
+        return result(self, stage, future, item)
+
+    monkeypatch.setattr(Runner, "_result", after_the_worker)
+    with dask.config.set({"cagdask.no-workers-timeout": "3s"}), connect(cluster.address) as runner:
+        if another_comes:
+            assert runner.one("quick", abs, -7) == 7
+            return
+        with pytest.raises(ClusterError, match=r"no workers for 3 s\. Finished work is kept"):
+            runner.one("quick", abs, -7)
 
 
 def test_a_lost_scheduler_is_said_at_once(cluster: DaskProcesses, tmp_path: Path) -> None:
