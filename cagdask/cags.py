@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cagdask.engine.steps import Groups, Job
 
-WORK_FORMAT = 2
+WORK_FORMAT = 3
 """Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
 
 
@@ -299,6 +299,7 @@ def _begin(
     store: str, target: str, parameters: Parameters, runner: Runner, command: str, *, overwrite: bool
 ) -> tuple[Job, dict[str, Any]]:
     """A job in its work folder, and the attributes of the store."""
+    runner.load("cagdask.engine.steps")
     from cagdask.engine.steps import Job
 
     n_genes, n_samples = check_source(store, parameters)

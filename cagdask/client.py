@@ -14,6 +14,7 @@ work folder, and a task whose answer is there does not run again.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 import os
@@ -29,7 +30,7 @@ from typing import Any, cast
 
 import dask
 from dask.sizeof import sizeof
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster, WorkerPlugin, fire_and_forget
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.core import CommClosedError
 from distributed.comm.registry import backends
@@ -56,6 +57,8 @@ DASK_CONFIG = {
     "distributed.worker.memory.spill": False,  # tasks return a few numbers: there is nothing worth spilling
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.pause": False,  # a worker without a task frees nothing by waiting: it would for ever
+    "distributed.worker.profile.enabled": False,  # these two look at each process fifty to a hundred times a second,
+    "distributed.admin.tick.interval": "500ms",  # for what nobody looks at afterwards: a tenth of a short run
     # Dask lets workers give each freed array back to the system at once; getting it again costs a quarter of the time
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": KEPT_BY_ALLOCATOR,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": KEPT_BY_ALLOCATOR,
@@ -184,6 +187,12 @@ class Runner:
         self.usage.append(used)
         logger.info("%s: %d tasks, %.1f s, %.1f CPU-s", stage, used.n_tasks, used.wall_seconds, used.cpu_seconds)
         return results
+
+    def load(self, module: str) -> None:
+        """Let workers of our own import a module of this package now, while this process imports its part."""
+        if not self.is_given:
+            for address in self.client.scheduler_info(n_workers=-1)["workers"]:
+                fire_and_forget(self.client.submit(_load, module, workers=[address], pure=False))
 
     def check_reach(self, reads: Sequence[str], writes: Sequence[str]) -> None:
         """Ask workers that somebody else started whether they reach these places.
@@ -356,6 +365,9 @@ class InProcess(Runner):
         limit = resources.parse_bytes(memory_limit)
         super().__init__(cast(Client, None), 1, 1, limit, threads_per_task=os.cpu_count() or 1)
 
+    def load(self, module: str) -> None:
+        """Nothing to do ahead: the tasks import it here."""
+
     def _execute(
         self, stage: str, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], waiting: list[int]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -369,6 +381,11 @@ class InProcess(Runner):
                     yield index_of[future], future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _load(module: str) -> None:
+    """On the worker: import."""
+    importlib.import_module(module)
 
 
 def _timed(function: Callable[..., Any], item: tuple[Any, ...]) -> dict[str, Any]:

@@ -25,6 +25,9 @@ class InlineRunner(Runner):
         super().__init__(client=cast(Client, None), n_workers=n_threads, n_threads=n_threads, memory_limit=memory_limit)
         self.calls: list[tuple[str, int]] = []
 
+    def load(self, module: str) -> None:
+        """There is nobody else to import it."""
+
     def _execute(
         self, stage: str, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], waiting: list[int]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
