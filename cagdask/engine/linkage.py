@@ -49,6 +49,18 @@ LISTED_AT_ONCE = 2**19
 SLOW = 0.25
 """Share of the groups that a round must join; after one that joins fewer, lists grow."""
 GROWTH = 4
+SMALL_BLOCK = 8_192
+"""Rows up to which two blocks a thread, rather than four, share out the work: a task costs some 20 ms."""
+SMALLEST_BLOCK = 256
+
+
+def shared_rows(n: int, n_threads: int) -> int:
+    """Rows of a block so that no thread idles for long at the end: four blocks for each, or two small ones.
+
+    A little above that share: chunks, which are of whole lists, would be one more, and one thread be alone with it.
+    """
+    share = max(SMALLEST_BLOCK, -(-n // (4 * n_threads)), min(-(-n // (2 * n_threads)), SMALL_BLOCK))
+    return share + share // 32
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class LinkagePlan:
         Bytes that a row takes in a search without its list.
     probes
         Pivots whose lists are searched for a row; None searches all, exactly.
+    n_threads
+        Tasks that run at once: later rounds, of fewer rows, are shared out among them again.
     """
 
     chunk_rows: int
@@ -83,6 +97,11 @@ class LinkagePlan:
     small: int = 5_000
     row_bytes: int = 2_000
     probes: int | None = None
+    n_threads: int = 1
+
+    def shared_out(self, n: int) -> LinkagePlan:
+        """The plan for a round of ``n`` rows."""
+        return replace(self, chunk_rows=min(self.chunk_rows, shared_rows(n, self.n_threads)))
 
     def with_lists_of(self, k: int) -> LinkagePlan:
         """The plan with fewer rows at once, as longer lists leave room for."""
@@ -210,6 +229,8 @@ def average_linkage(
         linked.active.append(total)
         k = max(1, min(total - 1, max(k, LISTED_AT_ONCE // total)))
         sized = plan.with_lists_of(k)
+        if not isinstance(mapper, InPlace):
+            sized = sized.shared_out(total)
         chunked = order_rows(mapper, blocks, threshold, sized, here, f"linkage {turn}: ", done, seed=turn, below=below)
         lists = search(mapper, chunked, k, here, f"linkage {turn}: search", linked, done, probes=plan.probes)
         below, is_last = chunked.level, chunked.level <= threshold

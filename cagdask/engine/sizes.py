@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cagdask.engine.linkage import LinkagePlan
+from cagdask.engine.linkage import LinkagePlan, shared_rows
 from cagdask.engine.refinement import ROWS_AT_ONCE
 from cagdask.engine.single import K
 from cagdask.engine.sketches import LARGEST
 
 LARGEST_BLOCK = 40_000
 """Rows above which a larger block saves nothing."""
-SMALL_BLOCK = 8_192
-"""Rows up to which two blocks a thread, rather than four, share out the work: a task costs some 20 ms."""
-SMALLEST_BLOCK = 256
 LARGEST_ALONE = 20_000
 """Rows that one task searches and merges alone: handing parts to others would take as long."""
 TRAINING_BYTES = 2**27
@@ -35,6 +32,8 @@ class EnginePlan:
         alone, and groups in one summing task.
     training_bytes
         For the rows that pivots are trained on.
+    n_threads
+        Tasks that run at once.
     task_bytes
         Planned bytes by kind of task.
     disk_bytes
@@ -47,6 +46,7 @@ class EnginePlan:
     small_rows: int
     training_bytes: int
     cag_rows: int
+    n_threads: int
     task_bytes: dict[str, int]
     disk_bytes: int
 
@@ -54,7 +54,12 @@ class EnginePlan:
         """The part that linkage needs."""
         row_bytes = self.task_bytes["search"] // self.chunk_rows
         return LinkagePlan(
-            self.chunk_rows, self.merge_rows, self.training_bytes, small=self.small_rows, row_bytes=row_bytes
+            self.chunk_rows,
+            self.merge_rows,
+            self.training_bytes,
+            small=self.small_rows,
+            row_bytes=row_bytes,
+            n_threads=self.n_threads,
         )
 
 
@@ -114,7 +119,7 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
     """
     of_store = max(measure_bytes_per_row(n_samples), profile_bytes_per_row(n_samples))
     of_search = max(f(n_samples) for f in (search_bytes_per_row, gather_bytes_per_row, compare_bytes_per_row))
-    shared = max(SMALLEST_BLOCK, -(-n_genes // (4 * n_threads)), min(-(-n_genes // (2 * n_threads)), SMALL_BLOCK))
+    shared = shared_rows(n_genes, n_threads)
     block_rows = max(1, min(task_budget // of_store, LARGEST_BLOCK, shared))
     chunk_rows = max(1, min(task_budget // of_search, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
@@ -126,6 +131,7 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
         small_rows=min(LARGEST_ALONE, task_budget // of_search),
         training_bytes=min(task_budget // 2, TRAINING_BYTES),
         cag_rows=cag_rows,
+        n_threads=n_threads,
         task_bytes={
             "profiles": block_rows * profile_bytes_per_row(n_samples),
             "pivots": min(task_budget // 2, TRAINING_BYTES),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 
 from cagdask.engine import arrays, linkage, refinement, single
-from cagdask.engine.linkage import InPlace, LinkagePlan
+from cagdask.engine.linkage import InPlace, LinkagePlan, shared_rows
 from cagdask.engine.rows import Block
 from cagdask.simulation import simulate_abundance
 
@@ -33,6 +34,26 @@ def profiles() -> NDArray[np.float64]:
     matrix /= matrix.sum(axis=0)
     rows: NDArray[np.float64] = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     return rows
+
+
+def test_rounds_of_fewer_rows_are_shared_out_again(
+    profiles: NDArray[np.float64], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linkage, "LISTED_AT_ONCE", 0)
+    searched: list[int] = []
+
+    class Workers:
+        def map(self, stage: str, function: Callable[..., Any], items: Sequence[Any], *, done: Any = None) -> list[Any]:
+            if stage.endswith("search own"):
+                searched.append(len(items))
+            return [function(*item) for item in items]
+
+    plan = LinkagePlan(chunk_rows=1_500, merge_rows=500, k=6, small=300, n_threads=2)
+    linked = linkage.average_linkage(Workers(), write_blocks(profiles, tmp_path), 0.8, plan, str(tmp_path / "linkage"))
+    later = linked.active[1]
+    assert 300 < later < 1_500  # one chunk, as large as chunks may be
+    assert searched[0] == 4
+    assert searched[1] == -(-later // shared_rows(later, 2)) > 1
 
 
 @pytest.mark.parametrize("max_dist", [0.2, 0.5])

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cagdask.engine.linkage import SMALL_BLOCK, shared_rows
 from cagdask.engine.sizes import plan_engine
 
 
@@ -26,3 +29,13 @@ def test_more_memory_makes_larger_tasks_and_more_workers_smaller_ones() -> None:
 def test_a_budget_that_holds_no_row_shows_in_the_plan() -> None:
     plan = plan_engine(1_000, 100_000, 10_000, 1)
     assert max(plan.task_bytes.values()) > 10_000
+
+
+@given(n=st.integers(1, 10**8), n_threads=st.integers(1, 1000))
+def test_blocks_are_four_for_each_thread_or_two_small_ones(n: int, n_threads: int) -> None:
+    n_blocks = -(-n // shared_rows(n, n_threads))
+    assert n_blocks <= 4 * n_threads
+    if n > 4 * n_threads * SMALL_BLOCK:
+        assert n_blocks >= 3.8 * n_threads
+    elif n > 2 * n_threads * 2**10:
+        assert n_blocks >= 1.9 * n_threads
