@@ -159,5 +159,5 @@ def write_rows(staged: str, start: int, ids: pa.StringArray, block: NDArray[np.f
         n_present = np.count_nonzero(block > 0, axis=1)
         found["gene_prevalence"] = (n_present / block.shape[1]).astype(np.float32)
     for name, values in found.items():
-        array = cast("zarr.Array[Any]", group[name])
+        array = storage.with_all_chunks(cast("zarr.Array[Any]", group[name]))
         array[start : start + len(block)] = values

@@ -41,6 +41,7 @@ from cagdask.storage.groups import (
     open_group,
     open_store,
     save_dataset,
+    with_all_chunks,
     write_array,
 )
 from cagdask.storage.locks import claimed
@@ -88,6 +89,7 @@ __all__ = [
     "save_dataset",
     "scheme_of",
     "size_of",
+    "with_all_chunks",
     "work_folder",
     "write_array",
     "write_bytes",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # xarray and zarr take seconds to import, and most tasks need
     import xarray as xr
     import zarr
     from zarr.abc.store import Store
+    from zarr.core.array_spec import ArrayConfigParams
 
 ID_CHUNK = 65_536
 """Names per chunk of an id array."""
@@ -41,6 +42,7 @@ MAX_CHUNK_BYTES = 2**31
 MAX_METADATA_BYTES = 64 * 2**20
 """Longest zarr.json of a group that is read."""
 _CODECS = {"bytes", "blosc", "crc32c", "gzip", "sharding_indexed", "transpose", "vlen-utf8", "zstd"}
+_ALL_CHUNKS: ArrayConfigParams = {"write_empty_chunks": True}
 _INLINE_DIGEST = 2**20  # bytes that are hashed in the event loop; more of them in a thread
 
 
@@ -157,7 +159,12 @@ def open_group(url: str, *, writable: bool = False) -> zarr.Group:
 def open_array(url: str, name: str, *, writable: bool = False) -> zarr.Array[Any]:
     """One array of an existing Zarr group."""
     array: zarr.Array[Any] = open_group(url, writable=writable)[name]  # type: ignore[assignment]  # it is no group
-    return array
+    return with_all_chunks(array) if writable else array
+
+
+def with_all_chunks(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The array, to be written with its chunks of zeros, which Zarr leaves out: it looks longer for them than zstd."""
+    return array.with_config(_ALL_CHUNKS)
 
 
 def create_array(
@@ -191,6 +198,7 @@ def create_array(
         compressors=ZstdCodec(level=1, checksum=True),
         dimension_names=dims or (row.dims if row else None),
         attributes=attrs if attrs is not None else schema.attributes(name) if row else {},
+        config=_ALL_CHUNKS,
         overwrite=True,
     )
 

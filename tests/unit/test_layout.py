@@ -1,13 +1,25 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cagdask import storage
 from cagdask.errors import MemoryLimitError
-from cagdask.io.layout import CHUNK_BYTES, MAX_BLOCK_ROWS, SHARD_BYTES, plan_chunks
+from cagdask.io.layout import (
+    CHUNK_BYTES,
+    MAX_BLOCK_ROWS,
+    SHARD_BYTES,
+    ChunkPlan,
+    create_store,
+    plan_chunks,
+    write_rows,
+)
 
 
 @given(st.integers(1, 10**9), st.integers(1, 20_000), st.integers(2**20, 2**36), st.booleans())
@@ -42,3 +54,18 @@ def test_a_small_store_is_one_chunk():
 def test_a_row_that_does_not_fit_is_refused():
     with pytest.raises(MemoryLimitError, match=r"a gene of 1,000,000 samples needs .*--memory-limit"):
         plan_chunks(10, 1_000_000, 2**20)
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_what_is_written_is_there_also_where_it_is_zero(tmp_path: Path, sharded: bool):
+    plan = ChunkPlan(n_genes=6, n_samples=3, chunk_rows=2, block_rows=4, sharded=sharded)
+    store = str(tmp_path / "a.zarr")
+    create_store(store, plan, ["a", "b", "c"], "abundance", {})
+    block = np.zeros((4, 3), np.float32)
+    block[2, 1] = 1.5
+    write_rows(store, 0, pa.array(["g0", "g1", "g2", "g3"]), block)
+    written = {name for name in storage.list_files(store) if "/c/" in name and "sample" not in name}
+    values = {"abundance/c/0/0"} if sharded else {"abundance/c/0/0", "abundance/c/1/0"}
+    assert written == values | {"gene_id/c/0", "gene_prevalence/c/0"}
+    array = storage.open_array(store, "abundance")
+    np.testing.assert_array_equal(array[:4], block)
