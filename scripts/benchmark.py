@@ -6,7 +6,7 @@ second. ``over start-up`` subtracts what the same command takes for a cohort of 
 
     python scripts/benchmark.py clustering --genes 20000 --peer-python PEER/bin/python
     python scripts/benchmark.py ingest --genes 300000 --samples 100
-    python scripts/benchmark.py agreement
+    python scripts/benchmark.py agreement --peer-python PEER/bin/python
     python scripts/benchmark.py out-of-core
     python scripts/benchmark.py out-of-core --genes 100000 --samples 200 --store STORE --memory-limit 2GiB
     python scripts/benchmark.py run --genes 100000
@@ -194,8 +194,11 @@ from ann_linkage_clustering import lib
 store, max_dist, to = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 table = zarr.open_group(store, mode="r")["abundance"][:].astype(float)
 here = np.flatnonzero(table.any(axis=1))
+if len(sys.argv) > 4:
+    table = np.load(sys.argv[4]).astype(float)
 df = pd.DataFrame(table[here], index=[f"g{i}" for i in here])
-df = df / df.sum()
+if len(sys.argv) == 4:
+    df = df / df.sum()
 with Pool(2) as pool:
     cags = lib.make_cags_with_ann(lib.make_nmslib_index(df), max_dist, df.copy(), pool, threads=2)
     lib.iteratively_refine_cags(cags, df.copy(), max_dist, threads=2)
@@ -273,8 +276,12 @@ def clustering(genes: int, samples: int, max_dist: float, seed: int, methods: st
 @click.option("--seed", default=0)
 @click.option("--max-dists", default="0.1,0.2,0.3,0.5")
 @click.option("--metrics", default="cosine,correlation,spearman")
-def agreement(genes: str, samples: int, seed: int, max_dists: str, metrics: str) -> None:
-    """Adjusted Rand index to the planted genomes, by normalization, metric and threshold."""
+@click.option("--peer-python", help="Python of an environment with find-cags' library.")
+def agreement(genes: str, samples: int, seed: int, max_dists: str, metrics: str, peer_python: str | None) -> None:
+    """Adjusted Rand index to the planted genomes, by normalization, metric and threshold.
+
+    Of find-cags' library too, on the same clr tables.
+    """
     import cagdask
     from cagdask.simulation import simulate_store
 
@@ -294,6 +301,12 @@ def agreement(genes: str, samples: int, seed: int, max_dists: str, metrics: str)
                         row = {"genes": n, "metric": metric, "normalization": method, "max_dist": max_dist}
                         row["unrefined"] = agreement_of(truth[here], ds.gene_linkage_cag.values[here])
                         row["refined"] = agreement_of(truth[here], ds.gene_cag.values[here])
+                        if peer_python and (metric, method) == ("cosine", "clr"):
+                            given, to = f"{folder}/normalized.npy", f"{folder}/labels.npy"
+                            opened = cagdask.open_dataset(store)
+                            np.save(given, cagdask.normalize(opened, method=method, **options)["abundance"].values)
+                            measured([peer_python, "-c", FIND_CAGS, store, str(max_dist), to, given])
+                            row["find-cags"] = agreement_of(truth[here], np.load(to)[here])
                         rows.append(row)
                         click.echo(json.dumps(row), err=True)
     show(rows, seed)
