@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cagdask import provenance, schema, storage
-from cagdask.cags import check_source, checked_plan
+from cagdask.cags import WORK_FORMAT, check_source, checked_plan
 from cagdask.client import Runner, as_runner
 from cagdask.engine import assigning
 from cagdask.engine.nearest import POINTS_AT_ONCE, ROWS_AT_ONCE
@@ -285,6 +285,7 @@ def _begin(
     check_fits("nearest CAGs", need, f"{at_most:,} genes x {n_samples:,} samples", runner.memory_limit, at_once)
     recipe = {
         "command": "assign",
+        "work": WORK_FORMAT,
         **asked,
         "result": sources.result,
         "clustered": sources.clustered,

@@ -241,7 +241,8 @@ class Runner:
             submit(max(2, WINDOW_PER_THREAD * self.n_threads))
             while futures:
                 i = self._next(stage, arrived)
-                answer = self._result(stage, futures.pop(i), items[i])
+                answer = self._result(stage, futures[i], items[i])
+                del futures[i]  # not before: until it is fetched, it may have to run again, and to be cancelled
                 submit(1)
                 yield i, answer
         finally:
@@ -285,9 +286,7 @@ class Runner:
         while True:
             try:
                 return dict(future.result(timeout=_FETCH_SECONDS))
-            except TimeoutError:
-                if future.status == "error":  # the task's own
-                    raise
+            except TimeoutError:  # not the task's own, which is an answer; what came meanwhile comes at once next time
                 look()
 
     def _result(self, stage: str, future: Any, item: tuple[Any, ...]) -> dict[str, Any]:

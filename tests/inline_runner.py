@@ -24,9 +24,11 @@ class InlineRunner(Runner):
     def __init__(self, memory_limit: int = 2**30, n_threads: int = 1) -> None:
         super().__init__(client=cast(Client, None), n_workers=n_threads, n_threads=n_threads, memory_limit=memory_limit)
         self.calls: list[tuple[str, int]] = []
+        self.loaded: list[str] = []
 
     def load(self, module: str) -> None:
-        """There is nobody else to import it."""
+        """There is nobody else to import it; kept is that it was asked for."""
+        self.loaded.append(module)
 
     def _execute(
         self, stage: str, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], waiting: list[int]

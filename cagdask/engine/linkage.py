@@ -86,7 +86,7 @@ class LinkagePlan:
     probes
         Pivots whose lists are searched for a row; None searches all, exactly.
     n_threads
-        Tasks that run at once: later rounds, of fewer rows, are shared out among them again.
+        Tasks that run at once: later rounds of average linkage, of fewer rows, are shared out among them again.
     """
 
     chunk_rows: int

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cagdask import assign, find_cags, open_dataset, schema, storage
 from cagdask.client import Runner
-from cagdask.errors import InputError, MemoryLimitError, SchemaError, StoreError
+from cagdask.errors import InputError, MemoryLimitError, ResumeError, SchemaError, StoreError
 from cagdask.simulation import simulate_abundance
 from tests import strategies
 from tests.conftest import MakeStore, write_abundance_store
@@ -314,6 +314,27 @@ def test_an_interrupted_assignment_goes_on(
     assign(store, to=result, output=str(tmp_path / "out.zarr"), client=again)
     assert "profiles" not in {stage for stage, _ in again.calls}
     assert contents(str(tmp_path / "out.zarr")) == contents(whole)
+
+
+def test_work_of_an_earlier_version_is_not_gone_on_with(
+    clustered: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cagdask.engine import groups
+
+    store, result = clustered
+    out, recipe = str(tmp_path / "out.zarr"), tmp_path / "out.zarr.work" / "recipe.json"
+    monkeypatch.setattr(groups, "write_merges", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        assign(store, to=result, output=out, client=InlineRunner())
+    monkeypatch.undo()
+    held = json.loads(recipe.read_text())
+    held["work"] -= 1
+    del held["plan"]["n_threads"]  # which that version did not know
+    recipe.write_text(json.dumps(held))
+    with pytest.raises(ResumeError, match=r"differs in work\. .*--overwrite"):
+        assign(store, to=result, output=out, client=InlineRunner())
+    assign(store, to=result, output=out, overwrite=True, client=InlineRunner())
+    assert open_dataset(out).gene_cag.size
 
 
 def test_a_result_without_a_cag_of_two_takes_nothing_in(abundance_store: MakeStore, tmp_path: Path) -> None:

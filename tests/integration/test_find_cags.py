@@ -194,6 +194,7 @@ def test_cut_gives_what_clustering_at_the_smaller_threshold_gives(
     store, here = abundance_store(cohort), InlineRunner()
     find_cags(store, output=str(tmp_path / "high.zarr"), max_dist=0.5, client=here)
     low = find_cags(store, max_dist=0.2, refine="none", client=here)
+    assert here.loaded == ["cagdask.engine.steps"] * 2
     again = cut(str(tmp_path / "high.zarr"), max_dist=0.2, store=store, client=here)
     np.testing.assert_array_equal(again["gene_cag"], low["gene_cag"])
     np.testing.assert_array_equal(again["merge_child"], low["merge_child"])

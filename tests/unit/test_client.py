@@ -32,7 +32,6 @@ def test_workers_import_while_the_driver_goes_on() -> None:
         begun = time.monotonic()
         runner.load("cagdask.engine.steps")
         runner.load("cagdask.no_such_module")  # what can not be imported fails where it is used, if it ever is
-        assert time.monotonic() - begun < 1
         while n_ready() < 2:
             assert time.monotonic() - begun < 60
             time.sleep(0.1)

@@ -26,6 +26,10 @@ def test_more_memory_makes_larger_tasks_and_more_workers_smaller_ones() -> None:
     assert plan_engine(100_000, 200, 2**30, 64).block_rows < plan_engine(100_000, 200, 2**30, 2).block_rows
 
 
+def test_linkage_knows_the_threads() -> None:
+    assert plan_engine(1_000, 10, 2**28, 7).linkage().n_threads == 7
+
+
 def test_a_budget_that_holds_no_row_shows_in_the_plan() -> None:
     plan = plan_engine(1_000, 100_000, 10_000, 1)
     assert max(plan.task_bytes.values()) > 10_000
