@@ -42,6 +42,8 @@ TRAINING_ROWS_PER_PIVOT = 5
 MAX_PIVOTS = 2**16
 PIVOTS_IN_ONE_LEVEL = 64
 CELLS_PROBED = 4
+SORTED_AT_ONCE = 16
+"""Pivots that are put in order along one direction: halving them on would order them no better for a search."""
 LEVELS = (0.25, 0.5, 0.75)
 """Levels that a round may take, as shares of the way from the threshold to 1."""
 GOES_ON = (0.45, 0.55, 0.7)
@@ -305,6 +307,8 @@ def near_ones_together(pivots: Float32) -> Int64:
         centered = pivots[which] - pivots[which].mean(axis=0)
         along = centered @ centered[np.argmax(np.einsum("ij,ij->i", centered, centered))]
         ordered = which[np.argsort(along, kind="stable")]
+        if len(which) <= SORTED_AT_ONCE:
+            return [ordered]
         middle = len(which) // 2
         return halve(ordered[:middle]) + halve(ordered[middle:])
 
