@@ -171,6 +171,10 @@ volumeMounts:
   value: "False"
 - name: DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE
   value: "False"
+- name: DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED
+  value: "False"
+- name: DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL
+  value: 500ms
 - name: MALLOC_TRIM_THRESHOLD_
   value: "33554432"
 - name: MALLOC_MMAP_THRESHOLD_
