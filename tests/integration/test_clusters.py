@@ -201,8 +201,11 @@ def test_an_answer_that_goes_with_its_worker_is_waited_for_only_so_long(
         if another_comes:
             assert runner.one("quick", abs, -7) == 7
             return
+        cancelled: list[str] = []
+        monkeypatch.setattr(runner.client, "cancel", lambda futures: cancelled.extend(f.key for f in futures))
         with pytest.raises(ClusterError, match=r"no workers for 3 s\. Finished work is kept"):
             runner.one("quick", abs, -7)
+        assert [key.startswith("quick-0-") for key in cancelled] == [True]  # workers that come later do not run it
 
 
 def test_a_lost_scheduler_is_said_at_once(cluster: DaskProcesses, tmp_path: Path) -> None:

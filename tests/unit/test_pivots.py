@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cagdask.engine import arrays, chunks, pivots
+from cagdask.engine.linkage import shared_rows
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 20, 1000])
@@ -21,6 +22,13 @@ def test_chunks_hold_every_row_once_and_whole_lists(chunk_rows: int) -> None:
         rows = sum(end - begin for _, begin, end in part)
         assert rows <= chunk_rows or len(part) == 1 or len(pivots_of) == 1
     assert sorted(taken) == [(b, row) for b in range(4) for row in range(ends[b, -1])]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 16])
+def test_chunks_of_a_share_are_four_for_each_thread_though_lists_stay_whole(n_threads: int) -> None:
+    counts = np.random.default_rng(0).integers(1, 40, (4, 20_000))
+    rows = shared_rows(int(counts.sum()), n_threads)
+    assert 3.8 * n_threads < len(chunks.plan_chunks(lambda: counts, rows)) <= 4 * n_threads
 
 
 @pytest.mark.parametrize("pivot", [np.ones((7, 3)), np.eye(5), np.ones((1, 4))])
