@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import resources
@@ -38,10 +39,11 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 ROWS_PER_PIVOT = 20
-TRAINING_ROWS_PER_PIVOT = 5
+TRAINING_ROWS_PER_PIVOT = 10
 MAX_PIVOTS = 2**16
 PIVOTS_IN_ONE_LEVEL = 64
 CELLS_PROBED = 4
+ROWS_AT_ONCE = 4096
 SORTED_AT_ONCE = 16
 """Pivots that are put in order along one direction: halving them on would order them no better for a search."""
 LEVELS = (0.25, 0.5, 0.75)
@@ -195,12 +197,10 @@ def two_level_pivots(sample: Float32, n_pivots: int, seed: int) -> tuple[Float32
         return pivots[near_ones_together(pivots)], pivots[:1]
     cells = _kmeans(sample, round(n_pivots**0.5), seed)
     cells = cells[near_ones_together(cells)]
-    cell = _nearest(cells, sample)[1]
     found = []
-    for c in range(len(cells)):
-        mine = sample[cell == c]
+    for mine in _members(_nearest(cells, sample)[1][:, 0], len(cells)):
         if len(mine):
-            pivots = _kmeans(mine, max(1, round(n_pivots * len(mine) / len(sample))), seed)
+            pivots = _kmeans(sample[mine], max(1, round(n_pivots * len(mine) / len(sample))), seed)
             found.append(pivots[near_ones_together(pivots)])
     return np.concatenate(found), cells
 
@@ -228,33 +228,58 @@ def _kmeans(sample: Float32, k: int, seed: int) -> Float32:
     return unit(found[there]) if there.any() else sample[:1]
 
 
-def _nearest(centers: Float32, rows: Float32) -> tuple[Float32, Int64]:
-    """Cosine with the nearest of some centers, and which it is."""
+def _nearest(centers: Float32, rows: Float32, n: int = 1) -> tuple[Float32, Int64]:
+    """Cosine with the nearest ``n`` of some centers, if there are as many, and which they are."""
     import faiss
 
     faiss.omp_set_num_threads(resources.task_threads())
     index = faiss.IndexFlatIP(centers.shape[1])
     index.add(np.ascontiguousarray(centers))
-    cosine, nearest = index.search(np.ascontiguousarray(rows), 1)
-    return cosine[:, 0], nearest[:, 0]
+    cosine, nearest = index.search(np.ascontiguousarray(rows), min(n, len(centers)))
+    return cosine, nearest
 
 
 def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Float32, Int64]:
-    """Cosine of unit rows with a near pivot, most often the nearest, and which it is."""
-    cosine, pivot = _probe(pivots, cells, rows, 1)
-    lost = pivot[:, 0] < 0  # all cells near it are empty
+    """Cosine of unit rows with a near pivot, most often the nearest, and which it is.
+
+    The rows that look into a cell are multiplied with its pivots together, which takes a third of the time of FAISS'
+    inverted lists: they go row by row.
+    """
+    cosine, pivot = np.full(len(rows), -2, np.float32), np.full(len(rows), -1, np.int64)
+    probed = _nearest(cells, rows, CELLS_PROBED)[1]
+    pivots_of = _members(_nearest(cells, pivots)[1][:, 0], len(cells))
+    rows_of = _members(probed.ravel(), len(cells))
+    for mine, asking in zip(pivots_of, rows_of, strict=True):
+        centers = pivots[mine].T
+        for begin in range(0, len(asking) if len(mine) else 0, ROWS_AT_ONCE):
+            who = asking[begin : begin + ROWS_AT_ONCE] // probed.shape[1]
+            _keep_nearest(rows[who] @ centers, who, mine, cosine, pivot)
+    lost = pivot < 0  # all cells near it are empty
     if lost.any():
-        cosine[lost, 0], pivot[lost, 0] = _nearest(pivots, rows[lost])
-    return cosine[:, 0], pivot[:, 0]
+        nearest = _nearest(pivots, rows[lost])
+        cosine[lost], pivot[lost] = nearest[0][:, 0], nearest[1][:, 0]
+    return cosine, pivot
+
+
+def _members(group: Int64, n_groups: int) -> list[Int64]:
+    """Positions of the members of each group."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.searchsorted(group[order], np.arange(1, n_groups)))
+
+
+@njit(cache=True, nogil=True)
+def _keep_nearest(product: Float32, who: Int64, mine: Int64, cosine: Float32, pivot: Int64) -> None:
+    """Keep for each of the rows ``who`` which of the pivots ``mine`` is nearest, if nearer than what it has."""
+    for z in range(len(who)):
+        largest = product[z, 0]
+        for j in range(1, len(mine)):  # apart from what follows, so that many are done at a time
+            largest = max(largest, product[z, j])
+        if largest > cosine[who[z]]:
+            cosine[who[z]], pivot[who[z]] = largest, mine[np.argmax(product[z] == largest)]
 
 
 def probed_pivots(pivots: Float32, cells: Float32, rows: Float32, n: int) -> Int64:
     """The pivots near each of some unit rows, nearest first, (n_rows, at most n); -1 where there are fewer."""
-    return _probe(pivots, cells, rows, n)[1]
-
-
-def _probe(pivots: Float32, cells: Float32, rows: Float32, n: int) -> tuple[Float32, Int64]:
-    """The ``n`` largest cosines with pivots of the cells near each row, and whose they are: FAISS."""
     import faiss
 
     faiss.omp_set_num_threads(resources.task_threads())
@@ -263,14 +288,14 @@ def _probe(pivots: Float32, cells: Float32, rows: Float32, n: int) -> tuple[Floa
     index = faiss.IndexIVFFlat(quantizer, cells.shape[1], len(cells), faiss.METRIC_INNER_PRODUCT)
     index.add(np.ascontiguousarray(pivots))
     index.nprobe = max(CELLS_PROBED, n * len(cells) // len(pivots))
-    cosine, pivot = index.search(np.ascontiguousarray(rows), min(n, len(pivots)))
-    return cosine, pivot
+    pivot: Int64 = index.search(np.ascontiguousarray(rows), min(n, len(pivots)))[1]
+    return pivot
 
 
 def _spread(sample: Float32, pivots: Float32) -> tuple[Float64, Float64]:
     """Angles of some rows to their nearest pivot, and of some of them to any, from small to large."""
     few, any_ = sample[:_CUT_ROWS], pivots[:: -(-len(pivots) // _CUT_PIVOTS)]
-    own = np.arccos(np.clip(_nearest(pivots, few)[0], -1, 1))
+    own = np.arccos(np.clip(_nearest(pivots, few)[0][:, 0], -1, 1))
     between = np.clip(few[: _CUT_ANGLES // len(any_)] @ any_.T, -1, 1).ravel()
     return np.sort(own), np.sort(np.arccos(between, out=between))
 

@@ -46,3 +46,40 @@ def test_pivots_of_rows_that_point_everywhere(tmp_path: Path) -> None:
     found = arrays.load(str(tmp_path / "p"), "pivots")
     assert len(found) > 0
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows_at_once", [7, 4096])
+def test_nearest_pivot_is_the_nearest_if_all_cells_are_probed(
+    rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pivots, "CELLS_PROBED", 1000)
+    monkeypatch.setattr(pivots, "ROWS_AT_ONCE", rows_at_once)
+    centers, cells, rows = (_directions(n, seed) for seed, n in enumerate((300, 17, 500)))
+    cosine, nearest = pivots.nearest_pivots(centers, cells, rows)
+    assert nearest.tolist() == (rows @ centers.T).argmax(axis=1).tolist()
+    np.testing.assert_allclose(cosine, (rows @ centers.T).max(axis=1), atol=1e-6)
+
+
+def test_nearest_pivot_is_most_often_the_nearest() -> None:
+    rows = _directions(4000, 0)
+    centers, cells = pivots.two_level_pivots(rows, 400, seed=0)
+    cosine, nearest = pivots.nearest_pivots(centers, cells, rows)
+    np.testing.assert_allclose(cosine, np.einsum("ij,ij->i", rows, centers[nearest]), atol=1e-6)
+    assert (nearest == (rows @ centers.T).argmax(axis=1)).mean() > 0.8
+
+
+def test_row_whose_cells_are_empty_finds_a_pivot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pivots, "CELLS_PROBED", 2)
+    cells, centers = np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32)[:2]
+    cosine, nearest = pivots.nearest_pivots(centers, cells, _unit([[1, 2, 0, 0, 0], [0.2, 0.1, 0, 3, 4]]))
+    assert nearest.tolist() == [1, 0]
+    np.testing.assert_allclose(cosine, [2 / 5**0.5, 0.2 / 25.05**0.5], rtol=1e-5)
+
+
+def _directions(n: int, seed: int) -> np.ndarray:
+    return _unit(np.random.default_rng(seed).gamma(0.2, size=(n, 12)))
+
+
+def _unit(rows: object) -> np.ndarray:
+    rows = np.asarray(rows, np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
