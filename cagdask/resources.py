@@ -1,4 +1,4 @@
-"""Bytes, memory budgets and what a stage used.
+"""Bytes, memory budgets, threads, and what a stage used.
 
 A worker's memory limit is shared out before a run: :data:`WORKER_BASE` is for the interpreter and the libraries, and
 the arrays of a task may plan at most :data:`TASK_SHARE` of the whole. Nothing here does I/O on data or knows Dask.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+
+from threadpoolctl import threadpool_limits
 
 from cagdask.errors import MemoryLimitError
 
@@ -98,6 +100,11 @@ def set_task_threads(n: int) -> None:
 def task_threads() -> int:
     """Threads that FAISS may use in the running task; it keeps its own number per calling thread."""
     return _threads
+
+
+def one_thread() -> threadpool_limits:
+    """A context in which BLAS uses one thread: small products take longer on two, which wait for each other."""
+    return threadpool_limits(1, "blas")
 
 
 @dataclass

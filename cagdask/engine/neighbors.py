@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from cagdask import storage
 from cagdask.engine import arrays
@@ -36,16 +35,12 @@ from cagdask.engine.comparing import (
     insert_all,
 )
 from cagdask.engine.rows import STEP, lengths, rounded, stored_rows
+from cagdask.resources import one_thread
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 _HUGE = np.iinfo(np.int64).max
-
-
-def one_thread() -> threadpool_limits:
-    """A context in which BLAS uses one thread: products of a few rows take longer on two."""
-    return threadpool_limits(1, "blas")
 
 
 def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, to: str) -> dict[str, int]:

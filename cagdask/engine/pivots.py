@@ -212,7 +212,7 @@ def _kmeans(sample: Float32, k: int, seed: int) -> Float32:
     if k == 1 or len(sample) <= k:
         found = sample[:k] if len(sample) <= k else sample.mean(axis=0, keepdims=True)
     else:
-        faiss.omp_set_num_threads(resources.task_threads())
+        faiss.omp_set_num_threads(1)  # with few rows, two take as long and twice the processor time
         kmeans = faiss.Kmeans(
             sample.shape[1],
             k,
@@ -232,7 +232,7 @@ def _nearest(centers: Float32, rows: Float32, n: int = 1) -> tuple[Float32, Int6
     """Cosine with the nearest ``n`` of some centers, if there are as many, and which they are."""
     import faiss
 
-    faiss.omp_set_num_threads(resources.task_threads())
+    faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatIP(centers.shape[1])
     index.add(np.ascontiguousarray(centers))
     cosine, nearest = index.search(np.ascontiguousarray(rows), min(n, len(centers)))
@@ -249,11 +249,12 @@ def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Floa
     probed = _nearest(cells, rows, CELLS_PROBED)[1]
     pivots_of = _members(_nearest(cells, pivots)[1][:, 0], len(cells))
     rows_of = _members(probed.ravel(), len(cells))
-    for mine, asking in zip(pivots_of, rows_of, strict=True):
-        centers = pivots[mine].T
-        for begin in range(0, len(asking) if len(mine) else 0, ROWS_AT_ONCE):
-            who = asking[begin : begin + ROWS_AT_ONCE] // probed.shape[1]
-            _keep_nearest(rows[who] @ centers, who, mine, cosine, pivot)
+    with resources.one_thread():
+        for mine, asking in zip(pivots_of, rows_of, strict=True):
+            centers = pivots[mine].T
+            for begin in range(0, len(asking) if len(mine) else 0, ROWS_AT_ONCE):
+                who = asking[begin : begin + ROWS_AT_ONCE] // probed.shape[1]
+                _keep_nearest(rows[who] @ centers, who, mine, cosine, pivot)
     lost = pivot < 0  # all cells near it are empty
     if lost.any():
         nearest = _nearest(pivots, rows[lost])
