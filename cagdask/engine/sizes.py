@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cagdask.engine.linkage import LinkagePlan, shared_rows
+from cagdask.engine.pivots import TRAINING_ROWS_PER_PIVOT, n_pivots_for
 from cagdask.engine.refinement import ROWS_AT_ONCE
 from cagdask.engine.single import K
-from cagdask.engine.sketches import LARGEST
+from cagdask.engine.sketches import LARGEST, QUERIES, TARGETS
 
 LARGEST_BLOCK = 40_000
 """Rows above which a larger block saves nothing."""
 LARGEST_ALONE = 20_000
 """Rows that one task searches and merges alone: handing parts to others would take as long."""
-TRAINING_BYTES = 2**27
-"""What training pivots may take at most: more rows find no better ones."""
+TRAINING_BYTES = 2**28
+"""What training pivots may take at most; enough for all rows that are wanted for a million genes."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,12 @@ def cag_bytes_per_row(n_samples: int) -> int:
     return 64 * n_samples + 100
 
 
+def training_bytes(n_genes: int, n_samples: int) -> int:
+    """Profiles to choose sizes of sketches with, in float64, three times; or fine sketches in float32, twice."""
+    n_rows = TRAINING_ROWS_PER_PIVOT * n_pivots_for(n_genes)
+    return min(TRAINING_BYTES, max((QUERIES + TARGETS) * 24 * n_samples, n_rows * 8 * LARGEST))
+
+
 def table_bytes_per_gene(linkage: str) -> int:
     """Components, labels and the merge tree are made in one task each; single linkage joins all links in one."""
     return 160 if linkage == "average" else 100 * K + 200
@@ -124,17 +131,18 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
     chunk_rows = max(1, min(task_budget // of_search, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
     cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
+    for_training = min(task_budget // 2, training_bytes(n_genes, n_samples))
     return EnginePlan(
         block_rows=block_rows,
         chunk_rows=chunk_rows,
         merge_rows=merge_rows,
         small_rows=min(LARGEST_ALONE, task_budget // of_search),
-        training_bytes=min(task_budget // 2, TRAINING_BYTES),
+        training_bytes=for_training,
         cag_rows=cag_rows,
         n_threads=n_threads,
         task_bytes={
             "profiles": block_rows * profile_bytes_per_row(n_samples),
-            "pivots": min(task_budget // 2, TRAINING_BYTES),
+            "pivots": for_training,
             "gather": chunk_rows * gather_bytes_per_row(n_samples),
             "search": chunk_rows * search_bytes_per_row(n_samples),
             "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
