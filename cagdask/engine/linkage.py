@@ -328,7 +328,8 @@ def _merge(
     """Merge what the lists prove; the groups that go on, and the merges."""
     batches = storage.join(folder, "batches")
     total = chunked.offsets[-1]
-    batch_rows = max(1, min(plan.merge_rows, max(2_000, total // 8)))
+    shared = total if isinstance(mapper, InPlace) else max(2_000, total // 8)
+    batch_rows = max(1, min(plan.merge_rows, shared))
     is_exact = plan.probes is None
     made = mapper.map(
         f"{name}components",
