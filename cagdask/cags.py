@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cagdask.engine.steps import Groups, Job
 
-WORK_FORMAT = 3
+WORK_FORMAT = 4
 """Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
 
 

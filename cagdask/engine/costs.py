@@ -17,7 +17,7 @@ from cagdask.engine.sizes import EnginePlan, cag_bytes_per_row, merge_bytes_per_
 ROUNDS = 1.6
 """Groups of all rounds together, per gene."""
 MERGED_AT_ONCE = 8
-"""Batches of groups that a round's merging is dealt into, if they are not small."""
+"""Batches of groups that a round's merging is dealt into, if it is not done by one task alone."""
 CAGS = 0.25
 """Groups that are found, per gene."""
 # seconds
@@ -101,7 +101,8 @@ def expect(
     rows = row_bytes(n_samples, density)
     n_chunks = -(-n_genes // plan.chunk_rows)
     sums = _DISK_SUMS * n_samples if density >= SPARSE_BELOW else 0.0
-    batch = min(plan.merge_rows, max(2_000, n_genes // MERGED_AT_ONCE), n_genes)
+    share = n_genes if n_genes <= plan.small_rows else max(2_000, n_genes // MERGED_AT_ONCE)
+    batch = min(plan.merge_rows, share)
     n_cags = max(1, int(CAGS * n_genes))
     return Expected(
         cpu_seconds={

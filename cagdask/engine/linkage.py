@@ -81,8 +81,8 @@ class LinkagePlan:
         Groups of samples in the coarse and in the fine sketch; None takes what costs least.
     small
         Groups below which one task finishes alone.
-    row_bytes
-        Bytes that a row takes in a search without its list.
+    row_bytes, merge_row_bytes
+        Bytes that a row takes in a search without its list, and in merging with one of ``k``.
     probes
         Pivots whose lists are searched for a row; None searches all, exactly.
     n_threads
@@ -96,6 +96,7 @@ class LinkagePlan:
     sizes: tuple[int, int] | None = None
     small: int = 5_000
     row_bytes: int = 2_000
+    merge_row_bytes: int = 2_000
     probes: int | None = None
     n_threads: int = 1
 
@@ -105,9 +106,12 @@ class LinkagePlan:
 
     def with_lists_of(self, k: int) -> LinkagePlan:
         """The plan with fewer rows at once, as longer lists leave room for."""
-        share = (self.row_bytes + LISTED_BYTES * self.k) / (self.row_bytes + LISTED_BYTES * max(self.k, k))
+        longer = LISTED_BYTES * max(0, k - self.k)
+        searched, merged = self.row_bytes + LISTED_BYTES * self.k, self.merge_row_bytes
         return replace(
-            self, chunk_rows=max(1, int(self.chunk_rows * share)), merge_rows=max(2, int(self.merge_rows * share))
+            self,
+            chunk_rows=max(1, int(self.chunk_rows * searched / (searched + longer))),
+            merge_rows=max(2, int(self.merge_rows * merged / (merged + longer))),
         )
 
 
@@ -328,8 +332,8 @@ def _merge(
     """Merge what the lists prove; the groups that go on, and the merges."""
     batches = storage.join(folder, "batches")
     total = chunked.offsets[-1]
-    shared = total if isinstance(mapper, InPlace) else max(2_000, total // 8)
-    batch_rows = max(1, min(plan.merge_rows, shared))
+    share = total if isinstance(mapper, InPlace) else max(2_000, total // 8)  # alone, nothing is to be shared out
+    batch_rows = max(1, min(plan.merge_rows, share))
     is_exact = plan.probes is None
     made = mapper.map(
         f"{name}components",

@@ -43,7 +43,9 @@ TRAINING_ROWS_PER_PIVOT = 10
 MAX_PIVOTS = 2**16
 PIVOTS_IN_ONE_LEVEL = 64
 CELLS_PROBED = 4
-ROWS_AT_ONCE = 4096
+PRODUCTS_AT_ONCE = 2**20
+PRODUCT_ERROR = np.float32(2e-6)
+"""How far a float32 product of two unit sketches may be off; how far depends on what else is multiplied with it."""
 SORTED_AT_ONCE = 16
 """Pivots that are put in order along one direction: halving them on would order them no better for a search."""
 LEVELS = (0.25, 0.5, 0.75)
@@ -100,7 +102,9 @@ def train_pivots(
     choices = {threshold: (*sizes, 1.0) if sizes else choose_sizes(rows, threshold)}
     fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
     n_fine = int(fine.max()) + 1
-    n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), max_bytes // (2 * 4 * n_fine))
+    n_wanted = min(
+        max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), (max_bytes - rows.nbytes) // (2 * 4 * n_fine)
+    )
     parts = _sampled(blocks, n, n_wanted, seed, max_bytes // 4)
     sample = _by_gene([(unit(sketches(part, fine)), gene) for part, gene in parts])
     pivots, cells = two_level_pivots(sample, max(1, min(n_pivots_for(n), len(sample) // 2)), seed)
@@ -243,7 +247,8 @@ def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Floa
     """Cosine of unit rows with a near pivot, most often the nearest, and which it is.
 
     The rows that look into a cell are multiplied with its pivots together, which takes a third of the time of FAISS'
-    inverted lists: they go row by row.
+    inverted lists: they go row by row. Of pivots that are as near as makes no difference there, products in a fixed
+    order decide, so that a row's pivot does not depend on the rows beside it.
     """
     cosine, pivot = np.full(len(rows), -2, np.float32), np.full(len(rows), -1, np.int64)
     probed = _nearest(cells, rows, CELLS_PROBED)[1]
@@ -251,10 +256,12 @@ def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Floa
     rows_of = _members(probed.ravel(), len(cells))
     with resources.one_thread():
         for mine, asking in zip(pivots_of, rows_of, strict=True):
-            centers = pivots[mine].T
-            for begin in range(0, len(asking) if len(mine) else 0, ROWS_AT_ONCE):
-                who = asking[begin : begin + ROWS_AT_ONCE] // probed.shape[1]
-                _keep_nearest(rows[who] @ centers, who, mine, cosine, pivot)
+            centers = pivots[mine]
+            step = max(1, PRODUCTS_AT_ONCE // max(1, len(mine)))
+            for begin in range(0, len(asking) if len(mine) else 0, step):
+                who = asking[begin : begin + step] // probed.shape[1]
+                some = rows[who]
+                _keep_nearest(some @ centers.T, some, centers, who, mine, cosine, pivot)
     lost = pivot < 0  # all cells near it are empty
     if lost.any():
         nearest = _nearest(pivots, rows[lost])
@@ -269,14 +276,23 @@ def _members(group: Int64, n_groups: int) -> list[Int64]:
 
 
 @njit(cache=True, nogil=True)
-def _keep_nearest(product: Float32, who: Int64, mine: Int64, cosine: Float32, pivot: Int64) -> None:
+def _keep_nearest(
+    product: Float32, rows: Float32, centers: Float32, who: Int64, mine: Int64, cosine: Float32, pivot: Int64
+) -> None:
     """Keep for each of the rows ``who`` which of the pivots ``mine`` is nearest, if nearer than what it has."""
     for z in range(len(who)):
         largest = product[z, 0]
         for j in range(1, len(mine)):  # apart from what follows, so that many are done at a time
             largest = max(largest, product[z, j])
-        if largest > cosine[who[z]]:
-            cosine[who[z]], pivot[who[z]] = largest, mine[np.argmax(product[z] == largest)]
+        if largest < cosine[who[z]] - PRODUCT_ERROR:
+            continue
+        for j in range(len(mine)):
+            if product[z, j] >= largest - 2 * PRODUCT_ERROR:
+                exact = np.float32(0)
+                for i in range(rows.shape[1]):
+                    exact += rows[z, i] * centers[j, i]
+                if exact > cosine[who[z]]:
+                    cosine[who[z]], pivot[who[z]] = exact, mine[j]
 
 
 def probed_pivots(pivots: Float32, cells: Float32, rows: Float32, n: int) -> Int64:

@@ -19,7 +19,7 @@ LARGEST_BLOCK = 40_000
 LARGEST_ALONE = 20_000
 """Rows that one task searches and merges alone: handing parts to others would take as long."""
 TRAINING_BYTES = 2**28
-"""What training pivots may take at most; enough for all rows that are wanted for a million genes."""
+"""What training pivots may take at most: enough for fine sketches of 64 numbers of half a million rows."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class EnginePlan:
         Tasks that run at once.
     task_bytes
         Planned bytes by kind of task.
+    merge_row_bytes
+        Planned bytes of a row in a merging task.
     disk_bytes
         Largest size of the work folder.
     """
@@ -49,6 +51,7 @@ class EnginePlan:
     cag_rows: int
     n_threads: int
     task_bytes: dict[str, int]
+    merge_row_bytes: int
     disk_bytes: int
 
     def linkage(self) -> LinkagePlan:
@@ -60,6 +63,7 @@ class EnginePlan:
             self.training_bytes,
             small=self.small_rows,
             row_bytes=row_bytes,
+            merge_row_bytes=self.merge_row_bytes,
             n_threads=self.n_threads,
         )
 
@@ -100,9 +104,10 @@ def cag_bytes_per_row(n_samples: int) -> int:
 
 
 def training_bytes(n_genes: int, n_samples: int) -> int:
-    """Profiles to choose sizes of sketches with, in float64, three times; or fine sketches in float32, twice."""
+    """Profiles to choose sizes of sketches with, in float64, three times; then once, and fine sketches twice."""
+    profiles = (QUERIES + TARGETS) * 8 * n_samples
     n_rows = TRAINING_ROWS_PER_PIVOT * n_pivots_for(n_genes)
-    return min(TRAINING_BYTES, max((QUERIES + TARGETS) * 24 * n_samples, n_rows * 8 * LARGEST))
+    return min(TRAINING_BYTES, max(3 * profiles, profiles + n_rows * 8 * LARGEST))
 
 
 def table_bytes_per_gene(linkage: str) -> int:
@@ -151,5 +156,6 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
             "write CAGs": min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
             "measure": block_rows * measure_bytes_per_row(n_samples),
         },
+        merge_row_bytes=merge_bytes_per_row(n_samples),
         disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 17) + 6 * LARGEST + 300 + 3 * 24 * 16),
     )

@@ -57,6 +57,31 @@ def test_rounds_of_fewer_rows_are_shared_out_again(
     assert 1 < shares <= searched[1] <= shares + 1  # so few rows leave no room for lists that stay whole
 
 
+def test_one_process_merges_in_one_batch_and_several_share(profiles: NDArray[np.float64], tmp_path: Path) -> None:
+    batches: list[int] = []
+
+    def counted(stage: str, items: Sequence[Any]) -> None:
+        if stage == "linkage 1: merge":
+            batches.append(len(items))
+
+    class Alone(InPlace):
+        def map(self, stage: str, function: Callable[..., Any], items: Sequence[Any], *, done: Any = None) -> list[Any]:
+            counted(stage, items)
+            return super().map(stage, function, items, done=done)
+
+    class Workers:
+        def map(self, stage: str, function: Callable[..., Any], items: Sequence[Any], *, done: Any = None) -> list[Any]:
+            counted(stage, items)
+            return [function(*item) for item in items]
+
+    plan = LinkagePlan(chunk_rows=5_000, merge_rows=50_000, small=0)
+    for mapper in (Alone(), Workers()):
+        blocks = write_blocks(profiles, tmp_path)
+        linkage.average_linkage(mapper, blocks, 0.8, plan, str(tmp_path / type(mapper).__name__))
+    assert len(profiles) > 2_000
+    assert batches[0] == 1 < batches[1]
+
+
 @pytest.mark.parametrize("max_dist", [0.2, 0.5])
 @pytest.mark.parametrize("method", ["average", "single"])
 def test_groups_of_a_planted_cohort_are_those_of_scipy(

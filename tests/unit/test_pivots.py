@@ -48,12 +48,12 @@ def test_pivots_of_rows_that_point_everywhere(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("rows_at_once", [7, 4096])
+@pytest.mark.parametrize("products_at_once", [1, 70, 2**20])
 def test_nearest_pivot_is_the_nearest_if_all_cells_are_probed(
-    rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+    products_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pivots, "CELLS_PROBED", 1000)
-    monkeypatch.setattr(pivots, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(pivots, "PRODUCTS_AT_ONCE", products_at_once)
     centers, cells, rows = (_directions(n, seed) for seed, n in enumerate((300, 17, 500)))
     cosine, nearest = pivots.nearest_pivots(centers, cells, rows)
     assert nearest.tolist() == (rows @ centers.T).argmax(axis=1).tolist()
@@ -66,6 +66,17 @@ def test_nearest_pivot_is_most_often_the_nearest() -> None:
     cosine, nearest = pivots.nearest_pivots(centers, cells, rows)
     np.testing.assert_allclose(cosine, np.einsum("ij,ij->i", rows, centers[nearest]), atol=1e-6)
     assert (nearest == (rows @ centers.T).argmax(axis=1)).mean() > 0.8
+
+
+def test_nearest_pivot_does_not_depend_on_the_rows_beside_it() -> None:
+    """Nor on how they lie in memory: each row has a dozen pivots that are equally near, but for the last bits."""
+    rng = np.random.default_rng(0)
+    centers = _unit(np.repeat(_directions(40, 1), 12, axis=0) * (1 + rng.uniform(-1e-7, 1e-7, (480, 12))))
+    cells, rows = _directions(9, 2), _directions(700, 3)
+    together = pivots.nearest_pivots(centers, cells, rows)
+    alone = [pivots.nearest_pivots(centers, cells, rows[i : i + 1]) for i in range(len(rows))]
+    assert together[1].tolist() == [int(pivot[0]) for _, pivot in alone]
+    assert together[0].tolist() == [float(cosine[0]) for cosine, _ in alone]
 
 
 def test_row_whose_cells_are_empty_finds_a_pivot(monkeypatch: pytest.MonkeyPatch) -> None:

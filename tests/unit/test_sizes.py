@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cagdask.engine.linkage import SMALL_BLOCK, shared_rows
-from cagdask.engine.sizes import plan_engine
+from cagdask.engine.sizes import TRAINING_BYTES, merge_bytes_per_row, plan_engine, training_bytes
 
 
 @pytest.mark.parametrize("n_genes", [1, 1_000, 100_000, 10_000_000])
@@ -28,6 +28,22 @@ def test_more_memory_makes_larger_tasks_and_more_workers_smaller_ones() -> None:
 
 def test_linkage_knows_the_threads() -> None:
     assert plan_engine(1_000, 10, 2**28, 7).linkage().n_threads == 7
+
+
+@pytest.mark.parametrize("k", [16, 64, 416, 5_000])
+@pytest.mark.parametrize("n_samples", [20, 200, 5_000])
+def test_longer_lists_leave_room_for_fewer_rows(n_samples: int, k: int) -> None:
+    budget = 2**28
+    plan = plan_engine(1_000_000, n_samples, budget, 2).linkage().with_lists_of(k)
+    assert plan.merge_rows * merge_bytes_per_row(n_samples, k) <= budget
+    assert 4 * plan.merge_rows * merge_bytes_per_row(n_samples, k) > budget
+
+
+def test_training_takes_what_the_rows_of_its_sample_take() -> None:
+    assert training_bytes(1_000_000, 200) == TRAINING_BYTES == plan_engine(1_000_000, 200, 2**30, 2).training_bytes
+    assert training_bytes(20_000, 200) < TRAINING_BYTES / 5
+    assert training_bytes(20_000, 1_000) > 3 * 4_096 * 8 * 1_000
+    assert plan_engine(1_000_000, 200, 2**20, 2).training_bytes == 2**19
 
 
 def test_a_budget_that_holds_no_row_shows_in_the_plan() -> None:
