@@ -102,9 +102,8 @@ def train_pivots(
     choices = {threshold: (*sizes, 1.0) if sizes else choose_sizes(rows, threshold)}
     fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
     n_fine = int(fine.max()) + 1
-    n_wanted = min(
-        max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), (max_bytes - rows.nbytes) // (2 * 4 * n_fine)
-    )
+    left = max_bytes - min(rows.nbytes, max_bytes // 3)  # a sample can be a little larger than wanted
+    n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), left // (2 * 4 * n_fine))
     parts = _sampled(blocks, n, n_wanted, seed, max_bytes // 4)
     sample = _by_gene([(unit(sketches(part, fine)), gene) for part, gene in parts])
     pivots, cells = two_level_pivots(sample, max(1, min(n_pivots_for(n), len(sample) // 2)), seed)
