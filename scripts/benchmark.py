@@ -235,7 +235,7 @@ def one(method: str, store: str, max_dist: float, to: str) -> None:
 @click.option("--peer-python", help="Python of an environment with find-cags' library.")
 def clustering(genes: int, samples: int, max_dist: float, seed: int, methods: str, peer_python: str | None) -> None:
     """Cluster the same store by every method."""
-    from cagdask.simulation import simulate_store
+    from cagdask.simulation.writing import simulate_store
 
     rows: list[dict[str, Any]] = []
     found: dict[str, Any] = {}
@@ -283,7 +283,7 @@ def agreement(genes: str, samples: int, seed: int, max_dists: str, metrics: str,
     Of find-cags' library too, on the same clr tables.
     """
     import cagdask
-    from cagdask.simulation import simulate_store
+    from cagdask.simulation.writing import simulate_store
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, cagdask.connect(n_workers=2, memory_limit="2GiB") as runner:
@@ -336,7 +336,7 @@ print(json.dumps({"shape": list(table.shape)}))
 @click.option("--cohort", help="Folder of a simulated cohort, instead of making one.")
 def ingest(genes: int, samples: int, seed: int, cohort: str | None) -> None:
     """Sample JSONs into a table: cagdask, and json.load with pandas as find-cags does it."""
-    from cagdask.simulation import simulate
+    from cagdask.simulation.writing import simulate
 
     with tempfile.TemporaryDirectory() as folder:
         if cohort is None:
@@ -391,8 +391,8 @@ def planted_store(store: str, genes: int, samples: int, seed: int) -> None:
 def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: str | None) -> None:
     """Cluster a store, by default four times as large as all workers' memory limits together, stage by stage."""
     import cagdask
-    from cagdask.engine.sizes import plan_engine
-    from cagdask.resources import format_bytes
+    from cagdask.compute.memory import format_bytes
+    from cagdask.engine.plan.task_memory import plan_engine
 
     with tempfile.TemporaryDirectory() as folder:
         if store is None:
@@ -436,7 +436,7 @@ def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: s
 @click.option("--keep", help="Folder for cohort and output, kept.")
 def run(genes: int, samples: int, seed: int, refine: str, keep: str | None) -> None:
     """Everything from sample JSONs to the report, on two workers of 2 GiB, stage by stage."""
-    from cagdask.simulation import simulate
+    from cagdask.simulation.writing import simulate
 
     folder = keep or tempfile.mkdtemp()
     cohort, output = f"{folder}/cohort", f"{folder}/output"

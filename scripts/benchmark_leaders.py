@@ -115,7 +115,7 @@ def second_pass(frames: int, atoms: int) -> None:
 @click.option("--seed", default=0)
 def assign(genes: int, samples: int, coverage: float, seed: int) -> None:
     """A simulated cohort, clustered without refinement: what assignment changes."""
-    from cagdask.simulation import simulate_store
+    from cagdask.simulation.writing import simulate_store
 
     head = ["min_support", "ARI before", "after", "assigned", "became right", "became wrong, of those right"]
     click.echo(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")

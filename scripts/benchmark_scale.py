@@ -138,7 +138,7 @@ def tree_seconds() -> float:
 def one(store: str, output: str, workers: int, memory_limit: str, options: str) -> None:
     """Cluster one store on workers that are warm, and say what it took (called by the others)."""
     import cagdask
-    from cagdask.simulation import simulate_store
+    from cagdask.simulation.writing import simulate_store
 
     chosen = {"refine": "none"} | json.loads(options)
     with (
@@ -213,7 +213,7 @@ def digest(result: str) -> str:
 
 def make_store(case: Case, folder: str, seed: int) -> tuple[str, Any, float]:
     """The cohort of a case, the genomes of its genes, and the share of values that are not zero."""
-    from cagdask.simulation import make_cohort, simulate_store
+    from cagdask.simulation.writing import make_cohort, simulate_store
     from cagdask.storage import open_group
 
     shape = f"{case.genes}x{case.samples}-{case.prevalence[0]}-{case.prevalence[1]}-{seed}"
@@ -281,7 +281,7 @@ def read_labels(result: str) -> Any:
 
 def measure_peer(peer: str, case: Case, store: str, folder: str, truth: Any, labels: Any) -> dict[str, Any]:
     """Cluster the same store by another method, without its start-up."""
-    from cagdask.simulation import simulate_store
+    from cagdask.simulation.writing import simulate_store
 
     tiny, to = f"{folder}/tiny.zarr", f"{folder}/labels.npy"
     simulate_store(tiny, 100, case.samples, overwrite=True)
@@ -335,7 +335,7 @@ def workers(genes: int, keep: str | None) -> None:
 @click.option("--keep", help="Folder for stores, kept for the next time.")
 def killed(genes: int, times: int, seed: int, keep: str | None) -> None:
     """Kill workers and client together at random points, run the same command again, and compare."""
-    from cagdask.simulation import simulate_store
+    from cagdask.simulation.writing import simulate_store
 
     folder = keep or tempfile.mkdtemp()
     Path(folder).mkdir(exist_ok=True)
@@ -416,9 +416,9 @@ def kept_seconds(output: str) -> float:
 @main.command()
 def plans() -> None:
     """What ``cagdask plan`` would have said of every measured case, over what was measured."""
-    from cagdask.planning import make_plan
-    from cagdask.resources import parse_bytes
-    from cagdask.shapes import Shape
+    from cagdask.compute.memory import parse_bytes
+    from cagdask.runs.input_shape import Shape
+    from cagdask.runs.planning import make_plan
 
     click.echo(f"{'case':<18}{'memory':>8}{'disk':>8}{'time':>8}{'reads':>8}")
     for row in results():

@@ -83,10 +83,10 @@ def pairs(kind: tuple[str, ...], genes: int, columns: int, queries: int, seed: i
 @click.argument("seed", type=int)
 def one_pairs(store: str, queries: int, seed: int) -> None:
     """One process of ``pairs``."""
-    from cagdask.resources import peak_bytes, reset_peak
-    from cagdask.vectors.analogy import Session
+    from cagdask.compute.memory import peak_bytes, reset_peak
+    from cagdask.vectors.analogies.rules import QueryMaker, Rules
+    from cagdask.vectors.analogies.session import Session
     from cagdask.vectors.names import Names
-    from cagdask.vectors.rules import QueryMaker, Rules
     from cagdask.vectors.sources import opened
 
     with tempfile.TemporaryDirectory() as folder:  # so that everything is imported and compiled
@@ -178,8 +178,8 @@ def recall(genes: int, columns: int, queries: int, seed: int) -> None:
     """Share of the true ten best pairs that each way finds."""
     import faiss
 
-    from cagdask.vectors.pairs import PairIndex
-    from cagdask.vectors.rules import QueryMaker, Rules
+    from cagdask.vectors.analogies.pairs import PairIndex
+    from cagdask.vectors.analogies.rules import QueryMaker, Rules
 
     matrix = vectors("low-rank", genes, columns, seed)
     left, right = np.triu_indices(genes, 1)
@@ -233,9 +233,9 @@ def recall(genes: int, columns: int, queries: int, seed: int) -> None:
 @click.option("--exact/--no-exact", default=True)
 def free_b(genes: str, columns: int, queries: int, seed: int, exact: bool) -> None:
     """One gene given: the screen beside the exact search."""
-    from cagdask.vectors.pairs import PairIndex
-    from cagdask.vectors.quadruples import in_full, screen
-    from cagdask.vectors.rules import QueryMaker, Rules
+    from cagdask.vectors.analogies.pairs import PairIndex
+    from cagdask.vectors.analogies.quadruples import in_full, screen
+    from cagdask.vectors.analogies.rules import QueryMaker, Rules
 
     rows = []
     for kind in ("low-rank", "clusters"):

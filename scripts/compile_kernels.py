@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 
 import cagdask
-from cagdask.simulation import simulate_store
+from cagdask.simulation.writing import simulate_store
 
 RUNS: tuple[dict[str, str], ...] = (
     {"normalization": "sum"},

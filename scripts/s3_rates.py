@@ -27,9 +27,9 @@ import pyarrow as pa
 from numcodecs.zstd import Zstd
 
 from cagdask import ingest, storage
-from cagdask.client import connect
+from cagdask.compute.runner import connect
 from cagdask.io.layout import create_store, plan_chunks, write_rows
-from cagdask.simulation import simulate
+from cagdask.simulation.writing import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the tests are no package of the environment

@@ -5,7 +5,8 @@
 
 ``check`` takes the stages of the run on one worker out of the results of ``benchmark_scale.py workers`` and says how
 long they take on two, beside what was measured. ``extrapolate`` lets the stages of the largest measured case grow to
-more genes and samples, cuts them as :func:`cagdask.engine.sizes.plan_engine` would, and puts them on more workers.
+more genes and samples, cuts them as :func:`cagdask.engine.plan.task_memory.plan_engine` would, and puts them on more
+workers.
 
 A stage lasts as long as the longest of
 
@@ -150,7 +151,7 @@ def extrapolate(base: str, smaller: str, genes: int, samples: int, memory: int, 
         for stage in slowest:
             lasts, what = stage.seconds(n_workers)
             click.echo(f"      {stage.name:<14}{lasts / 3600:8.2f} h  {stage.tasks:>9,.0f} tasks  {what}")
-    from cagdask.engine.sizes import table_bytes_per_gene
+    from cagdask.engine.plan.task_memory import table_bytes_per_gene
 
     alone = genes * table_bytes_per_gene("average")
     click.echo(f"the task that cuts components holds {alone / GIB:,.0f} GiB: its worker needs {alone / 0.4 / GIB:,.0f}")
@@ -161,9 +162,9 @@ def grown(
     n_workers: int, *, whole: bool,
 ) -> Stage:  # fmt: skip
     """A stage of a larger cohort, cut for some workers."""
-    from cagdask.engine.costs import row_bytes, search_seconds
-    from cagdask.engine.sizes import plan_engine
-    from cagdask.resources import task_budget
+    from cagdask.compute.memory import task_budget
+    from cagdask.engine.plan.expected_cost import row_bytes, search_seconds
+    from cagdask.engine.plan.task_memory import plan_engine
 
     plan = plan_engine(genes, samples, task_budget(memory), n_workers)
     wide = samples / row["samples"]

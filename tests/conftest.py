@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 
 from cagdask import provenance, schema, storage
-from cagdask.client import Runner, connect
+from cagdask.compute.runner import Runner, connect
 from tests.s3_server import S3Server, program
 
 # stores of a test lie in one tmp_path, each under a name of its own: drawing many of them in one test is safe

@@ -38,7 +38,15 @@ HANG_SECONDS = 240
 TRIES = 5
 SILENT_SECONDS = 20
 """How long a request is left without an answer; its client gives up after half of that."""
-_PRELOAD = ["cagdask.pipeline", "cagdask.io.ingest", "cagdask.engine.steps", "distributed", "xarray", "zarr", "obstore"]
+_PRELOAD = [
+    "cagdask.runs.pipeline",
+    "cagdask.io.ingest",
+    "cagdask.cags.stages",
+    "distributed",
+    "xarray",
+    "zarr",
+    "obstore",
+]
 
 
 # -- a server that misbehaves ----------------------------------------------------------------------------------------
@@ -251,7 +259,7 @@ class Bench:
 
     def _prepare(self, n_genes: int, n_samples: int) -> None:
         """Make the cohort and the outputs to compare with."""
-        from cagdask.simulation import simulate
+        from cagdask.simulation.writing import simulate
 
         self.cluster.start()
         simulate("s3://faults/cohort", n_genes=n_genes, n_samples=n_samples, seed=3)

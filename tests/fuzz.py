@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from cagdask import resources, storage
+from cagdask import storage
+from cagdask.compute import memory
 from cagdask.errors import CagdaskError
-from cagdask.io.samples import read_sample
-from cagdask.io.sheet import read_sheet
-from cagdask.io.tables import read_table
+from cagdask.io.sheets.samples import read_sample
+from cagdask.io.sheets.sheet import read_sheet
+from cagdask.io.tables.parts import read_table
 from tests.conftest import write_abundance_store
 from tests.result_store import write_result_store
 
@@ -205,7 +206,7 @@ class Playground:
 
     def labels(self, chance: random.Random) -> None:
         """Results whose labels, sizes or attributes are not what a clustering gives."""
-        from cagdask import outputs, reporting
+        from cagdask.reports import page, tables
 
         target = self.inside / "bad-result.zarr"
         shutil.rmtree(target, ignore_errors=True)
@@ -219,9 +220,9 @@ class Playground:
             array[...] = values
         if chance.random() < 0.5:
             group.attrs[chance.choice(sorted(group.attrs))] = chance.choice(ODD_ATTRIBUTES)
-        reporting.render(reporting.open_result(str(target)))
-        for name in outputs.FILES:
-            outputs.write_file(name, str(target), str(self.inside))
+        page.render(page.open_result(str(target)))
+        for name in tables.FILES:
+            tables.write_file(name, str(target), str(self.inside))
 
     def _json(self, content: Any, chance: random.Random) -> bytes:
         if chance.random() < 0.5:
@@ -292,7 +293,7 @@ def run(folder: Path, n_cases: int, seed: int = 0) -> Report:
 
 
 def _one(target: Callable[[random.Random], None], chance: random.Random, name: str, seed: int, report: Report) -> None:
-    resources.reset_peak()
+    memory.reset_peak()
     earlier = signal.signal(signal.SIGALRM, _raise_late)
     signal.alarm(CASE_SECONDS)
     try:
@@ -311,4 +312,4 @@ def _one(target: Callable[[random.Random], None], chance: random.Random, name: s
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
-        report.largest[name] = max(report.largest[name], resources.peak_bytes())
+        report.largest[name] = max(report.largest[name], memory.peak_bytes())

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from distributed import Client
 
-from cagdask.client import Runner, _measured
-from cagdask.resources import HIGHEST_SHARE, WORKER_BASE
+from cagdask.compute.memory import HIGHEST_SHARE, WORKER_BASE
+from cagdask.compute.runner import Runner, _measured
 
 
 def memory_for(task_bytes: int) -> int:

@@ -14,8 +14,8 @@ from cagdask.cli.clustering import assign, cluster, cut, run
 from cagdask.cli.data import ingest, normalize, simulate
 from cagdask.cli.factors import nmf
 from cagdask.cli.failures import explain, is_verbose
-from cagdask.cli.leaders import twopass
 from cagdask.cli.looking import info, plan, report
+from cagdask.cli.twopass import twopass
 from cagdask.cli.vectors import analogy, similar
 
 

@@ -88,7 +88,7 @@ def names_of(vectors: Any, descriptions: str | None) -> Any:
 
     if descriptions is None:
         return Names(vectors)
-    from cagdask.io.descriptions import read_descriptions
+    from cagdask.io.vectors.descriptions import read_descriptions
 
     return Names(vectors, read_descriptions(descriptions))
 
@@ -96,7 +96,7 @@ def names_of(vectors: Any, descriptions: str | None) -> Any:
 def converse(answer: Callable[[list[str]], str], names: Any, usage: str) -> Outcome:
     """Ask at a prompt that completes names; see :func:`cagdask.cli.prompt.converse`."""
     from cagdask.cli import prompt
-    from cagdask.progress import Reporter, reporting
+    from cagdask.compute.progress import Reporter, reporting
 
     known = names.ids.tolist() + ([] if names.symbols is None else [s for s in names.symbols.tolist() if s])
     with reporting(Reporter()):

@@ -36,7 +36,7 @@ def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     INPUT is a sample sheet (a JSON object of sample and file), a table of genes and samples (TSV or CSV, also gzipped,
     Parquet, Feather), or a store. An interrupted run goes on when the same command is given again.
     """
-    from cagdask import pipeline
+    from cagdask.runs import pipeline
 
     pipeline.run(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
     return _outcome(output)
@@ -52,7 +52,7 @@ def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcom
 
     STORE is what `cagdask ingest` made. An interrupted command goes on when it is given again.
     """
-    from cagdask import pipeline
+    from cagdask.runs import pipeline
 
     pipeline.cluster(store, output=output, overwrite=setting.overwrite, **setting.where, **options)
     return _outcome(output)
@@ -69,12 +69,13 @@ def cut(setting: Setting, result: str, max_dist: float, output: str, store: str 
 
     RESULT is a cags.zarr, or the folder of a run that holds one.
     """
-    from cagdask import cags, reporting
+    from cagdask.cags import clustering as cags
+    from cagdask.reports import page
 
-    url = reporting.open_result(result).encoding["source"]
+    url = page.open_result(result).encoding["source"]
     store = store or _clustered_store(url)
     cags.cut(url, max_dist=max_dist, store=store, output=output, overwrite=setting.overwrite, **setting.where)
-    summary = reporting.summarize(output)
+    summary = page.summarize(output)
     text = f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
     return {"output": output, "max_dist": max_dist, "summary": summary}, text
 
@@ -109,15 +110,16 @@ def assign(setting: Setting, store: str, to: str, output: str, clustered: str | 
     """
     import json
 
-    from cagdask import assignment, reporting
+    from cagdask.cags import assignment
+    from cagdask.reports import page
 
-    url = reporting.open_result(to).encoding["source"]
+    url = page.open_result(to).encoding["source"]
     clustered = clustered or _clustered_store(url)
     ds = assignment.assign(
         store, to=to, output=output, clustered=clustered, overwrite=setting.overwrite, **setting.where, **options
     )
     found = json.loads(ds.attrs["assignment"])
-    summary = reporting.summarize(output)
+    summary = page.summarize(output)
     text = (
         f"{found['n_assigned']:,} genes assigned within {found['max_dist']:g}: {found['n_assigned_alone']:,} were "
         f"alone, {found['n_assigned_left_out']:,} left out, {found['n_assigned_new']:,} new. {found['n_clustered']:,} "

@@ -55,11 +55,12 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
 
     Clustering normalizes by itself: this is for other programs.
     """
-    from cagdask import normalization, storage
-    from cagdask.client import as_runner
+    from cagdask import storage
+    from cagdask.compute.runner import as_runner
+    from cagdask.normalization import methods
 
     storage.check_target(storage.absolute(output), overwrite=setting.overwrite)
-    ds = normalization.normalize(storage.open_dataset(source), method=method, clr_floor=clr_floor)
+    ds = methods.normalize(storage.open_dataset(source), method=method, clr_floor=clr_floor)
     with as_runner(**setting.where) as runner, runner.client.as_current():
         storage.save_dataset(ds, output, overwrite=setting.overwrite)
     outcome = _outcome(output, ds)
@@ -91,7 +92,7 @@ def simulate(setting: Setting, output: str, **options: Any) -> Outcome:
 
     Writes sample JSONs, sample_sheet.json for `cagdask run`, and truth.tsv with the genome of each gene.
     """
-    from cagdask.simulation import simulate as library_simulate
+    from cagdask.simulation.writing import simulate as library_simulate
 
     made = library_simulate(output, overwrite=setting.overwrite, **options)
     text = f"{made['sheet']}: {made['n_genes']:,} genes x {made['n_samples']:,} samples, {made['n_genomes']:,} genomes"

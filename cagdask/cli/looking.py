@@ -19,7 +19,8 @@ def info(setting: Setting, url: str, verify: bool) -> Outcome:
 
     URL is a store, or the folder of a run.
     """
-    from cagdask import reporting, storage
+    from cagdask import storage
+    from cagdask.reports import page
 
     inside = storage.join(url, "cags.zarr")
     ds = storage.open_dataset(inside if storage.exists(inside) else url)
@@ -37,7 +38,7 @@ def info(setting: Setting, url: str, verify: bool) -> Outcome:
     if verify:
         content["verified"] = True
     if "gene_cag" in ds.variables:
-        content["summary"] = reporting.summarize(ds)
+        content["summary"] = page.summarize(ds)
     return content, _info_text(content)
 
 
@@ -81,7 +82,7 @@ def plan(setting: Setting, source: str, workers: int | None, memory_limit: str, 
 
     INPUT is what `cagdask run` takes.
     """
-    from cagdask.planning import plan as library_plan
+    from cagdask.runs.planning import plan as library_plan
 
     made = library_plan(source, n_workers=workers, memory_limit=memory_limit, **options)
     return made.to_json(), made.to_text()
@@ -96,7 +97,7 @@ def report(setting: Setting, result: str, output: str | None) -> Outcome:
 
     RESULT is a cags.zarr, or the folder of a run that holds one. The page needs nothing from elsewhere.
     """
-    from cagdask.reporting import report as library_report
+    from cagdask.reports.page import report as library_report
 
     where = library_report(result, output=output, overwrite=setting.overwrite)
     return {"output": where}, where

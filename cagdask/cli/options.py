@@ -57,7 +57,7 @@ class Size(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the size, and keep it as it is written."""
-        from cagdask.resources import parse_bytes
+        from cagdask.compute.memory import parse_bytes
 
         try:
             parse_bytes(value)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from cagdask.progress import Reporter, reporting
-from cagdask.resources import format_bytes
+from cagdask.compute.memory import format_bytes
+from cagdask.compute.progress import Reporter, reporting
 
 LINE_SECONDS = 10.0
 """Least time between two lines about the same stage."""

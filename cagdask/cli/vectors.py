@@ -72,7 +72,7 @@ def similar(
     check_kinds(**{"GENE": genes, "--query-file": query_file, "--top-pairs": top_pairs, "--interactive": interactive})
     if interactive and (setting.as_json or output or picture):
         raise click.UsageError("--interactive prints tables; --json, --output and --picture are for questions given.")
-    from cagdask.vectors.allpairs import check_pairs, find_pairs
+    from cagdask.vectors.all_pairs import check_pairs, find_pairs
     from cagdask.vectors.similarity import check_search, search
     from cagdask.vectors.sources import opened, prepared
     from cagdask.vectors.tables import Section, records, with_descriptions
@@ -224,8 +224,8 @@ def analogy(
         refuse_unused("goes with A; in a file or at the prompt, a gene alone asks for all others", "free_b")
     if given and not a:
         raise click.UsageError("--given goes with A and B; in a file or at the prompt, write C as a third gene.")
-    from cagdask.vectors.analogy import Session
-    from cagdask.vectors.rules import Rules, check_rules
+    from cagdask.vectors.analogies.rules import Rules, check_rules
+    from cagdask.vectors.analogies.session import Session
     from cagdask.vectors.sources import opened, prepared
     from cagdask.vectors.tables import Section, records, with_descriptions
 

@@ -14,15 +14,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.client import Runner, as_runner
-from cagdask.engine import arrays
+from cagdask.compute.runner import Runner, as_runner
 from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun, finish
 from cagdask.factors.hals import Float32
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.factors.replicates import find_consensus, replicate_seeds
 from cagdask.factors.selection import check_programs, check_replicates
-from cagdask.figures import save_figure
+from cagdask.reports.figures import save_figure
+from cagdask.storage import arrays
 
 if TYPE_CHECKING:
     import xarray as xr

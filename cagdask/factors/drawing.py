@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import figures, storage
+from cagdask import storage
+from cagdask.reports import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

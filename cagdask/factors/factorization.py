@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage
-from cagdask.client import Runner, as_runner
+from cagdask.compute.runner import Runner, as_runner
 from cagdask.factors import results
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import ORIENTS, Matrix, check_table, convert_table, open_matrix
@@ -25,7 +25,7 @@ from cagdask.factors.nonneg import NONNEG
 from cagdask.factors.sketch import OVERSAMPLING
 from cagdask.factors.steps import Job
 from cagdask.factors.survey import MISSING
-from cagdask.io.parquet import is_table
+from cagdask.io.tables.parquet import is_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -151,7 +151,7 @@ def _surveyed(request: Request, runner: Runner, folder: str, must_fit: int) -> J
 
 def _recipe(request: Request) -> dict[str, Any]:
     if is_table(request.source):
-        from cagdask.io.sheet import stat
+        from cagdask.io.sheets.sheet import stat
 
         found = provenance.digest([storage.absolute(request.source), stat(request.source)])
     else:

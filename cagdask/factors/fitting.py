@@ -17,10 +17,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.engine import arrays
 from cagdask.factors.hals import Descent, Float32, fit_block, gram_of, products_of, solve
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.factors.sketch import first_latent
+from cagdask.storage import arrays
 
 
 def sampled_sketch(parts: list[list[Any]], stride: int) -> Float32:

@@ -26,7 +26,7 @@ from cagdask.errors import InputError, SchemaError
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-    from cagdask.client import Runner
+    from cagdask.compute.runner import Runner
 
 Float32 = NDArray[np.float32]
 
@@ -217,7 +217,7 @@ def check_table(url: str, id_column: str | None, orient: str) -> str:
     """
     if orient not in ORIENTS:
         raise ValueError(f"orient {orient!r} is not known; choose {' or '.join(ORIENTS)}.")
-    from cagdask.io.parquet import read_layout
+    from cagdask.io.tables.parquet import read_layout
 
     return read_layout(url, id_column).names
 
@@ -234,7 +234,7 @@ def write_table(url: str, id_column: str, orient: str, target: str) -> dict[str,
 
     Holds 32 MiB of the table at a time, and the names.
     """
-    from cagdask.io.parquet import open_parquet
+    from cagdask.io.tables.parquet import open_parquet
 
     with open_parquet(url) as file:
         columns = [field.name for field in file.schema_arrow if field.name != id_column]

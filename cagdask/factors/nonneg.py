@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.engine import arrays
 from cagdask.factors.matrix import Matrix
+from cagdask.storage import arrays
 
 NONNEG = ("error", "shift", "feature-shift", "negative-part")
 

@@ -17,9 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cagdask import provenance, schema, storage
-from cagdask.client import Runner, as_runner
-from cagdask.engine import arrays
-from cagdask.engine.names import hashes_of, rows_by_hash
+from cagdask.compute.runner import Runner, as_runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
 from cagdask.factors.consensus import USAGE
@@ -27,6 +25,8 @@ from cagdask.factors.factorization import Request, begun_survey
 from cagdask.factors.hals import REFIT_SWEEPS, gram_of, products_of, squared_error, sweep
 from cagdask.factors.matrix import Matrix
 from cagdask.factors.nonneg import Recipe
+from cagdask.io.gene_matching import hashes_of, rows_by_hash
+from cagdask.storage import arrays
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.engine import arrays
 from cagdask.errors import InputError
 from cagdask.factors.fitting import sampled_sketch, solve_task, whole_squares
 from cagdask.factors.hals import REFIT_SWEEPS, Float32, Float64, gram_of, products_of, squared_error, sweep
 from cagdask.factors.steps import Job
+from cagdask.storage import arrays
 
 logger = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage
-from cagdask.engine import arrays
 from cagdask.factors import drawing
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import Matrix
 from cagdask.factors.steps import Job
+from cagdask.storage import arrays
 
 ROWS = storage.ID_CHUNK
 """Genes that are written at once: a chunk of the store, a row group of the table."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cagdask import provenance, storage
-from cagdask.client import Runner, as_runner
+from cagdask.compute.runner import Runner, as_runner
 from cagdask.errors import MemoryLimitError
 from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun
 from cagdask.factors.replicates import find_consensus, replicate_seeds
-from cagdask.figures import save_figure
+from cagdask.reports.figures import save_figure
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,9 +24,9 @@ from numba import njit
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cagdask.engine import arrays
 from cagdask.factors.hals import Float32, Float64, products_of
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
+from cagdask.storage import arrays
 
 OVERSAMPLING = 20
 """Columns of the sketch beyond the number of components."""

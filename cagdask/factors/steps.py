@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.client import Runner
-from cagdask.engine import arrays
+from cagdask.compute.memory import check_fits
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.factors.fitting import fit_sketch_task, fit_task, solve_task
 from cagdask.factors.hals import REFIT_SWEEPS, SWEEPS, Descent, Float32, Float64, squared_error, sweep
@@ -31,7 +31,7 @@ from cagdask.factors.matrix import Matrix
 from cagdask.factors.nonneg import Recipe
 from cagdask.factors.sketch import orthonormal, power_task, project_task, random_basis
 from cagdask.factors.survey import judged, survey_task
-from cagdask.resources import check_fits
+from cagdask.storage import arrays
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.engine import arrays
 from cagdask.errors import InputError
 from cagdask.factors.matrix import Matrix
+from cagdask.storage import arrays
 
 MISSING = ("error", "drop-features", "drop-samples")
 SMALLEST, LARGEST = 1e-12, 1e12

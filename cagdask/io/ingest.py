@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from cagdask import provenance, resources, schema, storage
-from cagdask.client import Runner, as_runner
+from cagdask import provenance, schema, storage
+from cagdask.compute import memory
+from cagdask.compute.runner import Runner, as_runner
 from cagdask.errors import InputError, MemoryLimitError, StoreError
 from cagdask.io.layout import ChunkPlan, create_store, plan_chunks
-from cagdask.io.sheet import SampleFile, read_sheet, stat
+from cagdask.io.sheets.sheet import SampleFile, read_sheet, stat
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,7 +80,7 @@ def ingest(
         What a table has in rows and in columns.
     kind
         ``abundance`` is 0 or more; ``expression`` may be negative; ``embedding``: a vector per gene, from any format of
-        :mod:`cagdask.io.embeddings`.
+        :mod:`cagdask.io.vectors.embeddings`.
     ids
         Of an ``.npy`` of vectors: the file of their names, one per line, as JSON list or ``.npy``.
     matrix
@@ -177,11 +178,11 @@ def _reader(
         return _vector_reader(source, orient, vectors)
     name = storage.name_of(source).lower().removesuffix(".gz")
     if name.endswith(".json"):
-        from cagdask.io.samples import check_keys
+        from cagdask.io.sheets.samples import check_keys
 
         check_keys(*keys)
         return lambda url: _sheet_recipe(url, keys)
-    from cagdask.io.formats import suffix_of
+    from cagdask.io.tables.formats import suffix_of
 
     suffix = suffix_of(source)
     if suffix is None:
@@ -192,7 +193,7 @@ def _reader(
 def _vector_reader(
     source: str, orient: str, vectors: dict[str, str | None]
 ) -> Callable[[str], tuple[dict[str, Any], Any]]:
-    from cagdask.io.embeddings import TABLES, suffix_of
+    from cagdask.io.vectors.embeddings import TABLES, suffix_of
 
     suffix = suffix_of(source)
     if suffix is None:
@@ -213,7 +214,7 @@ def _vector_reader(
 def _read_descriptions(url: str | None, recipe: dict[str, Any]) -> dict[str, tuple[str, str]]:
     if url is None:
         return {}
-    from cagdask.io.descriptions import read_descriptions
+    from cagdask.io.vectors.descriptions import read_descriptions
 
     found = read_descriptions(storage.absolute(url))
     recipe["descriptions"] = provenance.digest(sorted(found.items()))
@@ -221,7 +222,7 @@ def _read_descriptions(url: str | None, recipe: dict[str, Any]) -> dict[str, tup
 
 
 def _add_descriptions(staged: str, described: dict[str, tuple[str, str]]) -> None:
-    from cagdask.io.descriptions import write_descriptions
+    from cagdask.io.vectors.descriptions import write_descriptions
 
     n = write_descriptions(staged, described)
     logger.log(logging.INFO if n else logging.WARNING, "%d genes have a symbol or description", n)
@@ -290,7 +291,7 @@ def _ingest_sheet(
         )
     plan = plan_chunks(n_genes, len(samples), runner.task_budget, shards)
     staged, done = _prepare_store(work, plan, samples, kind, attrs | {"input_digest": digest})
-    from cagdask.io.dictionary import write_genes
+    from cagdask.io.sheets.dictionary import write_genes
 
     items = [(staged, digest, _overlapping(parts, *rows), *rows, len(samples)) for rows in plan.blocks()]
     runner.map("write store", write_genes, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()])
@@ -316,7 +317,7 @@ def _tell_refused(refused: list[list[str]], n_samples: int, on_bad_sample: str) 
 def _read_samples(
     runner: Runner, work: str, files: list[SampleFile], keys: list[str], *, signed: bool, on_bad_sample: str
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    from cagdask.io.samples import read_sample, try_sample
+    from cagdask.io.sheets.samples import read_sample, try_sample
 
     items, targets = [], []
     for i, file in enumerate(files):
@@ -346,7 +347,7 @@ def _merge_parts(
     runner: Runner, work: str, targets: list[str], found: list[dict[str, Any]], digest: str
 ) -> list[list[Any]]:
     """Unite the ids, part by part; ``[first row, rows, files]`` of each part."""
-    from cagdask.io.dictionary import choose_splitters, count_parts, merge_genes
+    from cagdask.io.sheets.dictionary import choose_splitters, count_parts, merge_genes
 
     n_genes = [answer["n_genes"] for answer in found]
     id_bytes = sum(answer["id_bytes"] for answer in found)
@@ -378,7 +379,7 @@ def _overlapping(parts: list[list[Any]], start: int, stop: int) -> list[list[Any
 def _ingest_table(
     runner: Runner, work: str, source: tuple[Any, ...], kind: str, shards: bool, attrs: dict[str, Any]
 ) -> None:
-    from cagdask.io.tables import read_table, write_table_rows
+    from cagdask.io.tables.parts import read_table, write_table_rows
 
     mark = provenance.digest([*source, runner.task_budget])[:16]
     table, vectors = source[:4], source[4] if kind == "embedding" else None
@@ -410,5 +411,5 @@ def _prepare_store(work: str, plan: ChunkPlan, samples: list[str], kind: str, at
         storage.remove(done)
         create_store(staged, plan, samples, kind, attrs)
         storage.write_json(layout, wanted)
-    logger.debug("%s: %s, %s per write task", staged, plan, resources.format_bytes(plan.task_bytes))
+    logger.debug("%s: %s, %s per write task", staged, plan, memory.format_bytes(plan.task_bytes))
     return staged, done

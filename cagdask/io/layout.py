@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cagdask import provenance, resources, schema, storage
+from cagdask import provenance, schema, storage
+from cagdask.compute import memory
 from cagdask.errors import MemoryLimitError
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def plan_chunks(n_genes: int, n_samples: int, task_budget: int, sharded: bool = 
     fitting = task_budget // 2 // _row_bytes(n_samples)
     if fitting < 1:
         raise MemoryLimitError(
-            f"a gene of {n_samples:,} samples needs {resources.format_bytes(2 * _row_bytes(n_samples))} to write, but "
-            f"a task may use {resources.format_bytes(task_budget)}. Use workers with more memory (--memory-limit)."
+            f"a gene of {n_samples:,} samples needs {memory.format_bytes(2 * _row_bytes(n_samples))} to write, but "
+            f"a task may use {memory.format_bytes(task_budget)}. Use workers with more memory (--memory-limit)."
         )
     row = 4 * n_samples
     chunk_rows = min(max(1, CHUNK_BYTES // row), MAX_CHUNK_ROWS, fitting, n_genes)

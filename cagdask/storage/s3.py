@@ -5,8 +5,8 @@
                   +-- inherited by workers       +-- credentials: environment, profile, shared files, role (botocore)
 
 Everything is read from the environment, so that a worker process that inherits it, or is given it by the plug-in of
-:mod:`cagdask.client`, reaches the same server. Secrets stay in the process that read them: no object here can be
-pickled with them, and no message quotes them.
+:mod:`cagdask.compute.runner`, reaches the same server. Secrets stay in the process that read them: no object here can
+be pickled with them, and no message quotes them.
 
 A request that meets a server error (also 503 SlowDown), a refused or dropped connection or a time-out is repeated,
 first after half a second and then after twice as long each time up to 5 s, with jitter, for :data:`RETRY_SECONDS` in

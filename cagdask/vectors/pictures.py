@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.figures import new_figure, save_figure
+from cagdask.reports.figures import new_figure, save_figure
 from cagdask.vectors.names import Names
 from cagdask.vectors.ranking import directions
 from cagdask.vectors.sources import Vectors

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import resources
-from cagdask.client import Runner
+from cagdask.compute import memory
+from cagdask.compute.runner import Runner
 from cagdask.vectors.ranking import NO_SCORE, best, float32_error, rounded, score
 from cagdask.vectors.sources import Vectors
 
@@ -213,7 +213,7 @@ def _screen(
     """Places among which the k best of a block are for certain, for the questions where float32 can tell."""
     import faiss
 
-    faiss.omp_set_num_threads(resources.task_threads())
+    faiss.omp_set_num_threads(memory.task_threads())
     n_more = max(len(questions[i].excluded) for i in single)
     n_listed = k + n_more + SPARE
     if n_listed >= len(rows):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask.client import Runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.vectors.names import Names
 from cagdask.vectors.questions import Answer, Question, ask

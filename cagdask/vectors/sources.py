@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import normalization, resources, storage
-from cagdask.client import InProcess, Runner, as_runner
+from cagdask import storage
+from cagdask.compute import memory
+from cagdask.compute.runner import InProcess, Runner, as_runner
 from cagdask.errors import InputError, SchemaError
-from cagdask.statistics import Floor, SampleStatistics, sample_statistics
+from cagdask.normalization import methods
+from cagdask.normalization.sample_statistics import Floor, SampleStatistics, sample_statistics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,7 +64,8 @@ class Vectors:
     block_rows
         Rows to read at a time: whole chunks.
     method, clr_floor, statistics
-        How rows are normalized while they are read, as :mod:`cagdask.normalization` takes it; the statistics in base64.
+        How rows are normalized while they are read, as :mod:`cagdask.normalization.methods` takes it; the statistics in
+        base64.
     """
 
     url: str
@@ -124,7 +127,7 @@ class Vectors:
                 "again."
             )
         if self.method != "none":
-            values = normalization.normalize_block(rows, self.method, self._sample_statistics, clr_floor=self.clr_floor)
+            values = methods.normalize_block(rows, self.method, self._sample_statistics, clr_floor=self.clr_floor)
             rows = np.minimum(values, np.finfo(np.float32).max, out=values).astype(np.float32)
         return rows
 
@@ -210,7 +213,7 @@ def look(url: str, normalize: str | None, clr_floor: Floor = None) -> Vectors:
     raw = variable == "abundance" and ds.attrs.get("kind", "abundance") == "abundance"
     raw = raw and ds.attrs.get("normalization", "none") == "none"
     method = normalize or ("sum" if raw else "none")
-    normalization.check_options(method, clr_floor)
+    methods.check_options(method, clr_floor)
     if method != "none" and not raw:
         raise ValueError(
             f"{url}: {variable} can not be normalized by {method}: it is not abundances as ingested. "
@@ -263,7 +266,7 @@ def _fitting(vectors: Vectors, runner: Runner) -> Vectors:
     """The same with blocks that fit a task."""
     row = vectors.n_columns * (4 * 4 if vectors.method == "none" else 4 * 4 + 16)
     chunk = vectors.chunk_rows
-    resources.check_fits(
+    memory.check_fits(
         "vectors", chunk * row, f"a chunk of {chunk:,} x {vectors.n_columns:,} values", runner.memory_limit
     )
     rows = min(vectors.block_rows, max(chunk, runner.task_budget // row // chunk * chunk))

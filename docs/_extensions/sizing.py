@@ -8,9 +8,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from cagdask.planning import Plan, make_plan
-from cagdask.resources import format_bytes, parse_bytes
-from cagdask.shapes import Shape
+from cagdask.compute.memory import format_bytes, parse_bytes
+from cagdask.runs.input_shape import Shape
+from cagdask.runs.planning import Plan, make_plan
 
 HEAD = (
     "| genes × samples | workers of one core | tasks | largest task | store | while it runs | core hours | hours |",

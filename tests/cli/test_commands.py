@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from cagdask import cli, pipeline, storage
-from cagdask.client import Runner
+from cagdask import cli, storage
+from cagdask.compute.runner import Runner
 from cagdask.errors import MemoryLimitError
+from cagdask.runs import pipeline
 from tests.conftest import MakeStore
 from tests.result_store import write_result_store
 

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cagdask import client, find_cags_cli, pipeline
+from cagdask.cli import find_cags as find_cags_cli
+from cagdask.compute import runner
+from cagdask.runs import pipeline
 from tests.conftest import ToyCohort
 from tests.inline_runner import InlineRunner
 
@@ -24,7 +26,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     def connect(*_: object, **__: object):
         yield InlineRunner()
 
-    monkeypatch.setattr(client, "connect", connect)
+    monkeypatch.setattr(runner, "connect", connect)
     for name in ("out", "temp"):
         (tmp_path / name).mkdir()
     return tmp_path / "out", tmp_path / "temp"

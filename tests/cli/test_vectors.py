@@ -81,7 +81,7 @@ def test_every_option_of_analogy_reaches_the_search(tmp_path, store):
 
 
 def test_exact_reaches_the_search_of_every_b(store, monkeypatch):
-    monkeypatch.setattr("cagdask.vectors.quadruples.CORNER", 2)
+    monkeypatch.setattr("cagdask.vectors.analogies.quadruples.CORNER", 2)
     screened = as_json("analogy", store, IDS[1], "--free-b", "-k", "3")["pairs"]
     assert not all(pair["certified"] for pair in screened)
     found = as_json("analogy", store, IDS[1], "--free-b", "-k", "3", "--exact", "--workers", "1")["pairs"]

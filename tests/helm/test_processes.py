@@ -107,7 +107,8 @@ def digests(run_json: dict[str, Any]) -> dict[str, str]:
 
 def run_and_compare(local_pods: LocalPods, values: Values, cohort: Path, runner: Any) -> None:
     """Install, wait, test, run; the result is that of a local run, to the byte."""
-    from cagdask import pipeline, storage
+    from cagdask import storage
+    from cagdask.runs import pipeline
 
     values = values | {"options": {"max-dist": 0.25}}
     start_cluster(local_pods, values)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import cagdask
-from cagdask.client import Runner
-from cagdask.engine import approximate, arrays, linkage
-from cagdask.engine.linkage import InPlace, LinkagePlan, Linked
-from cagdask.engine.rows import Block
-from cagdask.simulation import simulate_abundance
+from cagdask.compute.runner import Runner
+from cagdask.engine.linkage import average
+from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
+from cagdask.engine.rows.files import Block
+from cagdask.engine.search import approximate
+from cagdask.simulation.writing import simulate_abundance
+from cagdask.storage import arrays
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner
 
@@ -41,7 +43,7 @@ def test_chunks_and_workers_do_not_change_the_result(
     one = cagdask.find_cags(store, client=InlineRunner(), **options)
     other = cagdask.find_cags(store, client=runner, **options)
     plan = LinkagePlan(1300, 10**6, small=0)  # a component that is cut would show
-    monkeypatch.setattr("cagdask.engine.sizes.EnginePlan.linkage", lambda _: plan)
+    monkeypatch.setattr("cagdask.engine.plan.task_memory.EnginePlan.linkage", lambda _: plan)
     cut = cagdask.find_cags(store, client=InlineRunner(), **options)
     for result in (other, cut):
         for name in ("gene_cag", "merge_child", "merge_height"):
@@ -60,10 +62,10 @@ def test_recall_is_that_of_the_definition(
     n, k, threshold = len(rows), 5, 0.8
     arrays.save(f"{here}/block", rows=rows, gene=np.arange(n), size=np.ones(n, np.int64))
     account = Linked()
-    chunked = linkage.order_rows(
+    chunked = average.order_rows(
         InPlace(), [Block(f"{here}/block", n)], threshold, LinkagePlan(300, 300), here, "", None, seed=1
     )
-    lists = linkage.search(InPlace(), chunked, k, here, "search", account, None, probes=1)
+    lists = average.search(InPlace(), chunked, k, here, "search", account, None, probes=1)
     gene = np.concatenate([arrays.load(url, "gene") for url in chunked.chunks])
     row = np.concatenate([arrays.load(url, "row") for url in lists])
     similarity = np.round(rows @ rows.T, 10)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cagdask import assign, find_cags, open_dataset, schema, storage
-from cagdask.client import Runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError, ResumeError, SchemaError, StoreError
-from cagdask.simulation import simulate_abundance
+from cagdask.simulation.writing import simulate_abundance
 from tests import strategies
 from tests.conftest import MakeStore, write_abundance_store
 from tests.inline_runner import InlineRunner, memory_for
@@ -172,7 +172,7 @@ def test_every_normalization_and_metric_is_the_results_own(
     cohort: tuple[Matrix, Matrix], abundance_store: MakeStore, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     from cagdask import normalize
-    from cagdask.engine.profiles import unit_profiles
+    from cagdask.engine.rows.profiles import unit_profiles
 
     store, result = abundance_store(cohort[0][:400]), str(tmp_path / "r.zarr")
     find_cags(store, refine="none", output=result, client=InlineRunner(), max_dist=0.1, **options)
@@ -300,12 +300,12 @@ def test_chunks_and_workers_change_no_byte(
 def test_an_interrupted_assignment_goes_on(
     clustered: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cagdask.engine import groups
+    from cagdask.cags import results
 
     store, result = clustered
     whole = str(tmp_path / "whole.zarr")
     assign(store, to=result, output=whole, client=InlineRunner())
-    monkeypatch.setattr(groups, "write_merges", lambda *_: 1 / 0)
+    monkeypatch.setattr(results, "write_merges", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         assign(store, to=result, output=str(tmp_path / "out.zarr"), client=InlineRunner())
     assert not (tmp_path / "out.zarr").exists()
@@ -319,11 +319,11 @@ def test_an_interrupted_assignment_goes_on(
 def test_work_of_an_earlier_version_is_not_gone_on_with(
     clustered: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cagdask.engine import groups
+    from cagdask.cags import results
 
     store, result = clustered
     out, recipe = str(tmp_path / "out.zarr"), tmp_path / "out.zarr.work" / "recipe.json"
-    monkeypatch.setattr(groups, "write_merges", lambda *_: 1 / 0)
+    monkeypatch.setattr(results, "write_merges", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         assign(store, to=result, output=out, client=InlineRunner())
     monkeypatch.undo()

@@ -19,8 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 import cagdask
-from cagdask import clusters, preflight, storage
-from cagdask.client import Runner, _check_address, connect
+from cagdask import storage
+from cagdask.compute import checks, launchers
+from cagdask.compute.runner import Runner, _check_address, connect
 from cagdask.errors import ClusterError, TaskError
 from tests.dask_processes import Certificate, DaskProcesses, kill, make_certificate
 from tests.integration.test_s3 import contents, run_cagdask, upload
@@ -105,8 +106,8 @@ def test_others_are_refused_in_one_line(
 
 
 def test_versions_are_compared(cluster: DaskProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = preflight.facts()
-    monkeypatch.setattr(preflight.provenance, "versions", lambda: here | {"dask": "1.0"})
+    here = checks.facts()
+    monkeypatch.setattr(checks.provenance, "versions", lambda: here | {"dask": "1.0"})
     with (
         pytest.raises(ClusterError, match=r"versions differ: .* has dask .*, this process 1\.0"),
         connect(cluster.address),
@@ -132,7 +133,7 @@ def test_the_server_is_told_to_workers_and_no_secret(cluster: DaskProcesses, mon
         (there,) = runner.client.run(lambda: dict(os.environ)).values()
     assert there["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
     assert there.get("AWS_SECRET_ACCESS_KEY") != "a-secret"
-    assert b"a-secret" not in __import__("pickle").dumps(preflight.S3Environment())
+    assert b"a-secret" not in __import__("pickle").dumps(checks.S3Environment())
 
 
 def test_memory_is_that_of_the_worker_with_the_least_per_thread(
@@ -186,7 +187,7 @@ def test_an_answer_that_goes_with_its_worker_is_waited_for_only_so_long(
 ) -> None:
     """The task has ended, and its worker dies before what it answers is fetched."""
     result = Runner._result
-    monkeypatch.setattr("cagdask.client._FETCH_SECONDS", 1)
+    monkeypatch.setattr("cagdask.compute.runner._FETCH_SECONDS", 1)
 
     def after_the_worker(self: Runner, stage: str, future: Any, item: tuple[Any, ...]) -> dict[str, Any]:
         if not (tmp_path / "killed").exists():
@@ -237,7 +238,7 @@ def test_a_scheduler_lost_between_two_stages_is_said(cluster: DaskProcesses) -> 
 def test_a_scheduler_that_does_not_answer_is_not_waited_for(
     cluster: DaskProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cagdask.client._ANSWER_SECONDS", 1)
+    monkeypatch.setattr("cagdask.compute.runner._ANSWER_SECONDS", 1)
     begun = str(tmp_path / "begun")
     assert cluster.scheduler is not None
     scheduler = cluster.scheduler.pid
@@ -274,10 +275,10 @@ def test_a_slurm_job_is_what_dask_jobqueue_makes_of_the_configuration(monkeypatc
             made.append((n, self.job_script()))
 
     monkeypatch.setattr(jobqueue, "SLURMCluster", Recorded)
-    monkeypatch.setattr(clusters.shutil, "which", lambda command: f"/usr/bin/{command}")
+    monkeypatch.setattr(launchers.shutil, "which", lambda command: f"/usr/bin/{command}")
     chosen = {"queue": "long", "walltime": "02:00:00", "account": "lab"}
     with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in chosen.items()}):
-        with clusters.launched("slurm", 3, "4GiB"):
+        with launchers.launched("slurm", 3, "4GiB"):
             pass
         own = {"scheduler_options": {"dashboard_address": "127.0.0.1:0"}}
         with jobqueue.SLURMCluster(cores=1, processes=1, memory="4096MiB", **own) as direct:
@@ -342,8 +343,10 @@ def test_a_run_on_the_local_cluster_of_dask_jobqueue(
     toy_sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("dask_jobqueue")
-    local = clusters.Launcher("dask_jobqueue.local", "LocalCluster", "jobqueue", clusters.LAUNCHERS["slurm"].arguments)
-    monkeypatch.setitem(clusters.LAUNCHERS, "local", local)
+    local = launchers.Launcher(
+        "dask_jobqueue.local", "LocalCluster", "jobqueue", launchers.LAUNCHERS["slurm"].arguments
+    )
+    monkeypatch.setitem(launchers.LAUNCHERS, "local", local)
     ds = cagdask.ingest(
         str(toy_sheet), store=str(tmp_path / "a.zarr"), client="local", n_workers=1, memory_limit="2GiB"
     )
@@ -352,13 +355,13 @@ def test_a_run_on_the_local_cluster_of_dask_jobqueue(
 
 
 def test_launchers_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="needs the number of workers"), clusters.launched("slurm", None, "4GiB"):
+    with pytest.raises(ValueError, match="needs the number of workers"), launchers.launched("slurm", None, "4GiB"):
         pass
-    absent = clusters.Launcher("dask_of_nobody", "Cluster", "gateway", lambda name, memory: {})
-    monkeypatch.setitem(clusters.LAUNCHERS, "gateway", absent)
+    absent = launchers.Launcher("dask_of_nobody", "Cluster", "gateway", lambda name, memory: {})
+    monkeypatch.setitem(launchers.LAUNCHERS, "gateway", absent)
     with (
         pytest.raises(ClusterError, match=r"pip install 'cagdask\[gateway\]'"),
-        clusters.launched("gateway", 1, "4GiB"),
+        launchers.launched("gateway", 1, "4GiB"),
     ):
         pass
 

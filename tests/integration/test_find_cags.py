@@ -22,14 +22,14 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 
 from cagdask import storage
-from cagdask.cags import cut, find_cags
-from cagdask.client import Runner, connect
-from cagdask.engine import linkage as linkage_loop
-from cagdask.engine.linkage import LinkagePlan
-from cagdask.engine.sizes import EnginePlan
+from cagdask.cags.clustering import cut, find_cags
+from cagdask.compute.memory import WORKER_BASE, task_budget
+from cagdask.compute.runner import Runner, connect
+from cagdask.engine.linkage import average as linkage_loop
+from cagdask.engine.linkage.average import LinkagePlan
+from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.errors import InputError, MemoryLimitError, ResumeError, SchemaError, StoreError
-from cagdask.resources import WORKER_BASE, task_budget
-from cagdask.simulation import simulate_abundance
+from cagdask.simulation.writing import simulate_abundance
 from tests import reference
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner
@@ -194,7 +194,7 @@ def test_cut_gives_what_clustering_at_the_smaller_threshold_gives(
     store, here = abundance_store(cohort), InlineRunner()
     find_cags(store, output=str(tmp_path / "high.zarr"), max_dist=0.5, client=here)
     low = find_cags(store, max_dist=0.2, refine="none", client=here)
-    assert here.loaded == ["cagdask.engine.steps"] * 2
+    assert here.loaded == ["cagdask.cags.stages"] * 2
     again = cut(str(tmp_path / "high.zarr"), max_dist=0.2, store=store, client=here)
     np.testing.assert_array_equal(again["gene_cag"], low["gene_cag"])
     np.testing.assert_array_equal(again["merge_child"], low["merge_child"])

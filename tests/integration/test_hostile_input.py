@@ -9,8 +9,8 @@ import pytest
 
 from cagdask import storage
 from cagdask.errors import InputError, SchemaError
-from cagdask.io import sheet
-from cagdask.io.sheet import read_sheet
+from cagdask.io.sheets import sheet
+from cagdask.io.sheets.sheet import read_sheet
 from tests import fuzz
 from tests.conftest import MakeStore
 

@@ -20,10 +20,10 @@ from click.testing import CliRunner
 import cagdask
 from cagdask import storage
 from cagdask.cli import main
-from cagdask.client import Runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, StoreError
 from cagdask.io import columns
-from cagdask.io.sheet import read_sheet
+from cagdask.io.sheets.sheet import read_sheet
 from cagdask.storage import files, manifest
 from cagdask.storage import s3 as s3_client
 from tests.conftest import write_abundance_store

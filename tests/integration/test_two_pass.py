@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cagdask import label_by_leaders, open_dataset, two_pass
-from cagdask.client import Runner, connect
+from cagdask.compute.runner import Runner, connect
 from cagdask.errors import InputError
-from cagdask.leaders import trajectories
-from cagdask.simulation import simulate_abundance
+from cagdask.simulation.writing import simulate_abundance
+from cagdask.twopass import trajectories
 from tests.conftest import MakeStore, write_abundance_store
 from tests.inline_runner import InlineRunner
 from tests.integration.test_assign import rand_index
@@ -89,7 +89,7 @@ _PEAK = """
 import sys
 import numpy as np
 from cagdask import storage
-from cagdask.client import connect
+from cagdask.compute.runner import connect
 from cagdask.leaders.twopass import two_pass
 if __name__ == "__main__":
     url, n = sys.argv[1], int(sys.argv[2])

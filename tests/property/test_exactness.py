@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 
-from cagdask.engine import arrays, groups, linkage, pivots, profiles, refinement, rows, single, tree
-from cagdask.engine.linkage import InPlace, LinkagePlan, Linked
-from cagdask.engine.merging import flat
-from cagdask.engine.rows import Block
-from cagdask.engine.steps import similarity_of
+from cagdask.cags import results
+from cagdask.cags.stages import similarity_of
+from cagdask.engine.linkage import average, refinement, single, tree
+from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
+from cagdask.engine.linkage.merging import flat
+from cagdask.engine.rows import files, profiles
+from cagdask.engine.rows.files import Block
+from cagdask.engine.search import pivots
+from cagdask.storage import arrays
 from tests import reference
 from tests.strategies import abundance_matrices, chunkings, planted_matrices
 
@@ -73,10 +77,10 @@ def plans(draw: st.DrawFn, n: int) -> Plan:
 
 def one_bit_apart(n: int = 6) -> Float64:
     """Rows that differ in the last bit of a float32."""
-    rows = np.tile(np.array([1, 2, 4, 0, 3], np.float32), (n, 1))
+    files = np.tile(np.array([1, 2, 4, 0, 3], np.float32), (n, 1))
     for i in range(n):
-        rows[i, i % 5] = np.nextafter(rows[i, i % 5], np.float32(9), dtype=np.float32)
-    return rows.astype(np.float64)
+        files[i, i % 5] = np.nextafter(files[i, i % 5], np.float32(9), dtype=np.float32)
+    return files.astype(np.float64)
 
 
 def pairs_of_samples(n: int) -> Float64:
@@ -156,11 +160,11 @@ def write_profiles(
         unit = profiles.unit_profiles(values[end - size : end].copy(), metric)
         everything.append(unit)
         mark = np.where(unit.any(axis=1), 0, profiles.ZERO).astype(np.int8)
-        rows = unit[mark == 0]
-        keys = np.zeros((len(rows), 2), np.uint64)
-        profiles.row_keys(rows, multipliers, keys)
+        files = unit[mark == 0]
+        keys = np.zeros((len(files), 2), np.uint64)
+        profiles.row_keys(files, multipliers, keys)
         urls.append(f"{folder}/profiles/{i}")
-        arrays.save(urls[-1], rows=rows, gene=end - size + np.flatnonzero(mark == 0), keys=keys, mark=mark)
+        arrays.save(urls[-1], rows=files, gene=end - size + np.flatnonzero(mark == 0), keys=keys, mark=mark)
     fold = f"{folder}/fold"
     profiles.fold_identical(urls, len(values), fold)
     blocks = [Block(url, n, fold) for url in urls if (n := profiles.count_members(url, fold))]
@@ -175,20 +179,20 @@ def run(
     threshold = similarity_of(max_dist)
     sizes = LinkagePlan(plan.block_rows, plan.merge_rows, k=plan.k, sizes=plan.sizes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linkage, "LISTED_AT_ONCE", 0)  # else few rows get long lists
+        patch.setattr(average, "LISTED_AT_ONCE", 0)  # else few rows get long lists
         patch.setattr(single, "K", plan.k)
         patch.setattr(pivots, "n_pivots_for", lambda n: min(n, plan.n_pivots))
         patch.setattr(pivots, "choose_cut", plan.cut)
         patch.setattr(pivots, "choose_level", plan.choose_level)
         patch.setattr(pivots, "ROUND_NS", 0.0)
-        patch.setattr(rows, "SPARSE_BELOW", plan.sparse_below)
+        patch.setattr(files, "SPARSE_BELOW", plan.sparse_below)
         blocks, fold, unit = write_profiles(values, metric, plan.chunks, here)
         linked: Linked
         if method == "single":
             linked = single.single_linkage(InPlace(), blocks, len(values), threshold, sizes, f"{here}/linkage")
         else:
-            linked = linkage.average_linkage(InPlace(), blocks, threshold, sizes, f"{here}/linkage")
-    groups.write_tree(linked.merges, fold, len(values), method, f"{here}/tree")
+            linked = average.average_linkage(InPlace(), blocks, threshold, sizes, f"{here}/linkage")
+    results.write_tree(linked.merges, fold, len(values), method, f"{here}/tree")
     child, height, leader = (np.array(a) for a in arrays.load_all(f"{here}/tree", "child", "height", "leader"))
     first = np.array(arrays.load(fold, "first"))
     if not keep:
@@ -322,7 +326,7 @@ def test_refinement_equals_the_naive_reference(tmp_path: Path, data: st.DataObje
         patch.setattr(pivots, "choose_cut", plan.cut)
         patch.setattr(pivots, "choose_level", plan.choose_level)
         patch.setattr(pivots, "ROUND_NS", 0.0)
-        patch.setattr(rows, "SPARSE_BELOW", plan.sparse_below)
+        patch.setattr(files, "SPARSE_BELOW", plan.sparse_below)
         _, table, joined, _ = refinement.refine(
             InPlace(), found_groups, similarity_of(refine_dist), sizes, f"{here}/refine"
         )

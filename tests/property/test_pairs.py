@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cagdask.vectors import pairs
-from cagdask.vectors.pairs import PairIndex, Query
+from cagdask.vectors.analogies import pairs
+from cagdask.vectors.analogies.pairs import PairIndex, Query
 from tests.vector_store import vector_matrices
 
 

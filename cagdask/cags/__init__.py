@@ -1,0 +1,1 @@
+"""Co-abundant gene groups: clustering a store, cutting its merge tree, assigning further genes."""

@@ -1,0 +1,334 @@
+"""Genes that are in no CAG, or came later, put to the nearest one: the second pass of two, for CAGs.
+
+    result, store --> directions of the CAGs as clustered
+                                  |
+    genes alone, left out, or of another store --> the nearest direction within max_dist --> result with more members
+
+Average linkage compares a gene with the *genes* of a CAG, whose noise adds to its own; here it is compared with their
+mean, which has none left. The CAGs themselves are not changed by who joins: each gene is judged by the clustered ones
+alone, so the order of genes and batches does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cagdask import provenance, schema, storage
+from cagdask.cags import assignment_tasks
+from cagdask.cags.clustering import WORK_FORMAT, check_source, checked_plan
+from cagdask.cags.parameters import Parameters
+from cagdask.compute.memory import check_fits
+from cagdask.compute.runner import Runner, as_runner
+from cagdask.engine.plan.task_memory import EnginePlan
+from cagdask.engine.search.nearest_group import POINTS_AT_ONCE, ROWS_AT_ONCE
+from cagdask.errors import SchemaError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+    from cagdask.cags.stages import Job
+
+logger = logging.getLogger(__name__)
+
+
+def assign(
+    store: str,
+    *,
+    to: str,
+    clustered: str | None = None,
+    max_dist: float | None = None,
+    min_size: int = 2,
+    min_support: float = 2.0,
+    output: str | None = None,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """Put genes that are in no CAG of two or more to the nearest CAG, if it is near enough.
+
+    Computes at once. Profiles are made as the result's parameters say; a gene's distance is that to the mean direction
+    of the clustered genes of a CAG.
+
+    Parameters
+    ----------
+    store
+        Path or URL of an abundance store: the one that was clustered, whose genes alone and left out are put to CAGs,
+        or one with other genes of the same samples, in the same unit. These are added to the result; genes that it
+        knows by name are not taken again.
+    to
+        Result store, or the folder of a run that holds ``cags.zarr``.
+    clustered
+        The store that was clustered, if ``store`` is another one; by default ``abundance.zarr`` beside the result. New
+        genes are normalized by its samples' statistics.
+    max_dist
+        Largest cosine distance, in [0, 1); by default that of the result.
+    min_size
+        Fewest clustered genes of a CAG that takes others in, at least 2.
+    min_support
+        Fewest samples, effectively, on which the similarity of gene and CAG must rest, at least 1. Where one sample
+        makes nearly all of both profiles, they are near each other whatever they are.
+    output
+        Path or URL of the new result store. None keeps it in memory.
+    overwrite, client, n_workers, memory_limit
+        As for :func:`cagdask.find_cags`.
+
+    Returns
+    -------
+    Dataset
+        A result store with the CAGs and numbers of ``to`` and, besides, ``gene_assigned`` (gene) bool and
+        ``gene_cag_margin`` (gene) float32, NaN for genes that were not assigned. ``gene_cag_distance`` is that to the
+        clustered members' mean direction. A CAG of one whose gene was assigned has size 0; a new gene that is near none
+        is a CAG of its own, numbered on. Attribute ``assignment`` (JSON) says how many were what.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
+    SchemaError, InputError, StoreError
+        A store can not be used, does not hold the samples, or is not the one that was clustered.
+    MemoryLimitError
+        A worker's memory does not suffice.
+
+    Notes
+    -----
+    A few passes over the store, and genes to assign × CAGs × samples multiplications by BLAS. What that can not decide
+    is computed again in a fixed order, so the result has the same bytes for any chunks and workers; ties go to the
+    smaller CAG.
+    """
+    if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 2:
+        raise ValueError(f"min_size is {min_size!r}; it must be a whole number of at least 2.")
+    if max_dist is not None and (isinstance(max_dist, bool) or not 0 <= max_dist < 1):
+        raise ValueError(f"max_dist is {max_dist!r}; it must be at least 0 and below 1.")
+    if isinstance(min_support, bool) or not 1 <= min_support < float("inf"):
+        raise ValueError(f"min_support is {min_support!r}; it must be a number of at least 1.")
+    sources = _sources(store, to, clustered)
+    max_dist = sources.parameters.max_dist if max_dist is None else float(max_dist)
+    if output is not None:
+        storage.check_target(output, overwrite=overwrite)
+    with (
+        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+    ):
+        target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+        asked = {"max_dist": max_dist, "min_size": min_size, "min_support": float(min_support)}
+        _assign(sources, target, asked, runner, overwrite=overwrite)
+        made = storage.open_dataset(target)
+        return made if output is not None else made.load()
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """A result, the store it was made from, and the store of other genes, which may be the same."""
+
+    result: str
+    clustered: str
+    store: str
+    parameters: Parameters
+    attrs: dict[str, Any]
+    order: list[int] | None
+
+
+def _sources(store: str, to: str, clustered: str | None) -> _Sources:
+    """Refuse stores that do not belong together, from their metadata and sample names."""
+    url, store = storage.absolute(to), storage.absolute(store)
+    inside = storage.join(url, "cags.zarr")
+    url = inside if storage.exists(inside) else url
+    ds = storage.open_dataset(url)
+    if ds.attrs.get("kind") != schema.RESULT_KIND:
+        raise SchemaError(f"{url}: holds no CAGs. Cluster the data first: cagdask cluster STORE --output URL.")
+    schema.validate(ds, "gene_cag", "gene_linkage_cag", "cag_size", "merge_child", "sample_id", where=url)
+    missing = [name for name in schema.RESULT_ATTRIBUTES if name not in ds.attrs]
+    if missing:
+        raise SchemaError(f"{url}: lacks the attributes {', '.join(missing)}. Cluster again.")
+    if "gene_assigned" in ds.variables:
+        raise SchemaError(f"{url}: has assigned genes already. Name the result that clustering gave.")
+    parameters = Parameters(**json.loads(ds.attrs["parameters"])).checked()
+    remedy = f"{url} was made with {parameters.normalization}: name the abundances as ingested."
+    check_source(store, replace(parameters, min_samples=1), remedy)
+    digest = ds.attrs["input_digest"]
+    if clustered is None:
+        beside = storage.join(storage.parent_of(url), "abundance.zarr")
+        clustered = store if _digest(store) == digest or not storage.exists(beside) else beside
+    clustered = storage.absolute(clustered)
+    if clustered != store:
+        check_source(clustered, parameters)
+    n_genes = storage.open_array(clustered, "gene_id").shape[0]
+    held = _digest(clustered)
+    if (held and held != digest) or n_genes != ds.sizes["gene"]:
+        raise SchemaError(
+            f"{clustered}: is not the store that {url} was made from. Name that one with --clustered, and the one with "
+            "other genes as STORE."
+        )
+    names = [str(name) for name in ds["sample_id"].values]
+    return _Sources(url, clustered, store, parameters, dict(ds.attrs), _sample_order(store, url, names))
+
+
+def _digest(store: str) -> str:
+    return str(storage.open_group(store).attrs.get("input_digest", ""))
+
+
+def _sample_order(store: str, result: str, wanted: list[str]) -> list[int] | None:
+    """Places of the result's samples in a store; None if they are the same."""
+    found = [str(name) for name in np.asarray(storage.open_array(store, "sample_id")[:])]
+    if found == wanted:
+        return None
+    place = {name: i for i, name in enumerate(found)}
+    missing = [name for name in wanted if name not in place]
+    if missing:
+        raise SchemaError(
+            f"{store}: lacks {len(missing):,} of the {len(wanted):,} samples of {result}, the first is {missing[0]!r}. "
+            "Genes can be compared only where they were measured in the same samples."
+        )
+    if len(found) > len(wanted):
+        logger.warning("%s: %d samples that %s does not have are not used", store, len(found) - len(wanted), result)
+    return [place[name] for name in wanted]
+
+
+# -- the stages ------------------------------------------------------------------------------------------------------
+
+
+def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runner, *, overwrite: bool) -> None:
+    """Make the result store ``target``, or resume making it."""
+    folder, n_genes, n_samples, attrs, plan = _begin(sources, target, asked, runner, overwrite=overwrite)
+    done = storage.join(folder, "done")
+    store = sources.clustered
+    if sources.store != sources.clustered:
+        store, n_genes = _join(sources, folder, done, plan, n_samples, runner)
+    from cagdask.cags.stages import Job
+
+    parameters = replace(sources.parameters, min_samples=1)  # those left out for being in too few samples take part
+    job = Job(store, folder, done, n_genes, n_samples, parameters, plan, runner)
+    job.profile(sources.clustered)
+    members, labels, tree = (storage.join(folder, name) for name in ("members", "labels", "tree"))
+    n = runner.one("members", assignment_tasks.write_members, sources.result, n_genes, members, done=done)["n"]
+    directions = [block.folder for block in job.directions(job.means_of(members, n))]
+    nearest = [storage.join(folder, "nearest", str(i)) for i in range(len(job.profiles))]
+    runner.map(
+        "nearest CAGs",
+        assignment_tasks.find_nearest,
+        [(url, members, directions, asked["min_size"], to) for url, to in zip(job.profiles, nearest, strict=True)],
+        done=done,
+        unit="genes",
+        weights=[end - begin for begin, end in job.ranges],
+    )
+    counts = runner.one(
+        "assign",
+        assignment_tasks.write_assignment,
+        sources.result,
+        store,
+        members,
+        nearest,
+        asked["max_dist"],
+        asked["min_support"],
+        sources.parameters.min_samples,
+        labels,
+        done=done,
+    )
+    attrs["assignment"] = json.dumps(asked | counts, sort_keys=True)
+    counts["n_merges"] = runner.one("merges", assignment_tasks.copy_merges, sources.result, n_genes, tree, done=done)
+    _measure(job, members, labels, tree, directions, counts, attrs)
+    storage.publish(job.staged, target)
+    storage.end_work(target)
+
+
+def _measure(
+    job: Job,
+    members: str,
+    labels: str,
+    tree: str,
+    directions: list[str],
+    counts: dict[str, int],
+    attrs: dict[str, Any],
+) -> None:
+    """Write the result store: distances to the directions as clustered, all else over all members."""
+    from cagdask.cags.stages import GENE_CHUNK
+
+    runner = job.runner
+    clustered, everyone, joined = (storage.join(job.folder, name) for name in ("placed", "everyone", "placed-all"))
+    runner.one("directions", assignment_tasks.place_directions, members, directions, labels, clustered, done=job.done)
+    job.measure_genes(clustered, directions)
+    n = runner.one("all members", assignment_tasks.all_members, members, labels, everyone, done=job.done)
+    means = job.means_of(everyone, n, "all profiles")
+    lengths = [block.folder for block in job.directions(means, "all")]
+    runner.one("all directions", assignment_tasks.place_directions, members, lengths, labels, joined, done=job.done)
+    job.write(tree, joined, lengths, counts, attrs)
+    group = storage.open_group(job.staged, writable=True)
+    for name in ("gene_assigned", "gene_cag_margin"):
+        storage.create_array(group, name, (job.n_genes,), chunks=(GENE_CHUNK,))
+    ranges = [(begin, min(begin + GENE_CHUNK, job.n_genes)) for begin in range(0, job.n_genes, GENE_CHUNK)]
+    runner.map("write assigned", assignment_tasks.write_assigned, [(job.staged, labels, b, e) for b, e in ranges])
+    storage.finish_group(storage.open_group(job.staged, writable=True))
+
+
+def _begin(
+    sources: _Sources, target: str, asked: dict[str, Any], runner: Runner, *, overwrite: bool
+) -> tuple[str, int, int, dict[str, Any], EnginePlan]:
+    """The work folder, the shape of the clustered store, attributes of the result, and sizes of tasks."""
+    n_genes, n_samples = storage.open_array(sources.clustered, "abundance").shape
+    at_most = n_genes
+    digests = [sources.attrs["input_digest"]]
+    if sources.store != sources.clustered:
+        at_most += storage.open_array(sources.store, "gene_id").shape[0]
+        digests.append(_digest(sources.store))
+    plan = checked_plan(at_most, n_samples, sources.parameters.linkage, runner)
+    need = plan.block_rows * 8 * n_samples + 8 * ROWS_AT_ONCE * POINTS_AT_ONCE + 16 * POINTS_AT_ONCE * n_samples
+    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
+    check_fits("nearest CAGs", need, f"{at_most:,} genes x {n_samples:,} samples", runner.memory_limit, at_once)
+    recipe = {
+        "command": "assign",
+        "work": WORK_FORMAT,
+        **asked,
+        "result": sources.result,
+        "clustered": sources.clustered,
+        "store": sources.store,
+        "input_digests": digests,
+        "parameters": asdict(sources.parameters),
+        "plan": asdict(plan),
+    }
+    folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
+    line = f"assign {json.dumps(asked, sort_keys=True)}"
+    attrs = sources.attrs | {
+        "source": provenance.source(),
+        "history": provenance.add_history(sources.attrs.get("history", ""), line),
+        "input_digest": digests[0] if len(digests) == 1 else provenance.digest(digests),
+    }
+    return folder, n_genes, n_samples, attrs, EnginePlan(**planned)
+
+
+def _join(
+    sources: _Sources, folder: str, done: str, plan: EnginePlan, n_samples: int, runner: Runner
+) -> tuple[str, int]:
+    """The clustered store with the new genes of the other below, in the work folder; and its number of genes."""
+    matched, url = storage.join(folder, "matched"), storage.join(folder, "joined.zarr")
+    found = runner.one(
+        "match genes", assignment_tasks.match_genes, sources.clustered, sources.store, matched, done=done
+    )
+    if found["n_known"]:
+        logger.warning(
+            "%s: %d genes that %s knows are taken from there", sources.store, found["n_known"], sources.clustered
+        )
+    n_old = storage.open_array(sources.clustered, "gene_id").shape[0]
+    n_genes = n_old + found["n_new"]
+    if not storage.exists(storage.join(url, "zarr.json")):
+        before = storage.open_group(sources.clustered)
+        group = storage.create_group(url, dict(before.attrs))
+        storage.create_array(group, "abundance", (n_genes, n_samples), chunks=(plan.block_rows, n_samples))
+        for name in ("gene_id", "gene_prevalence", *(["gene_length"] if "gene_length" in before else [])):
+            storage.create_array(group, name, (n_genes,), chunks=(plan.block_rows,))
+        for name in before.array_keys():
+            if name.startswith("sample_"):
+                values = storage.open_array(sources.clustered, name)
+                storage.write_array(group, name, np.asarray(values[:]), dims=("sample",), attrs=dict(values.attrs))
+    ranges = [(begin, min(begin + plan.block_rows, n_genes)) for begin in range(0, n_genes, plan.block_rows)]
+    work = [(sources.clustered, sources.store, matched, sources.order, b, e, url) for b, e in ranges]
+    runner.map("join", assignment_tasks.join_block, work, done=done, unit="genes", weights=[e - b for b, e in ranges])
+    return url, n_genes

@@ -1,0 +1,360 @@
+"""Co-abundant gene groups of a store.
+
+    store --statistics--> normalization --profiles--> fold --linkage--> merge tree --refinement--> CAGs --measure-->
+    result
+
+Each step is a stage of tasks on the workers (:mod:`cagdask.engine`); this module puts them in order, checks what it is
+given before any of them, and publishes the result store at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cagdask import provenance, schema, storage
+from cagdask.cags.parameters import Parameters
+from cagdask.compute.memory import check_fits
+from cagdask.compute.runner import Runner, as_runner
+from cagdask.engine.plan.task_memory import EnginePlan, plan_engine
+from cagdask.errors import InputError, SchemaError
+from cagdask.normalization.sample_statistics import sample_statistics
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+    from cagdask.cags.stages import Groups, Job
+
+WORK_FORMAT = 4
+"""Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
+
+
+def find_cags(
+    source: str | xr.Dataset,
+    *,
+    output: str | None = None,
+    normalization: str = "sum",
+    clr_floor: float | str | None = None,
+    max_dist: float = 0.2,
+    min_samples: int = 1,
+    metric: str = "cosine",
+    linkage: str = "average",
+    refine: str = "aggregate",
+    refine_dist: float | None = None,
+    search: str = "exact",
+    probes: int = 8,
+    seed: int = 0,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """Find the co-abundant gene groups of a store, exactly.
+
+    The partition is that of ``scipy.cluster.hierarchy.linkage`` (average or single) cut at ``max_dist``, for any number
+    of genes; equal distances are broken by the smallest (gene row, gene row) pair. Computes at once.
+
+    Parameters
+    ----------
+    source
+        Path or URL of an abundance or expression store, or a dataset like one.
+    output
+        Path or URL of the result store. None keeps the result in memory.
+    normalization
+        Per sample: ``sum``, ``median``, ``hellinger``, ``clr`` or ``none``; see :func:`cagdask.normalize`.
+    clr_floor
+        For ``clr``: ``"auto"``, log10 of a ratio, or None for the minimum of the table.
+    max_dist
+        Groups join while their mean distance is at most this, in [0, 1), unit of ``metric``.
+    min_samples
+        Genes present in fewer samples are left out (label -1).
+    metric
+        ``cosine`` distance of the profiles, ``correlation`` (of the centered profiles) or ``spearman`` (of ranks).
+    linkage
+        ``average`` or ``single``.
+    refine
+        ``aggregate`` joins CAGs whose mean profiles are within ``refine_dist``; ``none`` does not.
+    refine_dist
+        Cosine distance in [0, 1); by default the smaller of ``max_dist`` and 0.2.
+    search
+        ``exact``, or ``approximate``: neighbors are looked for only around the ``probes`` pivots that are nearest to a
+        gene (FAISS). Then the attribute ``certified`` is false, and ``search_recall`` holds the share of neighbors that
+        was found of 1,000 genes, measured against the exact search.
+    probes
+        Pivots whose genes an approximate search looks at, at least 1.
+    seed
+        Kept with the result. No result depends on it.
+    overwrite
+        Replace ``output``, once the new result is complete.
+    client
+        A Dask client, a scheduler's address or a :class:`cagdask.compute.runner.Runner`; None starts a LocalCluster of
+        ``n_workers`` workers with ``memory_limit`` each.
+
+    Returns
+    -------
+    Dataset
+        The result store of the data model: ``gene_cag`` (gene) int64, ``merge_child`` (merge, child) int64,
+        ``merge_height`` (merge) float64, ``cag_abundance`` (cag, sample) float32, and more. Lazy if ``output`` is
+        given.
+
+    Raises
+    ------
+    ValueError
+        A parameter is not known or out of range.
+    SchemaError, InputError, StoreError
+        The source can not be clustered, or the output not written.
+    MemoryLimitError
+        A worker's memory does not suffice.
+
+    References
+    ----------
+    .. [1] Minot and Willis (2019). Clustering co-abundant genes identifies components of the gut microbiome that are
+       reproducibly associated with colorectal cancer and inflammatory bowel disease. Microbiome 7:110.
+    """
+    parameters = Parameters(
+        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, search, probes, seed
+    ).checked()
+    if output is not None:
+        storage.check_target(output, overwrite=overwrite)
+    if isinstance(source, str):
+        check_source(source, parameters)
+    with (
+        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+    ):
+        if isinstance(source, str):
+            store = storage.absolute(source)
+        else:
+            beside = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+            store = f"{beside}.input.zarr"
+            whole = source.assign_attrs(input_digest="")  # it may have been changed since it was given one
+            storage.save_dataset(whole, store, overwrite=True)
+            check_source(store, parameters)
+        target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+        _cluster(store, target, parameters, runner, overwrite=overwrite)
+        if not isinstance(source, str):
+            storage.remove(store)
+        result = storage.open_dataset(target)
+        return result if output is not None else result.load()
+
+
+def check_source(
+    url: str,
+    parameters: Parameters,
+    remedy: str = "Use normalization none, or start from the abundances as ingested.",
+) -> tuple[int, int]:
+    """Refuse a store that can not be clustered with these parameters, from its metadata; gives its shape.
+
+    ``remedy`` says what to do about one that is normalized already.
+
+    Raises
+    ------
+    StoreError, SchemaError
+        It is missing, unfinished, or not a store of genes x samples.
+    InputError
+        It has fewer samples than ``min_samples``.
+    """
+    ds = storage.open_dataset(url)
+    kind = ds.attrs.get("kind", "abundance")
+    if kind not in ("abundance", "expression"):
+        raise SchemaError(f"{url}: holds {kind}, and CAGs are found in abundance or expression. Name another store.")
+    schema.validate(ds, "abundance", "gene_id", "sample_id", where=url)
+    n_genes, n_samples = ds["abundance"].shape
+    if parameters.min_samples > n_samples:
+        raise InputError(
+            f"{url}: min_samples is {parameters.min_samples}, but there are {n_samples} samples. "
+            f"Use at most {n_samples}."
+        )
+    earlier = ds.attrs.get("normalization", "none")
+    if parameters.normalization != "none" and (earlier != "none" or kind == "expression"):
+        held = f"is normalized already, by {earlier}" if earlier != "none" else "holds expression values"
+        raise SchemaError(f"{url}: {held}. {remedy}")
+    return n_genes, n_samples
+
+
+def checked_plan(n_genes: int, n_samples: int, linkage: str, runner: Runner) -> EnginePlan:
+    """The plan of a run, refused if a task can not fit its worker."""
+    plan = plan_engine(n_genes, n_samples, runner.task_budget, runner.n_threads, linkage)
+    _check_plan(plan, n_genes, n_samples, runner)
+    return plan
+
+
+def cut(
+    result: str | xr.Dataset,
+    *,
+    max_dist: float,
+    store: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """The CAGs at a smaller threshold, from the merge tree of a result: nothing is clustered again.
+
+    Parameters
+    ----------
+    result
+        Path or URL of a result store, or what :func:`find_cags` returned.
+    max_dist
+        At most that of the result, unit of its metric.
+    store
+        The abundance store that was clustered, from which the measures of the new CAGs are taken. By default
+        ``abundance.zarr`` beside the result; must be given for a result in memory.
+    output
+        Path or URL of the new result store. None keeps it in memory.
+    overwrite, client, n_workers, memory_limit
+        As for :func:`find_cags`.
+
+    Returns
+    -------
+    Dataset
+        A result store at ``max_dist``, unrefined: what :func:`find_cags` gives with ``refine="none"``.
+
+    Raises
+    ------
+    ValueError
+        ``max_dist`` is above that of the result, or not in [0, 1).
+    SchemaError
+        ``result`` is no result store, or ``store`` is not what it was made from.
+
+    Notes
+    -----
+    One pass over the store for the measures; the cut itself takes O(merges).
+    """
+    ds = storage.open_dataset(result) if isinstance(result, str) else result
+    where = result if isinstance(result, str) else result.encoding.get("source", "the result")
+    schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=where)
+    missing = [name for name in schema.RESULT_ATTRIBUTES if name not in ds.attrs]
+    if missing:
+        raise SchemaError(f"{where}: lacks the attributes {', '.join(missing)}. Cluster again.")
+    try:
+        earlier = json.loads(ds.attrs["parameters"])
+        parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
+        highest = float(earlier["max_dist"])
+    except (TypeError, KeyError, json.JSONDecodeError) as err:
+        raise SchemaError(f"{where}: its attribute parameters is damaged ({err}). Cluster again.") from err
+    if max_dist > highest:
+        raise ValueError(
+            f"max_dist is {max_dist}, but {where} was clustered up to {highest}. Cluster again to go higher."
+        )
+    if output is not None:
+        storage.check_target(output, overwrite=overwrite)
+    if store is None and not storage.exists(where):
+        raise ValueError("the result is in memory only: name the store that was clustered (store=...).")
+    store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(where)), "abundance.zarr"))
+    check_source(store, parameters)
+    held = storage.open_group(store).attrs.get("input_digest", "")
+    if held and held != ds.attrs["input_digest"]:
+        raise SchemaError(f"{store}: is not the store that {where} was made from. Name that one with --store.")
+    with (
+        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+    ):
+        if not storage.exists(where):
+            where = os.path.join(scratch, "earlier.zarr")
+            storage.save_dataset(ds, where)
+        target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+        job, attrs = _begin(store, target, parameters, runner, "cut", overwrite=overwrite)
+        job.prepare()
+        tree = job.cut(storage.absolute(where))
+        groups = job.refine(job.directions(job.mean_profiles(tree)))
+        _finish(job, target, tree, groups, attrs, "cut", certified=bool(ds.attrs["certified"]))
+        made = storage.open_dataset(target)
+        return made if output is not None else made.load()
+
+
+def _check_plan(plan: EnginePlan, n_genes: int, n_samples: int, runner: Runner) -> None:
+    worst = max(plan.task_bytes, key=lambda name: plan.task_bytes[name])
+    what = f"{n_genes:,} genes x {n_samples:,} samples"
+    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
+    check_fits(worst, plan.task_bytes[worst], what, runner.memory_limit, at_once)
+
+
+def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *, overwrite: bool) -> None:
+    """Make the result store ``target``, or resume making it."""
+    from cagdask.engine.linkage.average import COUNTED
+
+    job, attrs = _begin(store, target, parameters, runner, "find_cags", overwrite=overwrite)
+    job.prepare()
+    tree, found, linked = job.link()
+    groups = job.refine(found)
+    runner.account = {
+        "rounds": len(linked.active),
+        "active": linked.active,
+        "refine_rounds": len(groups.linked.active),
+        **{name: getattr(linked, name) + getattr(groups.linked, name) for name in COUNTED},
+    }
+    runner.account["multiply_adds_share"] = runner.account["multiply_adds"] / (job.n_genes**2 * job.n_samples)
+    if linked.recall is not None:
+        attrs["search_recall"] = runner.account["search_recall"] = linked.recall
+    _finish(job, target, tree, groups, attrs, "find_cags", certified=parameters.search == "exact")
+
+
+def _begin(
+    store: str, target: str, parameters: Parameters, runner: Runner, command: str, *, overwrite: bool
+) -> tuple[Job, dict[str, Any]]:
+    """A job in its work folder, and the attributes of the store."""
+    runner.load("cagdask.cags.stages")
+    from cagdask.cags.stages import Job
+
+    n_genes, n_samples = check_source(store, parameters)
+    runner.check_reach([store], [target])
+    attrs = dict(storage.open_group(store).attrs)
+    attrs["input_digest"] = attrs.get("input_digest") or _digest_of(store, runner)
+    recipe = {
+        "command": command,
+        "work": WORK_FORMAT,
+        "parameters": asdict(parameters),
+        "store": store,
+        "shape": [n_genes, n_samples],
+        "input_digest": attrs["input_digest"],
+        "plan": asdict(checked_plan(n_genes, n_samples, parameters.linkage, runner)),
+    }
+    folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
+    plan = EnginePlan(**planned)
+    _check_plan(plan, n_genes, n_samples, runner)  # that of an earlier try may be of larger workers
+    done = storage.join(folder, "done")
+    return Job(store, folder, done, n_genes, n_samples, parameters, plan, runner), attrs
+
+
+def _digest_of(store: str, runner: Runner) -> str:
+    """Digest of a store that has none of its own: of its exact sums per sample."""
+    folder = storage.join(storage.parent_of(store), f".{storage.name_of(store)}.sums")
+    try:
+        return provenance.digest(sample_statistics(store, runner, "sum", folder).to_bytes())
+    finally:
+        storage.remove(folder)
+
+
+def _finish(
+    job: Job, target: str, tree: str, groups: Groups, attrs: dict[str, Any], command: str, *, certified: bool
+) -> None:
+    """Label and measure the groups, and publish the result store."""
+    labels = job.label(tree, groups)
+    job.measure(tree, groups, labels, _attributes(attrs, job.parameters, command, certified=certified))
+    storage.publish(job.staged, target)
+    storage.end_work(target)
+
+
+def _attributes(store: dict[str, Any], parameters: Parameters, command: str, *, certified: bool) -> dict[str, Any]:
+    """Attributes of a result store; nothing in them depends on where or how it was made."""
+    as_json = json.dumps(asdict(parameters), sort_keys=True)
+    return {
+        "schema_version": schema.SCHEMA_VERSION,
+        "kind": schema.RESULT_KIND,
+        "source": provenance.source(),
+        "history": provenance.add_history(store.get("history", ""), f"{command} {as_json}"),
+        "parameters": as_json,
+        "input_digest": store["input_digest"],
+        "seed": parameters.seed,
+        "metric": parameters.metric,
+        "linkage": parameters.linkage,
+        "max_dist": parameters.max_dist,
+        "certified": certified,
+        **({"search_recall": store["search_recall"]} if "search_recall" in store else {}),
+    }

@@ -1,0 +1,287 @@
+"""The stages of a clustering, in order, as tasks of a runner.
+
+One :class:`Job` is one result store in the making. Its methods are called once each, top to bottom; what they hand on
+are folders in the work folder, never arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cagdask import schema, storage
+from cagdask.cags import results
+from cagdask.cags.parameters import Parameters
+from cagdask.engine.linkage import average, refinement, single
+from cagdask.engine.linkage.average import LinkagePlan, Linked
+from cagdask.engine.plan.task_memory import EnginePlan
+from cagdask.engine.rows import profiles
+from cagdask.engine.rows.files import STEP, Block
+from cagdask.errors import InputError
+from cagdask.normalization import methods
+from cagdask.normalization.sample_statistics import SampleStatistics
+
+if TYPE_CHECKING:
+    from cagdask.compute.runner import Runner
+
+GENE_CHUNK = 65_536
+"""Genes per chunk of a result store, whatever the plan: the same result is the same bytes."""
+
+
+def similarity_of(max_dist: float) -> float:
+    """The similarity at which groups still join, on the grid on which similarities are compared."""
+    return float(np.rint((1 - max_dist) * STEP) / STEP)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups with their directions.
+
+    Folders of blocks, the table that says which of their rows live (None: all), the tables of the rounds that joined
+    any, and the account of the searches.
+    """
+
+    folders: list[str]
+    table: str | None
+    joined: list[str]
+    linked: Linked
+
+
+@dataclass
+class Job:
+    """Stages of one clustering.
+
+    Attributes
+    ----------
+    store
+        Abundance store, absolute.
+    folder, done
+        Work folder, and where answers of finished tasks are kept.
+    n_genes, n_samples
+        Shape of the store.
+    """
+
+    store: str
+    folder: str
+    done: str
+    n_genes: int
+    n_samples: int
+    parameters: Parameters
+    plan: EnginePlan
+    runner: Runner
+    statistics: SampleStatistics | None = None
+
+    # -- folders and items ---------------------------------------------------------------------------------------------
+
+    @property
+    def staged(self) -> str:
+        """The result store until it is published."""
+        return self._at("store")
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Rows of each block of the store."""
+        return _ranges(self.n_genes, self.plan.block_rows)
+
+    @property
+    def profiles(self) -> list[str]:
+        """Folders of the profiles of each block."""
+        return self._folders("profiles")
+
+    @property
+    def linkage_plan(self) -> LinkagePlan:
+        """Sizes for linkage."""
+        probes = self.parameters.probes if self.parameters.search == "approximate" else None
+        return replace(self.plan.linkage(), probes=probes)
+
+    def _at(self, *parts: str) -> str:
+        return storage.join(self.folder, *parts)
+
+    def _folders(self, name: str) -> list[str]:
+        return [self._at(name, str(i)) for i in range(len(self.ranges))]
+
+    def _recipe(self) -> dict[str, Any]:
+        chosen = self.parameters
+        return {
+            "normalization": chosen.normalization,
+            "clr_floor": chosen.clr_floor,
+            "metric": chosen.metric,
+            "min_samples": chosen.min_samples,
+            "statistics": self._at("statistics.npz"),
+        }
+
+    # -- stages --------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Per-sample statistics, unit profiles, and the fold of identical ones."""
+        counts = self.profile(self.store)
+        if sum(c["n_filtered"] for c in counts) == self.n_genes:
+            storage.abandon_work(self.folder)  # what lies there helps no other run, and would be in its way
+            raise InputError(
+                f"{self.store}: no gene is left: none of {self.n_genes:,} is in {self.parameters.min_samples} or more "
+                f"of {self.n_samples:,} samples. Use a smaller --min-samples."
+            )
+        self.runner.one("fold", profiles.fold_identical, self.profiles, self.n_genes, self._at("fold"), done=self.done)
+
+    def profile(self, measured: str) -> list[dict[str, int]]:
+        """Unit profiles, normalized by the per-sample statistics of the store ``measured``; counts by block."""
+        method = self.parameters.normalization
+        self.statistics = methods.sample_statistics(measured, self.runner, method, self.folder, done=self.done)
+        storage.write_bytes(self._recipe()["statistics"], self.statistics.to_bytes())
+        ranges = self.ranges
+        return self.runner.map(
+            "profiles",
+            profiles.write_profiles,
+            [(self.store, b, e, self._recipe(), url) for (b, e), url in zip(ranges, self.profiles, strict=True)],
+            done=self.done,
+            unit="genes",
+            weights=[e - b for b, e in ranges],
+        )
+
+    def link(self) -> tuple[str, list[Block], Linked]:
+        """The merge tree, as a folder, and its groups at ``max_dist`` with their means."""
+        fold = self._at("fold")
+        folders = self._folders("profiles")
+        counts = self.runner.map("members", profiles.count_members, [(url, fold) for url in folders], done=self.done)
+        blocks = [Block(url, n, fold) for url, n in zip(folders, counts, strict=True) if n]
+        threshold = similarity_of(self.parameters.max_dist)
+        where = self._at("linkage")
+        if self.parameters.linkage == "single":
+            linked = single.single_linkage(
+                self.runner, blocks, self.n_genes, threshold, self.linkage_plan, where, self.done
+            )
+        else:
+            linked = average.average_linkage(self.runner, blocks, threshold, self.linkage_plan, where, self.done)
+        tree = self._at("tree")
+        self.runner.one(
+            "merge tree",
+            results.write_tree,
+            linked.merges,
+            self._at("fold"),
+            self.n_genes,
+            self.parameters.linkage,
+            tree,
+            done=self.done,
+        )
+        found = linked.finished if self.parameters.linkage == "average" else self.mean_profiles(tree)
+        return tree, self.directions(found), linked
+
+    def cut(self, result: str) -> str:
+        """The merge tree of a result up to a smaller threshold, as a folder."""
+        tree = self._at("tree")
+        item = (result, self.n_genes, self.parameters.max_dist, tree)
+        self.runner.one("cut", results.cut_tree, *item, done=self.done)
+        return tree
+
+    def mean_profiles(self, tree: str) -> list[Block]:
+        """Blocks of the groups of a tree with their mean profiles, summed over their genes."""
+        here = self._at("means")
+        made = self.runner.one("leaders", results.label_leaders, tree, self._at("fold"), here, done=self.done)
+        return self.means_of(here, made["n"])
+
+    def means_of(self, here: str, n_groups: int, what: str = "profiles") -> list[Block]:
+        """Blocks of groups, as ``here`` labels the genes, with their mean profiles; ``what`` tells stages apart."""
+        parts = [storage.join(here, "part", str(i)) for i in range(len(self.ranges))]
+        items = [(url, here, part) for url, part in zip(self.profiles, parts, strict=True)]
+        self.runner.map(f"sum {what}", results.sum_profiles, items, done=self.done)
+        ranges = _ranges(n_groups, self.plan.cag_rows)
+        blocks = [Block(storage.join(here, "block", str(b)), e - b) for b, e in ranges]
+        self.runner.map(
+            f"mean {what}",
+            results.mean_profiles,
+            [(parts, here, b, e, self.n_samples, block.folder) for (b, e), block in zip(ranges, blocks, strict=True)],
+            done=self.done,
+        )
+        return blocks
+
+    def directions(self, found: list[Block], what: str = "groups") -> list[Block]:
+        """Groups with their mean profiles scaled to unit length, in larger blocks; ``what`` tells stages apart."""
+        return refinement.directions_of(self.runner, found, self.plan.chunk_rows, self._at(what), self.done, what)
+
+    def refine(self, found: list[Block]) -> Groups:
+        """Groups whose mean directions are close, joined."""
+        if self.parameters.refine == "none" or not found:
+            return Groups([block.folder for block in found], None, [], Linked())
+        assert self.parameters.refine_dist is not None
+        threshold = similarity_of(self.parameters.refine_dist)
+        return Groups(
+            *refinement.refine(self.runner, found, threshold, self.plan.linkage(), self._at("refine"), self.done)
+        )
+
+    def label(self, tree: str, found: Groups) -> dict[str, int]:
+        """Number the CAGs."""
+        item = (tree, self._at("fold"), found.joined, found.folders, found.table, self._at("labels"))
+        answer: dict[str, int] = self.runner.one("labels", results.write_labels, *item, done=self.done)
+        return answer
+
+    def measure(self, tree: str, found: Groups, counts: dict[str, int], attrs: dict[str, Any]) -> None:
+        """Write the result store, complete but not yet in place."""
+        labels = self._at("labels")
+        self.measure_genes(labels, found.folders)
+        self.write(tree, labels, found.folders, counts, attrs)
+
+    def measure_genes(self, labels: str, folders: list[str]) -> None:
+        """Measure the genes, and sum their abundances by CAG; ``folders`` hold the directions of the CAGs."""
+        ranges = self.ranges
+        self.runner.map(
+            "measure genes",
+            results.measure_genes,
+            [
+                (self.store, b, e, self._recipe(), profile, labels, folders, url)
+                for (b, e), profile, url in zip(ranges, self.profiles, self._folders("measured"), strict=True)
+            ],
+            done=self.done,
+            unit="genes",
+            weights=[e - b for b, e in ranges],
+        )
+
+    def write(self, tree: str, labels: str, folders: list[str], counts: dict[str, int], attrs: dict[str, Any]) -> None:
+        """Write the measures; the cohesion of the CAGs is taken from the lengths of the means in ``folders``."""
+        ranges, measured = self.ranges, self._folders("measured")
+        n_cags, n_merges, rows = counts["n_cags"], counts["n_merges"], max(1, min(2**20 // self.n_samples, GENE_CHUNK))
+        self._create(n_cags, n_merges, rows, attrs)
+        assert self.statistics is not None
+        absent = self.statistics.absent(self.parameters.normalization)
+        parts = [storage.join(url, "part") for url in measured]
+        self.runner.map(
+            "write CAGs",
+            results.write_cags,
+            [
+                (self.staged, parts, labels, folders, b, e, self.n_samples, absent)
+                for b, e in _ranges(n_cags, max(rows, self.plan.cag_rows // rows * rows))
+            ],
+            unit="CAGs",
+        )
+        self.runner.map(
+            "write genes",
+            results.write_genes,
+            [(self.store, self.staged, labels, measured, ranges, b, e) for b, e in _ranges(self.n_genes, GENE_CHUNK)],
+            unit="genes",
+        )
+        self.runner.one("write merges", results.write_merges, self.staged, tree)
+        storage.finish_group(storage.open_group(self.staged, writable=True))
+
+    def _create(self, n_cags: int, n_merges: int, rows: int, attrs: dict[str, Any]) -> None:
+        """The result store with arrays yet to fill."""
+        group = storage.create_group(self.staged, attrs)
+        source = storage.open_group(self.store)
+        for name in results.GENE_VARIABLES:
+            if name == "gene_length" and name not in source:
+                continue
+            storage.create_array(group, name, (self.n_genes,), chunks=(GENE_CHUNK,))
+        for name, variable in schema.VARIABLES.items():
+            if variable.dims == ("cag",):
+                storage.create_array(group, name, (n_cags,), chunks=(rows,))
+        storage.create_array(group, "cag_abundance", (n_cags, self.n_samples), chunks=(rows, self.n_samples))
+        storage.create_array(group, "merge_child", (n_merges, 2), chunks=(GENE_CHUNK, 2))
+        storage.create_array(group, "merge_height", (n_merges,), chunks=(GENE_CHUNK,))
+        for name in source.array_keys():
+            if name.startswith("sample_"):
+                values = storage.open_array(self.store, name)
+                storage.write_array(group, name, np.asarray(values[:]), dims=("sample",), attrs=dict(values.attrs))
+
+
+def _ranges(n: int, step: int) -> list[tuple[int, int]]:
+    return [(begin, min(begin + step, n)) for begin in range(0, n, step)]

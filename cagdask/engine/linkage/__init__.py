@@ -1,0 +1,8 @@
+"""Groups merged that are proven to be nearest to each other.
+
+average     the loop: order, search, merge, until nothing is left to join
+merging     reciprocal nearest groups that the neighbor lists prove, merged
+single      the same lists, joined by nearest member
+refinement  groups whose mean directions are close, joined
+tree        merge table, cut, labels
+"""

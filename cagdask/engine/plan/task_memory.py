@@ -1,0 +1,161 @@
+"""How large blocks may be: memory of every kind of task, as arithmetic on integers.
+
+Each constant is the sum of the arrays that the kernel's module names, per row of a block; ``scripts`` and the tests
+compare them with what tasks are measured to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cagdask.engine.linkage.average import LinkagePlan, shared_rows
+from cagdask.engine.linkage.refinement import ROWS_AT_ONCE
+from cagdask.engine.linkage.single import K
+from cagdask.engine.search.pivots import TRAINING_ROWS_PER_PIVOT, n_pivots_for
+from cagdask.engine.search.sketches import LARGEST, QUERIES, TARGETS
+
+LARGEST_BLOCK = 40_000
+"""Rows above which a larger block saves nothing."""
+LARGEST_ALONE = 20_000
+"""Rows that one task searches and merges alone: handing parts to others would take as long."""
+TRAINING_BYTES = 2**28
+"""What training pivots may take at most: enough for fine sketches of 64 numbers of half a million rows."""
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """Rows per task, and bytes that the worst task of each kind takes.
+
+    Attributes
+    ----------
+    block_rows, chunk_rows, merge_rows, small_rows, cag_rows
+        Rows of a block of the store, of a chunk in pivot order, of one merging task, of a linkage that one task does
+        alone, and groups in one summing task.
+    training_bytes
+        For the rows that pivots are trained on.
+    n_threads
+        Tasks that run at once.
+    task_bytes
+        Planned bytes by kind of task.
+    merge_row_bytes
+        Planned bytes of a row in a merging task.
+    disk_bytes
+        Largest size of the work folder.
+    """
+
+    block_rows: int
+    chunk_rows: int
+    merge_rows: int
+    small_rows: int
+    training_bytes: int
+    cag_rows: int
+    n_threads: int
+    task_bytes: dict[str, int]
+    merge_row_bytes: int
+    disk_bytes: int
+
+    def linkage(self) -> LinkagePlan:
+        """The part that linkage needs."""
+        row_bytes = self.task_bytes["search"] // self.chunk_rows
+        return LinkagePlan(
+            self.chunk_rows,
+            self.merge_rows,
+            self.training_bytes,
+            small=self.small_rows,
+            row_bytes=row_bytes,
+            merge_row_bytes=self.merge_row_bytes,
+            n_threads=self.n_threads,
+        )
+
+
+def profile_bytes_per_row(n_samples: int) -> int:
+    """float32 block, its float64 values, their unit profiles, one temporary, and what is kept of them if sparse."""
+    return 34 * n_samples + 64
+
+
+def gather_bytes_per_row(n_samples: int) -> int:
+    """Rows in float64 as slices, joined and in order; sketches, also as directions and for their centers."""
+    return 24 * n_samples + 4 * 4 * LARGEST + 200
+
+
+def search_bytes_per_row(n_samples: int, k: int = 16) -> int:
+    """Of two chunks, and of one read ahead, the rows in float64, both sketches, directions, and lists."""
+    return 3 * (8 * n_samples + 3 * 4 * LARGEST // 2 + 24 * k + 100)
+
+
+def merge_bytes_per_row(n_samples: int, k: int = 16) -> int:
+    """Means before and after, lists as read and as linked in both directions."""
+    return 24 * n_samples + (24 + 16 + 12) * k + 150
+
+
+def measure_bytes_per_row(n_samples: int) -> int:
+    """A block as float32, normalized, as profiles, with its directions, and sums in two float64, all and in part."""
+    return 60 * n_samples + 64
+
+
+def compare_bytes_per_row(n_samples: int) -> int:
+    """Directions in float64 and float32, and products with some stale ones, with masks."""
+    return 12 * n_samples + 6 * ROWS_AT_ONCE + 100
+
+
+def cag_bytes_per_row(n_samples: int) -> int:
+    """Two sums and their total, abundance, and what its measures take."""
+    return 64 * n_samples + 100
+
+
+def training_bytes(n_genes: int, n_samples: int) -> int:
+    """Profiles to choose sizes of sketches with, in float64, three times; then once, and fine sketches twice."""
+    profiles = (QUERIES + TARGETS) * 8 * n_samples
+    n_rows = TRAINING_ROWS_PER_PIVOT * n_pivots_for(n_genes)
+    return min(TRAINING_BYTES, max(3 * profiles, profiles + n_rows * 8 * LARGEST))
+
+
+def table_bytes_per_gene(linkage: str) -> int:
+    """Components, labels and the merge tree are made in one task each; single linkage joins all links in one."""
+    return 160 if linkage == "average" else 100 * K + 200
+
+
+def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, linkage: str = "average") -> EnginePlan:
+    """Sizes of a run.
+
+    Parameters
+    ----------
+    n_genes, n_samples
+        Shape of the store.
+    task_budget
+        Bytes that the arrays of one task may take.
+    n_threads
+        Tasks that run at once.
+    linkage
+        ``average`` or ``single``.
+    """
+    of_store = max(measure_bytes_per_row(n_samples), profile_bytes_per_row(n_samples))
+    of_search = max(f(n_samples) for f in (search_bytes_per_row, gather_bytes_per_row, compare_bytes_per_row))
+    shared = shared_rows(n_genes, n_threads)
+    block_rows = max(1, min(task_budget // of_store, LARGEST_BLOCK, shared))
+    chunk_rows = max(1, min(task_budget // of_search, LARGEST_BLOCK, shared))
+    merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
+    cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
+    for_training = min(task_budget // 2, training_bytes(n_genes, n_samples))
+    return EnginePlan(
+        block_rows=block_rows,
+        chunk_rows=chunk_rows,
+        merge_rows=merge_rows,
+        small_rows=min(LARGEST_ALONE, task_budget // of_search),
+        training_bytes=for_training,
+        cag_rows=cag_rows,
+        n_threads=n_threads,
+        task_bytes={
+            "profiles": block_rows * profile_bytes_per_row(n_samples),
+            "pivots": for_training,
+            "gather": chunk_rows * gather_bytes_per_row(n_samples),
+            "search": chunk_rows * search_bytes_per_row(n_samples),
+            "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
+            "components": n_genes * table_bytes_per_gene(linkage),
+            "refine": chunk_rows * compare_bytes_per_row(n_samples),
+            "write CAGs": min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
+            "measure": block_rows * measure_bytes_per_row(n_samples),
+        },
+        merge_row_bytes=merge_bytes_per_row(n_samples),
+        disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 17) + 6 * LARGEST + 300 + 3 * 24 * 16),
+    )

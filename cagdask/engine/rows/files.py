@@ -1,0 +1,259 @@
+"""Profiles in files: all numbers, or only those that are not zero, whichever is smaller.
+
+    folder/rows.npy          (n, n_samples) float64; or (0, n_samples), and then
+    folder/rows_begin.npy    (4 n + 1,) int64, where each sum of each row begins in
+    folder/rows_column.npy   (n_values,) int32, and
+    folder/rows_value.npy    (n_values,) float64
+
+A dot product is four sums, of every fourth sample each, and the values of a row lie in the order in which they are
+added, so that a sparse row is multiplied without a look at which sum a value belongs to.
+
+In real catalogs most genes are in few samples. What a block holds is measured when it is written, so that every block
+is kept, read and multiplied in the way that costs less for it; the numbers are the same, to the bit, either way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cagdask.storage import arrays
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+STEP = 1e10
+"""Similarities are rounded to 1 / STEP before they are compared: equal in exact arithmetic is equal here."""
+SUMS = 4
+"""Sums that a dot product is the total of; the last ``n_samples % SUMS`` samples are added to the first."""
+SPARSE_BELOW = 0.3
+"""Share of values that are not zero below which only they are kept: they take 12 bytes each instead of 8."""
+
+
+class Stored(NamedTuple):
+    """Rows as they lie in their files: ``dense`` has all of them, or none and the others have."""
+
+    dense: Any
+    begin: Any
+    column: Any
+    value: Any
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.dense) or len(self.begin) // SUMS
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return int(sum(part.nbytes for part in self))
+
+
+def save_rows(folder: str, rows: Float64 | Stored) -> None:
+    """Write rows, shape (n, n_samples), float64."""
+    if isinstance(rows, Stored):
+        if not len(rows.dense) and len(rows.value) < SPARSE_BELOW * rows.n * rows.dense.shape[1]:
+            parts = {"begin": rows.begin, "column": rows.column, "value": rows.value}
+            arrays.save(folder, rows=rows.dense, **{f"rows_{name}": part for name, part in parts.items()})
+            return
+        rows = _all_rows(rows)
+    n_values = np.count_nonzero(rows)
+    if len(rows) and n_values >= SPARSE_BELOW * rows.size:
+        arrays.save(folder, rows=rows)
+        return
+    begin, column, value = np.empty(SUMS * len(rows) + 1, np.int64), np.empty(n_values, np.int32), np.empty(n_values)
+    _pick_values(rows, begin, column, value)
+    arrays.save(folder, rows=rows[:0], rows_begin=begin, rows_column=column, rows_value=value)
+
+
+def stored_rows(folder: str) -> Stored:
+    """Rows as they lie there, for kernels; local files are mapped."""
+    dense = arrays.load(folder, "rows")
+    if len(dense):
+        return Stored(np.asarray(dense), *_no_values())
+    parts = (arrays.load(folder, f"rows_{name}") for name in ("begin", "column", "value"))
+    return Stored(np.asarray(dense), *map(np.asarray, parts))
+
+
+def _no_values() -> list[NDArray[Any]]:
+    """What rows that are stored dense have beside them."""
+    return [arrays.read_only(part) for part in (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))]
+
+
+def load_rows(folder: str, begin: int = 0, end: int | None = None) -> Float64:
+    """Rows ``begin:end``, shape (n, n_samples), float64."""
+    rows = stored_rows(folder)
+    if len(rows.dense):
+        return np.asarray(rows.dense[begin:end])
+    return take_rows(rows, np.arange(begin, min(rows.n, end) if end is not None else rows.n))
+
+
+def take_rows(rows: str | Stored, positions: Int64) -> Float64:
+    """Rows at these positions, shape (n_positions, n_samples), float64."""
+    rows = stored_rows(rows) if isinstance(rows, str) else rows
+    if len(rows.dense):
+        return np.asarray(rows.dense[positions])
+    found = np.zeros((len(positions), rows.dense.shape[1]))
+    _spread(rows.begin, rows.column, rows.value, positions, found)
+    return found
+
+
+def take_stored(rows: Stored, positions: Int64) -> Stored:
+    """Rows at these positions, stored as they are."""
+    if len(rows.dense):
+        return Stored(arrays.read_only(rows.dense[positions]), *rows[1:])
+    size = np.diff(rows.begin)
+    begin = np.append(0, np.cumsum(size.reshape(-1, SUMS)[positions]))
+    column, value = np.empty(begin[-1], np.int32), np.empty(begin[-1])
+    _pick(rows.begin, rows.column, rows.value, positions, begin, column, value)
+    return Stored(rows.dense, *map(arrays.read_only, (begin, column, value)))
+
+
+def join_stored(parts: list[Stored]) -> Stored:
+    """Rows of several parts, one after the other; stored as they are if all are stored alike."""
+    if any(len(part.dense) for part in parts):
+        return Stored(arrays.read_only(np.concatenate([_all_rows(part) for part in parts])), *_no_values())
+    ends = np.cumsum([0] + [len(part.value) for part in parts])
+    begin = [part.begin[:-1] + end for part, end in zip(parts, ends, strict=False)]
+    column, value = (np.concatenate([getattr(part, name) for part in parts]) for name in ("column", "value"))
+    joined = (np.concatenate([*begin, ends[-1:]]), column, value)
+    return Stored(parts[0].dense, *map(arrays.read_only, joined))
+
+
+def _all_rows(rows: Stored) -> Float64:
+    return np.asarray(rows.dense) if len(rows.dense) else take_rows(rows, np.arange(rows.n))
+
+
+def concatenate_rows(folders: list[str]) -> Float64:
+    """Rows of several folders, one after the other."""
+    return np.concatenate([load_rows(url) for url in folders])
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows in a folder with ``gene`` and ``size``, that take part in a round.
+
+    ``weight`` names the folder of the fold when the sizes are to be taken from it (first round).
+    """
+
+    folder: str
+    n: int
+    weight: str | None = None
+
+
+def members(block: Block) -> tuple[Stored, Int64, Int64]:
+    """Rows, genes and sizes of the groups of a block that take part."""
+    rows, gene = stored_rows(block.folder), np.asarray(arrays.load(block.folder, "gene"))
+    if block.weight is None:
+        return rows, gene, np.asarray(arrays.load(block.folder, "size"))
+    size = arrays.load(block.weight, "weight")[gene]
+    return take_stored(rows, np.flatnonzero(size > 0)), gene[size > 0], size[size > 0]
+
+
+def lengths(rows: NDArray[Any]) -> Float64:
+    """Euclidean length of each row, float64."""
+    length: Float64 = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    return length
+
+
+def unit(rows: NDArray[Any]) -> Float32:
+    """Rows scaled to unit length, float32; a row of zeros stays."""
+    length = lengths(rows)
+    scaled: Float32 = (rows / np.where(length > 0, length, 1)[:, None]).astype(np.float32)
+    return scaled
+
+
+@njit(cache=True, nogil=True)
+def _pick_values(rows: Any, begin: Any, column: Any, value: Any) -> None:
+    """Write the values that are not zero, in the order in which a dot product adds them, and where its sums begin."""
+    n_samples = rows.shape[1]
+    n_in_fours = n_samples // SUMS * SUMS
+    at = 0
+    for i in range(len(rows)):
+        for z in range(SUMS):
+            begin[SUMS * i + z] = at
+            for j in range(z, n_in_fours, SUMS):
+                if rows[i, j] != 0:
+                    column[at], value[at] = j, rows[i, j]
+                    at += 1
+            if z == 0:
+                for j in range(n_in_fours, n_samples):
+                    if rows[i, j] != 0:
+                        column[at], value[at] = j, rows[i, j]
+                        at += 1
+    begin[SUMS * len(rows)] = at
+
+
+@njit(cache=True, nogil=True)
+def _spread(begin: Any, column: Any, value: Any, positions: Any, found: Any) -> None:
+    """Write values of rows at positions where they belong, into zeros."""
+    for i in range(len(positions)):
+        for at in range(begin[SUMS * positions[i]], begin[SUMS * (positions[i] + 1)]):
+            found[i, column[at]] = value[at]
+
+
+@njit(cache=True, nogil=True)
+def _pick(begin: Any, column: Any, value: Any, positions: Any, to: Any, to_column: Any, to_value: Any) -> None:
+    """Copy values of rows at positions one after the other; ``to`` is where each sum of each row begins."""
+    for i in range(len(positions)):
+        at = to[SUMS * i]
+        for z in range(begin[SUMS * positions[i]], begin[SUMS * (positions[i] + 1)]):
+            to_column[at], to_value[at] = column[z], value[z]
+            at += 1
+
+
+@njit(cache=True, nogil=True)
+def copy_row(rows: Stored, i: int, to: Float64) -> None:
+    """Write row ``i`` into ``to``, shape (n_samples,)."""
+    if len(rows.dense):
+        for j in range(len(to)):
+            to[j] = rows.dense[i, j]
+    else:
+        to[:] = 0
+        for at in range(rows.begin[SUMS * i], rows.begin[SUMS * (i + 1)]):
+            to[rows.column[at]] = rows.value[at]
+
+
+@njit(inline="always", cache=True)
+def rounded(x: float) -> float:
+    """``x`` to the nearest multiple of 1 / STEP."""
+    return float(np.rint(x * STEP) / STEP)
+
+
+@njit(cache=True, nogil=True)
+def product(a: Float64, b: Float64) -> float:
+    """Dot product in a fixed order of additions, the same on any processor."""
+    s0 = s1 = s2 = s3 = 0.0
+    n = len(a) // 4 * 4
+    for i in range(0, n, 4):
+        s0 += a[i] * b[i]
+        s1 += a[i + 1] * b[i + 1]
+        s2 += a[i + 2] * b[i + 2]
+        s3 += a[i + 3] * b[i + 3]
+    for i in range(n, len(a)):
+        s0 += a[i] * b[i]
+    return (s0 + s1) + (s2 + s3)
+
+
+@njit(cache=True, nogil=True)
+def product_with(a: Float64, rows: Stored, i: int) -> float:
+    """What :func:`product` gives for ``a`` and row ``i``, without the zeros of that row; the same bits."""
+    if len(rows.dense):
+        return product(a, rows.dense[i])
+    s0 = s1 = s2 = s3 = 0.0
+    begin, column, value = rows.begin, rows.column, rows.value
+    z = SUMS * i
+    for at in range(begin[z], begin[z + 1]):
+        s0 += a[column[at]] * value[at]
+    for at in range(begin[z + 1], begin[z + 2]):
+        s1 += a[column[at]] * value[at]
+    for at in range(begin[z + 2], begin[z + 3]):
+        s2 += a[column[at]] * value[at]
+    for at in range(begin[z + 3], begin[z + 4]):
+        s3 += a[column[at]] * value[at]
+    return (s0 + s1) + (s2 + s3)

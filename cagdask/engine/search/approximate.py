@@ -1,0 +1,147 @@
+"""A search that looks only where neighbors usually are, and how much of them it finds.
+
+    row --nearest pivots, as many as there are probes--> their lists, in whatever chunk --FAISS--> candidates
+    candidates --products in float64--> list of the k nearest that were found
+
+Rows of a chunk are an inverted file of FAISS, with the pivots as coarse quantizer; this is its plain search. The lists
+have the form of :mod:`cagdask.engine.search.neighbors`, but their bounds are not proven: a neighbor may be missing.
+
+How many are missing is measured. For some rows, drawn by their genes, the exact lists are made too:
+
+    recall = neighbors that both searches list / neighbors that the exact search lists
+
+Pivots, probes and the drawn rows do not depend on chunks or workers, so neither does the result. Per task: two chunks,
+one of them also in float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cagdask import storage
+from cagdask.compute import memory
+from cagdask.engine.rows.files import copy_row, load_rows, product_with, rounded, save_rows, stored_rows, take_rows
+from cagdask.engine.search.kernels import COUNTS, Lists, Rows, compare_fringes, insert
+from cagdask.engine.search.neighbors import counted, empty_lists, load_chunk, load_lists, made_rows, save_lists
+from cagdask.engine.search.pivots import hashed, probed_pivots
+from cagdask.engine.search.sketches import sketches
+from cagdask.storage import arrays
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+RECALL_ROWS = 1000
+"""Rows on which recall is measured."""
+
+
+def search_approximate(
+    folder: str, mine: int, pivots: str, probes: int, threshold: float, k: int, groups: bool, lists_folder: str
+) -> dict[str, int]:
+    """Task: of every row of chunk ``mine`` of ``folder`` the k nearest in the lists of its ``probes`` nearest pivots.
+
+    Writes what :func:`cagdask.engine.search.neighbors.finish_lists` writes, and returns what was counted, and the bytes
+    read.
+    """
+    own, _, n_bytes = load_chunk(folder, mine, groups=groups)
+    lists = empty_lists(len(own.gene), k, threshold)
+    centers, cells = arrays.load_all(pivots, "pivots", "cells")
+    probed = probed_pivots(np.asarray(centers), np.asarray(cells), own.direction, probes)
+    first, last = (np.asarray(part) for part in arrays.load_all(storage.join(folder, "directory"), "first", "last"))
+    counts = np.zeros(len(COUNTS), np.int64)
+    for other in range(len(first)):
+        inside = np.where((probed >= first[other]) & (probed <= last[other]), probed - first[other], -1)
+        who = np.flatnonzero((inside >= 0).any(axis=1))
+        if not len(who):
+            continue
+        near, _, more = (own, None, 0) if other == mine else load_chunk(folder, other, groups=groups)
+        url = storage.join(folder, str(other))
+        pivot = np.asarray(arrays.load(url, "pivot")) - first[other]
+        queries = take_rows(own.rows, who).astype(np.float32)
+        found, n_scanned = _faiss_search(load_rows(url).astype(np.float32), pivot, queries, inside[who], k + 1)
+        _list_found(who, found, own, near, lists, threshold)
+        counts[COUNTS.index("multiplied")] += n_scanned
+        n_bytes += more
+    save_lists(lists, own.gene, threshold, storage.join(lists_folder, str(mine)))
+    return counted(counts, own, n_bytes)
+
+
+def _faiss_search(rows: Float32, pivot: Int64, queries: Float32, lists: Int64, k: int) -> tuple[Int64, int]:
+    """Rows with the largest products with each query in the lists named for it (-1: none), and the products made."""
+    import faiss
+    from faiss.contrib.ivf_tools import add_preassigned, search_preassigned
+
+    faiss.omp_set_num_threads(memory.task_threads())
+    n_samples, n_lists = rows.shape[1], int(pivot.max()) + 1
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(n_samples), n_samples, n_lists, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True  # rows and queries come with their lists
+    number = np.arange(len(rows))  # FAISS keeps no reference, only a pointer
+    add_preassigned(index, rows, pivot.astype(np.int64), number)
+    lists = np.ascontiguousarray(-np.sort(-np.where(lists < n_lists, lists, -1), axis=1)[:, :n_lists], np.int64)
+    index.nprobe = lists.shape[1]  # FAISS reads at most as many as there are
+    _, found = search_preassigned(index, queries, min(k, len(rows)), lists)
+    size = np.append(np.bincount(pivot, minlength=n_lists), 0)
+    return found, int(size[lists].sum())
+
+
+@njit(cache=True, nogil=True)
+def _list_found(who: Int64, found: Int64, own: Rows, near: Rows, lists: Lists, threshold: float) -> None:
+    """List the rows ``found`` (n_queries, k) in another chunk for the rows ``who`` of this one; -1 is none."""
+    query = np.empty(own.rows.dense.shape[1])
+    for z in range(len(who)):
+        q = who[z]
+        copy_row(own.rows, q, query)
+        for y in found[z]:
+            if y < 0 or near.group[y] == own.group[q]:
+                continue
+            exact = rounded(product_with(query, near.rows, y))
+            if exact >= threshold:
+                insert(lists, q, exact, near.offset + y, near.gene[y], threshold)
+
+
+# -- recall ----------------------------------------------------------------------------------------------------------
+
+
+def draw_rows(folder: str, n_chunks: int, to: str) -> int:
+    """Task: some rows of all chunks, drawn by their genes; writes them with ``gene`` and ``position``; their number."""
+    offset = arrays.load(storage.join(folder, "directory"), "offset")
+    urls = [storage.join(folder, str(i)) for i in range(n_chunks)]
+    gene = arrays.concatenate(urls, "gene")
+    drawn = np.sort(np.argsort(hashed(gene, 1), kind="stable")[:RECALL_ROWS])
+    chunk = np.searchsorted(offset, drawn, side="right") - 1
+    parts = [take_rows(urls[c], drawn[chunk == c] - offset[c]) for c in np.unique(chunk)]
+    save_rows(to, np.concatenate(parts))
+    arrays.save(to, gene=gene[drawn], position=drawn)
+    return len(drawn)
+
+
+def search_drawn(folder: str, number: int, drawn: str, pivots: str, threshold: float, k: int, to: str) -> int:
+    """Task: of the rows ``drawn`` the k nearest in one chunk, exactly; writes ``sim`` and ``row`` (n, k)."""
+    near, _, _ = load_chunk(folder, number, groups=False)
+    rows = np.asarray(load_rows(drawn))
+    coarse, fine = (sketches(rows, np.asarray(arrays.load(pivots, name))) for name in ("coarse", "fine"))
+    own = made_rows(stored_rows(drawn), coarse, fine, np.asarray(arrays.load(drawn, "gene")), -1)
+    lists = empty_lists(len(rows), k, threshold)
+    nobody = empty_lists(len(near.gene), 1, np.inf)
+    compare_fringes(own, 0, near, 0, lists, nobody, False, threshold, np.zeros(len(COUNTS), np.int64))
+    arrays.save(to, sim=lists.sim, row=lists.row, gene=lists.gene)
+    return len(rows)
+
+
+def count_found(exact: list[str], drawn: str, lists: list[str], offsets: list[int], threshold: float) -> list[int]:
+    """Task: neighbors of the drawn rows that the exact search lists, and how many of them the other does."""
+    best = load_lists(exact[0], threshold)
+    for url in exact[1:]:
+        more = load_lists(url, threshold)
+        for i in range(len(best.row)):
+            for j in np.flatnonzero(more.row[i] >= 0):
+                insert(best, i, more.sim[i, j], more.row[i, j], more.gene[i, j], threshold)
+    position = np.asarray(arrays.load(drawn, "position"))
+    chunk = np.searchsorted(offsets, position, side="right") - 1
+    n_true = n_found = 0
+    for i, (c, at) in enumerate(zip(chunk, position, strict=True)):
+        there = best.row[i][best.row[i] >= 0]
+        n_true += len(there)
+        n_found += int(np.isin(there, arrays.load(lists[c], "row")[at - offsets[c]]).sum())
+    return [n_found, n_true]

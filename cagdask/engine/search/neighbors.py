@@ -1,0 +1,175 @@
+"""For every row its k nearest, exactly, and a bound on all others.
+
+Every pair of chunks is looked at once, for the rows of both:
+
+    search_own      chunk with itself                                       one task per chunk
+    search_others   chunk with half of the others that are open to it       one task per chunk; two chunks at a time
+    finish_lists    what a chunk found, and what others found for it        one task per chunk
+
+Its own chunk gives a row nearly all of its list, and with it a similarity that others must reach. How pairs of rows are
+ruled out is in :mod:`cagdask.engine.search.kernels`.
+
+What is not on a row's list has at most the similarity of the last one listed, or less than the threshold if the list is
+not full.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask import storage
+from cagdask.compute.memory import one_thread
+from cagdask.engine.rows.files import STEP, lengths, rounded, stored_rows
+from cagdask.engine.search.kernels import (
+    COUNTS,
+    PRODUCT_MARGIN,
+    Lists,
+    Rows,
+    Tiles,
+    compare_fringes,
+    compare_near,
+    compare_rows,
+    compare_tiles,
+    insert_all,
+)
+from cagdask.storage import arrays
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+_HUGE = np.iinfo(np.int64).max
+
+
+def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, to: str) -> dict[str, int]:
+    """Task: the k nearest of every row of chunk ``mine`` of ``folder`` in that chunk.
+
+    Writes to ``to/own`` ``sim`` (n, k) float64, ``row`` (n, k) int64, positions among all rows with -1 for none, and
+    ``gene`` (n, k) int64. With ``groups`` each chunk has an array ``group``, and rows of one group are not listed.
+    Returns what was counted, and the bytes read.
+    """
+    own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
+    lists = empty_lists(len(own.gene), k, threshold)
+    counts = np.zeros(len(COUNTS), np.int64)
+    n_core = int(tiles.tile_begin[-1])
+    with one_thread():
+        compare_near(own, tiles, lists, threshold, counts)
+        compare_tiles(own, tiles, own, tiles, lists, lists, threshold, counts, is_own=True)
+        compare_rows(own, tiles, own, lists, lists, n_core, threshold, counts)
+        compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
+    arrays.save(storage.join(to, "own"), sim=lists.sim, row=lists.row, gene=lists.gene)
+    return counted(counts, own, n_bytes)
+
+
+def search_others(
+    folder: str, mine: int, partners: list[int], lists_folder: str, threshold: float, groups: bool
+) -> dict[str, int]:
+    """Task: the nearest of every row of chunk ``mine`` in some other chunks, and of theirs in it.
+
+    Starts from what :func:`search_own` wrote to ``lists_folder/MINE/own``. Writes ``lists_folder/MINE/half`` in the
+    same form, and for every partner what was found for its rows, ``lists_folder/PARTNER/from-MINE`` with ``at`` (n,),
+    rows of the partner, and ``sim``, ``row`` and ``gene`` (n,). Returns what was counted, and the bytes read.
+    """
+    own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
+    lists = load_lists(storage.join(lists_folder, str(mine), "own"), threshold)
+    counts = np.zeros(len(COUNTS), np.int64)
+    n_core = int(tiles.tile_begin[-1])
+
+    def load(other: int) -> tuple[Rows, Tiles, int, Lists]:
+        theirs = load_lists(storage.join(lists_folder, str(other), "own"), threshold)
+        return *load_chunk(folder, other, groups=groups), theirs
+
+    with one_thread():
+        partner_chunks = zip(partners, storage.ahead(load, partners), strict=True)
+        for other, (near, near_tiles, more, near_lists) in partner_chunks:
+            near_core = int(near_tiles.tile_begin[-1])
+            compare_tiles(own, tiles, near, near_tiles, lists, near_lists, threshold, counts, is_own=False)
+            compare_rows(own, tiles, near, lists, near_lists, near_core, threshold, counts)
+            compare_rows(near, near_tiles, own, near_lists, lists, n_core, threshold, counts)
+            compare_fringes(own, n_core, near, near_core, lists, near_lists, False, threshold, counts)
+            at, place = np.nonzero((near_lists.row >= own.offset) & (near_lists.row < own.offset + len(own.gene)))
+            found = {name: getattr(near_lists, name)[at, place] for name in ("sim", "row", "gene")}
+            arrays.save(storage.join(lists_folder, str(other), f"from-{mine}"), at=at, **found)
+            n_bytes += more + near_lists.sim.nbytes * 3
+    arrays.save(storage.join(lists_folder, str(mine), "half"), sim=lists.sim, row=lists.row, gene=lists.gene)
+    return counted(counts, own, n_bytes)
+
+
+def finish_lists(folder: str, mine: int, lists_folder: str, sources: list[int], threshold: float) -> int:
+    """Task: the k nearest of every row of chunk ``mine`` among all chunks.
+
+    Takes together what :func:`search_others` found for it, as chunk or as partner of ``sources``. Writes to
+    ``lists_folder/MINE`` ``sim`` (n, k) float64, ``row`` (n, k) int64, ``bound`` (n,) float64: nothing unlisted is more
+    similar, ``tie`` (n,) int64: what is unlisted and as similar as the bound has a larger gene, -1 if there is no such
+    promise, and ``gene`` (n,) int64, of the rows. Returns the number of full lists.
+    """
+    here = storage.join(lists_folder, str(mine))
+    lists = load_lists(storage.join(here, "half"), threshold)
+    for source in sources:
+        parts = arrays.load_all(storage.join(here, f"from-{source}"), "at", "sim", "row", "gene")
+        at, sim, row, gene = map(np.asarray, parts)
+        insert_all(at, sim, row, gene, lists, threshold)
+    return save_lists(lists, arrays.load(storage.join(folder, str(mine)), "gene"), threshold, here)
+
+
+def save_lists(lists: Lists, gene: NDArray[Any], threshold: float, to: str) -> int:
+    """Write lists with what they prove, and the genes of their rows; gives the number of full ones."""
+    full = lists.row[:, -1] >= 0
+    arrays.save(
+        to,
+        sim=lists.sim,
+        row=lists.row,
+        bound=np.where(full, lists.sim[:, -1], rounded(threshold) - 1 / STEP),
+        tie=np.where(full, lists.gene[:, -1], -1),
+        gene=gene,
+    )
+    return int(full.sum())
+
+
+def counted(counts: Int64, rows: Rows, n_bytes: int) -> dict[str, int]:
+    """What a search counted, with the multiply-adds of all its products, and the bytes that it read."""
+    n_fine, n_coarse = rows.fine.shape[1], rows.coarse.shape[1]
+    sizes = np.array([n_fine, n_coarse, n_fine, rows.rows.dense.shape[1]])
+    found = {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
+    return found | {"multiply_adds": int(counts @ sizes), "bytes_read": n_bytes}
+
+
+def load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, int]:
+    """A chunk, and its bytes; a local one is mapped, and what is not looked at is not read."""
+    url = storage.join(folder, str(number))
+    stored = stored_rows(url)
+    coarse, fine, length, gene = (np.asarray(part) for part in arrays.load_all(url, "coarse", "fine", "length", "gene"))
+    group = np.asarray(arrays.load(url, "group")) if groups else gene
+    offset = int(arrays.load(storage.join(folder, "directory"), "offset")[number])
+    rows = made_rows(stored, coarse, fine, gene, offset, length, group)
+    tiles = Tiles(*(np.asarray(arrays.load(url, name)) for name in Tiles._fields))
+    return rows, tiles, stored.nbytes + sum(part.nbytes for part in (coarse, fine, length, gene, *tiles))
+
+
+def made_rows(
+    stored: Any, coarse: Float32, fine: Float32, gene: Int64, offset: int, length: Float32 | None = None,
+    group: Int64 | None = None,
+) -> Rows:  # fmt: skip
+    """Rows with what can be derived of them."""
+    length = lengths(fine).astype(np.float32) if length is None else length
+    for part in (coarse, fine, length, gene):
+        arrays.read_only(part)
+    direction = arrays.read_only(fine / length[:, None])
+    return Rows(stored, coarse, fine, direction, length, gene, gene if group is None else group, offset)
+
+
+def empty_lists(n: int, k: int, threshold: float) -> Lists:
+    """Lists of ``n`` rows that hold nothing yet."""
+    return _with_need(np.full((n, k), -2.0), np.full((n, k), -1, np.int64), np.full((n, k), _HUGE, np.int64), threshold)
+
+
+def load_lists(url: str, threshold: float) -> Lists:
+    """Lists as a task wrote them, to be added to."""
+    sim, row, gene = (np.array(part) for part in arrays.load_all(url, "sim", "row", "gene"))
+    return _with_need(sim, row, gene, threshold)
+
+
+def _with_need(sim: Any, row: Any, gene: Any, threshold: float) -> Lists:
+    return Lists(sim, row, gene, np.maximum(sim[:, -1], threshold).astype(np.float32) - PRODUCT_MARGIN)

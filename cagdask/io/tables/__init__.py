@@ -1,0 +1,1 @@
+"""One table of genes × samples: its formats, its orientation, and reading it in parts."""

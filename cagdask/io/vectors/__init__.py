@@ -1,0 +1,1 @@
+"""Embeddings: a vector per gene, and descriptions of genes."""

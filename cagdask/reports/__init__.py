@@ -1,0 +1,1 @@
+"""What people open: tables of a result, figures, and the HTML page."""

@@ -1,0 +1,326 @@
+"""From the input to every file that people open, in one go, and going on where an interrupted run stopped.
+
+    INPUT --ingest--> abundance.zarr --find_cags--> cags.zarr --outputs--> *.parquet, CAGs.csv.gz --> report.html
+                                                                                    last of all: run.json
+
+Each stage replaces its own files at its end, so that an interrupted run leaves whole files; ``run.json`` exists only
+once everything else does. How an interrupted run is found and goes on: :mod:`cagdask.runs.resume`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from cagdask import provenance, schema, storage
+from cagdask.cags.clustering import check_source, find_cags
+from cagdask.cags.parameters import Parameters
+from cagdask.compute import runner as clients
+from cagdask.errors import InputError
+from cagdask.reports import page, tables
+from cagdask.runs import resume
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+ABUNDANCE, CAGS, REPORT, RUN = "abundance.zarr", "cags.zarr", "report.html", resume.RUN
+
+
+class IngestOptions(TypedDict, total=False):
+    """Options that :func:`run` hands to :func:`cagdask.ingest`."""
+
+    results_key: str
+    abundance_key: str
+    gene_id_key: str
+    orient: str
+    kind: str
+    on_bad_sample: str
+
+
+class ClusterOptions(TypedDict, total=False):
+    """Options that :func:`run` and :func:`cluster` hand to :func:`cagdask.find_cags`."""
+
+    normalization: str
+    clr_floor: float | str | None
+    max_dist: float
+    min_samples: int
+    metric: str
+    linkage: str
+    refine: str
+    refine_dist: float | None
+    search: str
+    probes: int
+    seed: int
+
+
+class RunOptions(IngestOptions, ClusterOptions, total=False):
+    """Options of :func:`run`: those of ingest and those of find_cags."""
+
+
+INGEST_DEFAULTS: IngestOptions = {
+    "results_key": "results",
+    "abundance_key": "depth",
+    "gene_id_key": "id",
+    "orient": "genes-by-samples",
+    "kind": "abundance",
+    "on_bad_sample": "stop",
+}
+CHOICES = {
+    "orient": ("genes-by-samples", "samples-by-genes"),
+    "kind": schema.KINDS,
+    "on_bad_sample": ("stop", "finish", "skip"),
+}
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_options(options: RunOptions | ClusterOptions, *, ingest: bool = True) -> dict[str, Any]:
+    """Check option values before any work.
+
+    Parameters
+    ----------
+    options
+        Some or all options.
+    ingest
+        Whether those of ingest are allowed, too.
+
+    Returns
+    -------
+    dict
+        Every option, those not given with their default.
+
+    Raises
+    ------
+    TypeError
+        An option does not exist.
+    ValueError
+        A value is not one of the choices, or out of range.
+    """
+    defaults = {**(INGEST_DEFAULTS if ingest else {}), **asdict(Parameters())}
+    unknown = sorted(set(options) - set(defaults))
+    if unknown:
+        raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(defaults)}.")
+    chosen = defaults | dict(options)
+    for name, choices in CHOICES.items():
+        if name in chosen and chosen[name] not in choices:
+            raise ValueError(f"{name} is {chosen[name]!r}; choose one of {', '.join(choices)}.")
+    return chosen | asdict(_parameters(chosen).checked())
+
+
+def _parameters(chosen: dict[str, Any]) -> Parameters:
+    return Parameters(**{field.name: chosen[field.name] for field in fields(Parameters)})
+
+
+# -- the two pipelines -----------------------------------------------------------------------------------------------
+
+
+def run(
+    source: str,
+    *,
+    output: str,
+    overwrite: bool = False,
+    client: clients.Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+    **options: Unpack[RunOptions],
+) -> xr.Dataset:
+    """Ingest, cluster, and write every file, in one go.
+
+    Parameters
+    ----------
+    source
+        Sample sheet, table, or an abundance store.
+    output
+        Folder or URL prefix. Gets ``abundance.zarr`` (unless ``source`` is a store), ``cags.zarr``,
+        ``genes.parquet``, ``CAGs.csv.gz``, ``cags.parquet``, ``cag_abundance.parquet``, ``report.html`` and, at the
+        very end, ``run.json``.
+    overwrite
+        Replace what an earlier run left there, each file once its successor is complete.
+    client, n_workers, memory_limit
+        Where to compute: see :func:`cagdask.connect`.
+    **options
+        Those of :func:`cagdask.ingest` and :func:`cagdask.find_cags`, with the same defaults.
+
+    Returns
+    -------
+    Dataset
+        The result store, opened.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An option is unknown or its value not allowed; before any work, as the next two.
+    StoreError
+        The output can not be written, or is there already.
+    ResumeError
+        An unfinished run of another command is there.
+    InputError
+        The input can not be used.
+
+    Notes
+    -----
+    An interrupted run goes on where it stopped when it is called again with the same arguments.
+    """
+    chosen = check_options(options)
+    output = storage.absolute(output)
+    storage.check_target(output, overwrite=True)
+    found = resume.look_at(source)
+    if found.is_store:
+        _check_no_ingest(found, chosen)
+        check_source(found.url, _parameters(chosen))
+    else:
+        _check_before_ingest(found, chosen)
+    products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
+    names = [*products.values(), *tables.FILES, REPORT, RUN]
+    recipe = _recipe("run", found, chosen)
+    progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
+    store = found.url if found.is_store else storage.join(output, ABUNDANCE)
+    with resume.tidy(progress), clients.as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+        if not found.is_store and "ingest" not in progress.done:
+            from cagdask.io.ingest import ingest
+
+            arguments = {name: chosen[name] for name in INGEST_DEFAULTS}
+            with progress.stage("ingest", runner):
+                ingest(found.url, store=store, overwrite=progress.replace, client=runner, **arguments)
+            storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another store
+        written = _cluster_stages(store, progress, runner)
+        with progress.stage("report", runner):
+            page.report(storage.join(output, CAGS), output=storage.join(output, REPORT), overwrite=True)
+        _finish(progress, runner, found, store, written, names)
+    return storage.open_dataset(storage.join(output, CAGS))
+
+
+def cluster(
+    store: str,
+    *,
+    output: str,
+    overwrite: bool = False,
+    client: clients.Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+    **options: Unpack[ClusterOptions],
+) -> xr.Dataset:
+    """Cluster a store and write the files of a run, without report and copy of the input.
+
+    Parameters
+    ----------
+    store
+        Abundance store, as :func:`cagdask.ingest` writes it.
+    output
+        Folder or URL prefix; gets what :func:`run` writes, ``abundance.zarr`` and ``report.html`` aside.
+    overwrite, client, n_workers, memory_limit
+        As for :func:`run`.
+    **options
+        Those of :func:`cagdask.find_cags`, with the same defaults.
+
+    Returns
+    -------
+    Dataset
+        The result store, opened.
+
+    Raises
+    ------
+    TypeError, ValueError, StoreError, ResumeError
+        As for :func:`run`.
+    """
+    chosen = check_options(options, ingest=False)
+    output = storage.absolute(output)
+    storage.check_target(output, overwrite=True)
+    check_source(store, _parameters(chosen))
+    found = resume.look_at(store)
+    products = {"cluster": CAGS}
+    names = [CAGS, *tables.FILES, RUN]
+    progress = resume.begin(output, _recipe("cluster", found, chosen), products, names, overwrite=overwrite)
+    with resume.tidy(progress), clients.as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+        written = _cluster_stages(found.url, progress, runner)
+        _finish(progress, runner, found, found.url, written, names)
+    return storage.open_dataset(storage.join(output, CAGS))
+
+
+def _check_no_ingest(found: resume.Source, chosen: dict[str, Any]) -> None:
+    """Refuse options of an ingest for what is ingested already."""
+    given = [name for name, usual in INGEST_DEFAULTS.items() if name != "kind" and chosen[name] != usual]
+    if given:
+        raise ValueError(
+            f"{found.url}: is a store already, and {given[0]} says how to make one. Leave it out, or name the sample "
+            "sheet or table."
+        )
+
+
+def _check_before_ingest(found: resume.Source, chosen: dict[str, Any]) -> None:
+    """Refuse, before reading the samples, what clustering them would refuse."""
+    if chosen["kind"] == "embedding":
+        raise ValueError(
+            "kind is 'embedding', and CAGs are found in abundance or expression. Use cagdask ingest alone."
+        )
+    if chosen["kind"] == "expression" and chosen["normalization"] != "none":
+        raise ValueError("kind is 'expression': use normalization none.")
+    if found.samples is None:
+        return
+    tables.check_sample_names(list(found.samples), "cag")
+    n_samples, least = len(found.samples), chosen["min_samples"]
+    if least > n_samples:
+        raise InputError(
+            f"{found.url}: min_samples is {least}, but there are {n_samples} samples. Use at most {n_samples}."
+        )
+
+
+def _recipe(command: str, found: resume.Source, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"command": command, "source": found.url, "source_digest": found.digest, "parameters": parameters}
+
+
+def _cluster_stages(store: str, progress: resume.Progress, runner: clients.Runner) -> list[dict[str, Any]]:
+    result = storage.join(progress.output, CAGS)
+    tables.check_sample_names(tables.sample_names(storage.open_group(store)), "cag")
+    if "cluster" not in progress.done:
+        arguments = asdict(_parameters(progress.recipe["parameters"]))
+        with progress.stage("cluster", runner):
+            find_cags(store, output=result, overwrite=progress.replace, client=runner, **arguments)
+            storage.remove(storage.join(progress.output, RUN))  # of an earlier run: it speaks of another result
+            progress.search = runner.account
+    with progress.stage("outputs", runner):
+        items = [(name, result, progress.output) for name in tables.FILES]
+        return runner.map("write files", tables.write_file, items, unit="files")
+
+
+def _finish(
+    progress: resume.Progress,
+    runner: clients.Runner,
+    found: resume.Source,
+    store: str,
+    written: list[dict[str, Any]],
+    names: list[str],
+) -> None:
+    """Write ``run.json``, the sign that all is there."""
+    result = storage.open_dataset(storage.join(progress.output, CAGS))
+    abundance = storage.open_group(store)
+    summary = page.summarize(result)
+    files = {name: tables.tree_size(storage.join(progress.output, name)) for name in names if name != RUN}
+    digests = {storage.name_of(one["file"]): one["sha256"] for one in written}
+    content = {
+        **{name: progress.recipe[name] for name in ("command", "source", "parameters")},
+        "output": progress.output,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": provenance.versions(),
+        "digests": {"source": found.digest, "input": result.attrs.get("input_digest"), **digests},
+        "summary": summary,
+        "certified": summary["certified"],
+        "skipped_samples": json.loads(str(abundance.attrs.get("skipped_samples", "[]"))),
+        "rounds": progress.search.get("rounds"),
+        "pairs_evaluated": progress.search.get("pairs_evaluated"),
+        "search": progress.search,
+        "workers": {"n_workers": runner.n_workers, "n_threads": runner.n_threads, "memory_limit": runner.memory_limit},
+        "wall_seconds": round(sum(stage["wall_seconds"] for stage in progress.stages), 3),
+        "cpu_seconds": round(sum(stage["cpu_seconds"] for stage in progress.stages), 3),
+        "peak_bytes": max(stage["peak_bytes"] for stage in progress.stages),
+        "stages": progress.stages,
+        "bytes_read": found.n_bytes + progress.search.get("bytes_read", 0),
+        "bytes_written": sum(files.values()),
+        "files": files,
+    }
+    storage.write_json(storage.join(progress.output, RUN), content)
+    storage.remove(storage.join(progress.output, resume.PARTIAL))

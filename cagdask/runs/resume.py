@@ -1,0 +1,256 @@
+"""A run of several stages into one folder, that goes on where it was interrupted.
+
+    begin --> stage "ingest" --> stage "cluster" --> ... --> run.json
+      |            |                   |                        |
+      run.json.partial: what was asked for, which stages        run.json.partial is gone
+      are done, and what they used
+
+The same command finds ``run.json.partial`` and goes on; another one is refused. A run that fails before anything is
+worth keeping leaves nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cagdask import provenance, storage
+from cagdask.compute import memory
+from cagdask.errors import InputError, ResumeError, StoreError
+from cagdask.reports import tables
+
+if TYPE_CHECKING:
+    from cagdask.compute.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+RUN = "run.json"
+PARTIAL = "run.json.partial"
+
+
+# -- the input -------------------------------------------------------------------------------------------------------
+
+
+def is_store(url: str) -> bool:
+    """Whether a Zarr store, finished or not, lies at ``url``."""
+    return storage.exists(storage.join(url, "zarr.json")) or storage.exists(storage.work_folder(url))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of the input before any work.
+
+    Attributes
+    ----------
+    url
+        Where it is.
+    is_store
+        Whether it need not be ingested.
+    digest
+        Of a sheet or table, or of what a store says of itself: enough to notice that it was exchanged.
+    n_bytes
+        Of all its files.
+    """
+
+    url: str
+    is_store: bool
+    digest: str
+    n_bytes: int
+    samples: tuple[str, ...] | None = None
+
+
+def look_at(source: str) -> Source:
+    """Check that an input is there, and all sample files of a sheet."""
+    url = storage.absolute(source)
+    storage.check_reach(url)
+    if is_store(url):
+        storage.open_dataset(url)  # says what is wrong with it
+        digest = provenance.digest(storage.read_json(storage.join(url, "zarr.json")))
+        return Source(url, True, digest, tables.tree_size(url))
+    if not storage.exists(url):
+        raise InputError(f"{url}: there is no such file or store. Check the path.")
+    if not storage.is_remote(url) and os.path.isdir(url):
+        raise InputError(f"{url}: is a folder. Name a sample sheet, a table, or a store such as abundance.zarr in it.")
+    n_bytes = tables.tree_size(url)
+    from cagdask.io.sheets.sheet import read_sheet, stat
+
+    if url.removesuffix(".gz").endswith(".json"):
+        files = read_sheet(url)
+        digest = provenance.digest([[file.sample, file.url, file.size, file.modified] for file in files])
+        return Source(url, False, digest, n_bytes + sum(f.size for f in files), tuple(f.sample for f in files))
+    return Source(url, False, provenance.digest([url, stat(url)]), n_bytes)
+
+
+# -- a run that can be interrupted -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """What an unfinished run has done, kept in ``run.json.partial``.
+
+    Attributes
+    ----------
+    output
+        Folder of the run.
+    recipe
+        What was asked for; a run goes on only if it is asked for the same.
+    products
+        Store in ``output`` that each of the long stages makes.
+    replace
+        Whether what is there may be replaced.
+    done
+        Stages that ended well.
+    stages
+        What each stage used, over all tries.
+    search
+        What the engine noted of its search.
+    """
+
+    output: str
+    recipe: dict[str, Any]
+    products: dict[str, str]
+    replace: bool
+    done: list[str] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    search: dict[str, Any] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Write it down."""
+        content = {"recipe": self.recipe, "done": self.done, "stages": self.stages, "search": self.search}
+        storage.write_json(storage.join(self.output, PARTIAL), content)
+
+    @contextmanager
+    def stage(self, name: str, runner: Runner) -> Iterator[None]:
+        """Run a stage and keep what it used, whether it ends well or not."""
+        begun, cpu, n_before = time.perf_counter(), time.process_time(), len(runner.usage)
+        memory.reset_peak()
+        try:
+            yield
+            self.done.append(name)
+        finally:
+            used = runner.usage[n_before:]
+            driver = time.process_time() - cpu
+            self.stages.append(
+                {
+                    "stage": name,
+                    "wall_seconds": round(time.perf_counter() - begun, 3),
+                    "cpu_seconds": round(driver + sum(part.cpu_seconds for part in used), 3),
+                    "peak_bytes": max((part.peak_bytes for part in used), default=0),
+                    "driver_peak_bytes": memory.peak_bytes(),
+                    "n_tasks": sum(part.n_tasks for part in used),
+                    "parts": _by_name(used),
+                }
+            )
+            if self.done:
+                self.save()
+
+
+def _by_name(used: list[memory.StageUsage]) -> list[dict[str, Any]]:
+    """Usage of the steps of a stage; steps of one name, such as the rounds of a search, added up."""
+    parts: dict[str, dict[str, Any]] = {}
+    for one in used:
+        part = parts.setdefault(one.stage, {"n_times": 0} | asdict(memory.StageUsage(one.stage)))
+        part["n_times"] += 1
+        for name in ("n_tasks", "wall_seconds", "cpu_seconds"):
+            part[name] = round(part[name] + getattr(one, name), 3)
+        part["peak_bytes"] = max(part["peak_bytes"], one.peak_bytes)
+    return list(parts.values())
+
+
+def begin(
+    output: str,
+    recipe: dict[str, Any],
+    products: dict[str, str],
+    names: list[str],
+    *,
+    options: Collection[str] = (),
+    overwrite: bool,
+) -> Progress:
+    """Start or resume a run, or refuse before anything is touched.
+
+    Parameters
+    ----------
+    output
+        Folder or URL prefix.
+    recipe
+        What is asked for, as JSON, with its options under ``parameters``.
+    products
+        Store in ``output`` that each of the long stages makes.
+    names
+        Everything that the run writes in ``output``.
+    options
+        Parameters that the ingest depends on: a finished ingest is kept if these are the same.
+    overwrite
+        Replace what is there, and throw away unfinished work of another recipe.
+
+    Raises
+    ------
+    StoreError
+        The output can not be written, or one of the names is there already.
+    ResumeError
+        An unfinished run of another recipe is there.
+    """
+    storage.check_target(output, overwrite=True)
+    if not storage.is_remote(output) and os.path.exists(output):
+        if not os.path.isdir(output):
+            raise StoreError(f"{output}: is a file; the output must be a folder. Name another one.")
+        if not os.access(output, os.W_OK):
+            raise StoreError(f"{output}: this folder is not writable. Name another one.")
+    recipe = json.loads(json.dumps(recipe))
+    found = storage.read_json(storage.join(output, PARTIAL))
+    if found and found["recipe"] == recipe:
+        done = [name for name in found["done"] if storage.exists(storage.join(output, products.get(name, "")))]
+        logger.info("%s: going on with an interrupted run; done: %s", output, ", ".join(done) or "nothing")
+        return Progress(output, recipe, products, True, done, found["stages"], found["search"])
+    if found and "ingest" in found["done"] and _ingested(found["recipe"], options) == _ingested(recipe, options):
+        logger.info("%s: going on after the ingest of an earlier run, with other options", output)
+        stages = [stage for stage in found["stages"] if stage["stage"] == "ingest"]
+        return Progress(output, recipe, products, True, ["ingest"], stages)
+    if found and found["done"] and not overwrite:
+        differs = _differences(found["recipe"], recipe)
+        raise ResumeError(
+            f"{output}: holds an unfinished run that differs in {', '.join(differs)}. Run the earlier command again to "
+            "finish it, or add --overwrite to throw it away."
+        )
+    for name in names:
+        if not overwrite and storage.exists(storage.join(output, name)):
+            raise StoreError(
+                f"{output}: {name} is already there. Add --overwrite to replace it, or name another folder."
+            )
+    return Progress(output, recipe, products, overwrite)
+
+
+def _ingested(recipe: dict[str, Any], options: Collection[str]) -> list[Any]:
+    parameters = recipe["parameters"]
+    return [recipe["command"], recipe["source_digest"], {name: parameters.get(name) for name in options}]
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    flat = [recipe | recipe.get("parameters", {}) for recipe in (one, other)]
+    names = {name for recipe in flat for name in recipe if name != "parameters"}
+    return sorted(name for name in names if flat[0].get(name) != flat[1].get(name)) or ["its parameters"]
+
+
+@contextmanager
+def tidy(progress: Progress) -> Iterator[None]:
+    """Hold the folder for this run, and leave nothing behind if it fails before anything is worth keeping."""
+    existed = storage.exists(progress.output)
+    storage.make_folder(progress.output)
+    try:
+        with storage.claimed(storage.join(progress.output, RUN)):
+            progress.save()
+            yield
+    except BaseException:
+        if not progress.done:
+            stores = [storage.join(progress.output, name) for name in progress.products.values()]
+            if not any(storage.exists(storage.work_folder(store)) for store in stores):
+                storage.remove(storage.join(progress.output, PARTIAL))
+                if not existed and not storage.is_remote(progress.output) and not os.listdir(progress.output):
+                    os.rmdir(progress.output)
+        raise

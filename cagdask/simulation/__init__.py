@@ -1,0 +1,1 @@
+"""Simulated cohorts with planted genomes: the model, and writing it as samples or as a store."""

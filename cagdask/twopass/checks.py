@@ -1,0 +1,100 @@
+"""What is asked of a two-pass clustering: defaults filled in, and refused before any task if it can not be meant."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from cagdask.compute.memory import format_bytes
+from cagdask.compute.runner import Runner
+from cagdask.errors import InputError, MemoryLimitError, SchemaError
+from cagdask.twopass import sample as first_pass
+from cagdask.twopass import sources
+from cagdask.twopass.distances import METRICS
+from cagdask.twopass.sample import Recipe
+from cagdask.twopass.sources import Items
+
+
+def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
+    """The recipe with defaults filled in, refused if it can not be meant."""
+    compat = asked.compat
+    if compat is not None and compat not in first_pass.COMPATS:
+        raise ValueError(f"compat is {compat!r}; choose {', '.join(first_pass.COMPATS)}.")
+    if compat and (asked.linkage not in ("", "ward") or asked.leader_rule not in ("", "random")):
+        raise ValueError("compat mdtraj-notebook means linkage ward and leader_rule random. Leave them out.")
+    for name, least in (("k", 1), ("n_leaders", 1), ("stride", 1), ("sample", 1), ("seed", 0)):
+        value = getattr(asked, name)
+        if value is None and name in ("stride", "sample"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+    if asked.stride is not None and asked.sample is not None:
+        raise ValueError("stride and sample are two ways to draw; give one of them.")
+    metric = asked.metric or ("rmsd" if items.kind == "frames" else "euclidean")
+    linkage = asked.linkage or "ward"
+    rule = asked.leader_rule or ("random" if compat else "medoid")
+    choices = {"metric": (metric, METRICS), "linkage": (linkage, first_pass.LINKAGES)}
+    for name, (value, known) in (choices | {"leader_rule": (rule, first_pass.RULES)}).items():
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
+    check_metric(items, metric)
+    stride, sample = asked.stride, asked.sample
+    if stride is None and sample is None:
+        stride = first_pass.COMPAT_STRIDE if compat else None
+        sample = None if compat else first_pass.DEFAULT_SAMPLE
+    n = -(-items.n_items // stride) if stride else min(items.n_items, sample or 0)
+    if asked.k > n:
+        how = f"every {stride}th of" if stride else f"{n:,} of"
+        raise InputError(
+            f"{items.name}: k is {asked.k}, but the sample has {n:,} {items.kind} ({how} {items.n_items:,}). "
+            "Use a smaller k, or draw more."
+        )
+    filled = asdict(asked) | {"metric": metric, "linkage": linkage, "leader_rule": rule}
+    return items, Recipe(**filled | {"stride": stride, "sample": sample})
+
+
+def check_metric(items: Items, metric: str) -> None:
+    """Refuse RMSD of anything but frames, and anything but RMSD of these."""
+    if (metric == "rmsd") != (items.kind == "frames"):
+        only = "frames have the metric rmsd" if items.kind == "frames" else "rmsd is for trajectories"
+        raise ValueError(f"metric is {metric!r}, but {items.name} holds {items.kind}: {only}.")
+
+
+def check_second_pass(max_dist: float | None, block: int | None) -> None:
+    """Refuse a bound or a block size that is none."""
+    if max_dist is not None and (isinstance(max_dist, bool) or not 0 <= max_dist < float("inf")):
+        raise ValueError(f"max_dist is {max_dist!r}; it must be a number of at least 0.")
+    if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):
+        raise ValueError(f"block is {block!r}; it must be a whole number of at least 1.")
+
+
+def check_sample(n: int, items: Items, recipe: Recipe, runner: Runner) -> None:
+    """Refuse a sample that does not fit a worker, and name the largest that does."""
+    need = first_pass.sample_bytes(n, items.n_features, recipe.compat)
+    if need <= runner.task_budget:
+        return
+    fitting = first_pass.largest_sample(items.n_features, runner.task_budget, recipe.compat)
+    way = f"--stride {-(-items.n_items // max(1, fitting))} or --sample {fitting}" if fitting else "fewer features"
+    raise MemoryLimitError(
+        f"first pass: a sample of {n:,} {items.kind} x {items.n_features:,} values needs {format_bytes(need)}, but a "
+        f"worker of {format_bytes(runner.memory_limit)} gives its tasks {format_bytes(runner.task_budget)}. The "
+        f"largest that fits has {fitting:,}: use {way}, or a larger --memory-limit."
+    )
+
+
+def feature_order(items: Items, url: str, wanted: Any) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Places of the leaders' features among those of the items; None if they are the same."""
+    found = sources.features(items)
+    if len(found) == len(wanted) and (found == wanted).all():
+        return None
+    place = {name: i for i, name in enumerate(found.tolist())}
+    missing = [name for name in wanted.tolist() if name not in place]
+    if missing or len(found) != len(wanted) or items.kind == "frames":
+        first = f"; {missing[0]!r} is missing" if missing else ""
+        raise SchemaError(
+            f"{items.name}: its {len(found):,} values per item are not the {len(wanted):,} of {url}{first}. Items to "
+            "label need the features that the leaders have, and no others."
+        )
+    return np.array([place[name] for name in wanted.tolist()], np.int64)

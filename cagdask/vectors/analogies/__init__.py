@@ -1,0 +1,1 @@
+"""Pairs of genes that are to each other as another pair is."""

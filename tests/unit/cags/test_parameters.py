@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cagdask.cags.parameters import Parameters
+
+
+@pytest.mark.parametrize(
+    ("max_dist", "refine_dist", "wanted"), [(0.5, None, 0.2), (0.1, None, 0.1), (0.1, 0.4, 0.4), (0, 0, 0.0)]
+)
+def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
+    max_dist: float, refine_dist: float | None, wanted: float
+) -> None:
+    found = Parameters(max_dist=max_dist, refine_dist=refine_dist).checked()
+    assert found.refine_dist == wanted
+    assert type(found.max_dist) is type(found.refine_dist) is float
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("metric", "euclidean", "metric is 'euclidean'; choose one of cosine, correlation, spearman"),
+        ("linkage", "ward", "linkage is 'ward'; choose one of average, single"),
+        ("refine", True, "refine is True; choose one of aggregate, none"),
+        ("normalization", "Sum", "'Sum' is not known; choose one of sum, median"),
+        ("clr_floor", -2, "clr_floor is only for normalization clr"),
+        ("max_dist", 1, "max_dist is 1; it must be at least 0 and below 1"),
+        ("max_dist", -1e-9, "at least 0 and below 1"),
+        ("max_dist", float("nan"), "max_dist is nan"),
+        ("max_dist", "0.2", "max_dist is '0.2'"),
+        ("max_dist", False, "max_dist is False"),
+        ("refine_dist", 1.5, "refine_dist is 1.5"),
+        ("min_samples", 0, "min_samples is 0; it must be a whole number of at least 1"),
+        ("min_samples", 1.5, "min_samples is 1.5; it must be a whole number"),
+        ("seed", -1, "seed is -1"),
+    ],
+)
+def test_each_bad_value_is_named_with_what_is_allowed(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Parameters(**{name: value}).checked()

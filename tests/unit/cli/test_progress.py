@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from cagdask.cli import progress
+from cagdask.compute.progress import reporter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", made)
+    return made
+
+
+def test_lines_tell_start_end_and_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = progress.Lines()
+    lines.message("Dask dashboard: http://x")
+    lines.start("ingest", 100, "samples")
+    for _ in range(100):
+        clock.now += 0.25
+        lines.advance()
+    lines.finish("all there")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "Dask dashboard: http://x",
+        "ingest: 100 samples",
+        "ingest: 40 of 100 samples (40 %), 4 samples/s, 15 s left",
+        "ingest: 80 of 100 samples (80 %), 4 samples/s, 5 s left",
+        "ingest: done in 25 s, all there",
+    ]
+
+
+def test_a_stage_that_fails_says_how_far_it_came(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = progress.Lines()
+    lines.start("search", 10, "blocks")
+    clock.now += 3
+    lines.advance(4)
+    lines.finish()
+    assert capsys.readouterr().err.splitlines()[-1] == "search: stopped at 4 of 10 blocks after 3 s"
+
+
+def test_a_short_stage_is_one_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = progress.Lines()
+    lines.start("fold", 1, "tasks")
+    lines.advance()
+    lines.finish()
+    assert capsys.readouterr().err.splitlines() == ["fold: 1 tasks"]
+
+
+def test_bars_show_stage_rate_and_rest(clock: Clock) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    bars = progress.Bars(Console(file=out, force_terminal=True, width=120))
+    bars.start("search [x]", 10, "blocks")
+    clock.now += 2
+    bars.advance(5)
+    bars.progress.refresh()
+    bars.finish()
+    bars.message("Dask dashboard: http://x")
+    bars.close()
+    shown = out.getvalue()
+    assert "2 blocks/s, 2 s left" in shown
+    assert "search [x]" in shown
+    assert "stopped at 5 of 10 blocks in 2 s" in shown
+
+
+@pytest.mark.parametrize(
+    ("no_progress", "terminal", "kind"), [(True, True, "Reporter"), (False, True, "Bars"), (False, False, "Lines")]
+)
+def test_what_is_shown_suits_stderr(
+    monkeypatch: pytest.MonkeyPatch, no_progress: bool, terminal: bool, kind: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    with progress.shown(no_progress=no_progress):
+        assert type(reporter()).__name__ == kind
+    assert type(reporter()).__name__ == "Reporter"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3599, "59 min 59 s"), (7800, "2 h 10 min")]
+)
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert progress.duration(seconds) == text
