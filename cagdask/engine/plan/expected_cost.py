@@ -3,8 +3,9 @@
 :mod:`cagdask.engine.plan.task_memory` bounds what a task may take, whatever the data; this says what it most likely
 will. Each constant is fitted to the runs in ``docs/explanation/scale.jsonl`` (simulated cohorts at 1x coverage,
 ``sum``, ``max_dist`` 0.2, 20,000 to 5,000,000 genes, 200 and 1,000 samples, 2 to 28 % not zero; one core of an AMD
-EPYC server); ``scripts/benchmark_scale.py plans`` says how well they fit. What ``clr`` and larger ``max_dist`` cost is fitted to two
-runs, ``sum`` 0.5 and ``clr`` 0.3 at 200,000 genes. A cohort whose genes mostly resemble many others takes longer.
+EPYC server); ``scripts/benchmark_scale.py plans`` says how well they fit. What ``clr`` and larger ``max_dist`` cost is
+fitted to two runs, ``sum`` 0.5 and ``clr`` 0.3 at 200,000 genes. A cohort whose genes mostly
+resemble many others takes longer.
 """
 
 from __future__ import annotations
