@@ -25,8 +25,8 @@ class Sweep(NamedTuple):
     """Partitions by threshold, each array of shape (n_thresholds,).
 
     ``n_groups`` int64 counts groups of two genes or more, ``n_alone`` int64 genes in none, ``largest`` int64 genes of
-    the largest group, ``cohesion`` float64 the mean similarity of two genes of one group, over all such pairs; NaN where
-    there is none.
+    the largest group, ``cohesion`` float64 the mean similarity of two genes of one group, over all such pairs; NaN
+    where there is none.
     """
 
     max_dist: Float64
