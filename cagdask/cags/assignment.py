@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import provenance, schema, storage
+from cagdask import arguments, provenance, schema, storage
 from cagdask.cags import assignment_tasks
 from cagdask.cags.clustering import WORK_FORMAT, check_source, checked_plan
 from cagdask.cags.parameters import Parameters
@@ -104,14 +104,12 @@ def assign(
     is computed again in a fixed order, so the result has the same bytes for any chunks and workers; ties go to the
     smaller CAG.
     """
-    if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 2:
-        raise ValueError(f"min_size is {min_size!r}; it must be a whole number of at least 2.")
-    if max_dist is not None and (isinstance(max_dist, bool) or not 0 <= max_dist < 1):
-        raise ValueError(f"max_dist is {max_dist!r}; it must be at least 0 and below 1.")
-    if isinstance(min_support, bool) or not 1 <= min_support < float("inf"):
-        raise ValueError(f"min_support is {min_support!r}; it must be a number of at least 1.")
+    min_size = arguments.whole("min_size", min_size, least=2)
+    min_support = arguments.number("min_support", min_support, least=1)
+    if max_dist is not None:
+        max_dist = arguments.number("max_dist", max_dist, least=0, below=1)
     sources = _sources(store, to, clustered)
-    max_dist = sources.parameters.max_dist if max_dist is None else float(max_dist)
+    max_dist = sources.parameters.max_dist if max_dist is None else max_dist
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cagdask import arguments
 from cagdask.normalization import methods
 
 METRICS = ("cosine", "correlation", "spearman")
@@ -30,31 +31,31 @@ class Parameters:
     seed: int = 0
 
     def checked(self) -> Parameters:
-        """These parameters with defaults filled in.
+        """These parameters as plain Python numbers and words, with defaults filled in.
 
         Raises
         ------
         ValueError
             One is not known or out of range; names it, its value and what is allowed.
         """
-        for name, choices in (
-            ("metric", METRICS),
-            ("linkage", LINKAGES),
-            ("refine", REFINEMENTS),
-            ("search", SEARCHES),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
-        methods.check_options(self.normalization, self.clr_floor)  # type: ignore[arg-type]  # it checks the type
-        for name in ("max_dist", "refine_dist"):
-            value = getattr(self, name)
-            if value is None and name == "refine_dist":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be at least 0 and below 1.")
-        for name, least in (("min_samples", 1), ("probes", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
-        refine_dist = min(self.max_dist, DEFAULT_REFINE_DIST) if self.refine_dist is None else self.refine_dist
-        return replace(self, max_dist=float(self.max_dist), refine_dist=float(refine_dist))
+        arguments.choice("metric", self.metric, METRICS)
+        arguments.choice("linkage", self.linkage, LINKAGES)
+        arguments.choice("refine", self.refine, REFINEMENTS)
+        arguments.choice("search", self.search, SEARCHES)
+        floor = self.clr_floor
+        if floor is not None and not isinstance(floor, str):
+            floor = arguments.number("clr_floor", floor)
+        methods.check_options(self.normalization, floor)  # type: ignore[arg-type]  # it checks the type
+        max_dist = arguments.number("max_dist", self.max_dist, least=0, below=1)
+        refine_dist = min(max_dist, DEFAULT_REFINE_DIST)
+        if self.refine_dist is not None:
+            refine_dist = arguments.number("refine_dist", self.refine_dist, least=0, below=1)
+        return replace(
+            self,
+            clr_floor=floor,
+            max_dist=max_dist,
+            min_samples=arguments.whole("min_samples", self.min_samples, least=1),
+            refine_dist=refine_dist,
+            probes=arguments.whole("probes", self.probes, least=1),
+            seed=arguments.whole("seed", self.seed, least=0),
+        )

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cagdask.cags.parameters import Parameters
@@ -26,7 +29,7 @@ def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
         ("refine", True, "refine is True; choose one of aggregate, none"),
         ("normalization", "Sum", "'Sum' is not known; choose one of sum, median"),
         ("clr_floor", -2, "clr_floor is only for normalization clr"),
-        ("max_dist", 1, "max_dist is 1; it must be at least 0 and below 1"),
+        ("max_dist", 1, "max_dist is 1; it must be a number of at least 0 and below 1"),
         ("max_dist", -1e-9, "at least 0 and below 1"),
         ("max_dist", float("nan"), "max_dist is nan"),
         ("max_dist", "0.2", "max_dist is '0.2'"),
@@ -34,9 +37,27 @@ def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
         ("refine_dist", 1.5, "refine_dist is 1.5"),
         ("min_samples", 0, "min_samples is 0; it must be a whole number of at least 1"),
         ("min_samples", 1.5, "min_samples is 1.5; it must be a whole number"),
+        ("min_samples", 2.0, "min_samples is 2.0; it must be a whole number"),
         ("seed", -1, "seed is -1"),
+        ("seed", True, "seed is True"),
+        ("probes", np.float64(8), "probes is 8.0"),
     ],
 )
 def test_each_bad_value_is_named_with_what_is_allowed(name: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Parameters(**{name: value}).checked()
+
+
+def test_numpy_numbers_are_taken_and_become_plain_ones() -> None:
+    found = Parameters(
+        normalization="clr",
+        clr_floor=np.float32(-3),
+        max_dist=np.float32(0.2),
+        min_samples=np.int64(2),
+        refine_dist=np.float64(0.1),
+        probes=np.uint8(4),
+        seed=np.int32(1),
+    )
+    plain = Parameters("clr", -3.0, 0.2, 2, refine_dist=0.1, probes=4, seed=1)
+    assert found.checked() == plain.checked()
+    assert json.dumps(asdict(found.checked())) == json.dumps(asdict(plain.checked()))
