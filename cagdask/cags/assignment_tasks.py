@@ -17,23 +17,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.engine.rows.files import load_rows, take_rows
+from cagdask.cags.results import CagFiles, LabelFiles, MemberFiles, MergeTableFiles
+from cagdask.engine.linkage.refinement import DirectionFiles
+from cagdask.engine.rows.files import ProfileFiles, load_rows, take_rows
 from cagdask.engine.search.nearest_group import NO_GROUP, STEP, Nearest
 from cagdask.io.gene_matching import rows_by_name
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
+
+
+class NewGeneFiles(Files):
+    """Genes of a second store that the clustered one does not have.
+
+    Written by :func:`match_genes`, read by :func:`join_block`.
+    """
+
+    row: Int64 = array(np.int64, "new gene", "row in the second store")
+
+
+class NumberedFiles(MemberFiles):
+    """CAGs of two genes or more.
+
+    Written by :func:`write_members` and :func:`all_members`; read by assignment and, as
+    :class:`cagdask.cags.results.MemberFiles`, where profiles are summed.
+    """
+
+    number: Int64 = array(np.int64, "group", "number of the CAG in the result")
+
+
+class NearestFiles(Files):
+    """The nearest CAG of genes that are in no CAG of two or more.
+
+    Written by :func:`find_nearest`, read by :func:`write_assignment`.
+    """
+
+    gene: Int64 = array(np.int64, "gene", "gene row")
+    cag: Int64 = array(np.int64, "gene", "number of the nearest CAG; -1 for none")
+    distance: Float64 = array(np.float64, "gene", "cosine distance to its direction")
+    margin: Float64 = array(np.float64, "gene", "how much farther the second-nearest CAG is; NaN if there is none")
+    support: Float64 = array(np.float64, "gene", "samples, effectively, on which the similarity rests")
+
+
+class AssignedFiles(CagFiles):
+    """The CAG of each gene after assignment. Written by :func:`write_assignment`; read by all that measure."""
+
+    assigned: NDArray[np.bool_] = array(np.bool_, "gene", "whether the gene was assigned")
+    margin: NDArray[np.float32] = array(np.float32, "gene", "that of the nearest CAG; NaN for genes not assigned")
 
 
 # -- genes of two stores as one --------------------------------------------------------------------------------------
 
 
 def match_genes(clustered: str, store: str, folder: str) -> dict[str, int]:
-    """Task: find the genes of ``store`` that ``clustered`` does not have; writes their rows, ``row`` (n_new,) int64."""
+    """Task: find the genes of ``store`` that ``clustered`` does not have, as a :class:`NewGeneFiles`."""
     known = rows_by_name(clustered, store) >= 0
     rows = np.flatnonzero(~known)
-    arrays.save(folder, row=rows)
+    NewGeneFiles(row=rows).write(folder)
     return {"n_new": len(rows), "n_known": int(known.sum())}
 
 
@@ -46,7 +87,7 @@ def join_block(
     the first in the second, None if they are the same.
     """
     n_old = storage.open_array(clustered, "gene_id").shape[0]
-    rows = np.asarray(arrays.load(matched, "row"))[max(begin - n_old, 0) : max(end - n_old, 0)]
+    rows = NewGeneFiles.open(matched, max(begin - n_old, 0), max(end - n_old, 0)).row
     values: dict[str, NDArray[Any]] = {}
     for name in ("abundance", "gene_id", "gene_length"):
         if name not in storage.open_group(joined):
@@ -76,11 +117,7 @@ def _new_rows(store: str, name: str, rows: Int64, order: list[int] | None) -> ND
 
 
 def write_members(result: str, n_genes: int, folder: str) -> dict[str, int]:
-    """Task: the CAGs of two genes or more.
-
-    Writes ``label`` (n_genes,) int64, the place of each gene's CAG among them or -1, and by place ``number``, its
-    number in the result, ``leader``, its first gene, and ``size``.
-    """
+    """Task: the CAGs of two genes or more, numbered from 0, as a :class:`NumberedFiles`."""
     gene_cag = np.asarray(storage.open_array(result, "gene_cag")[:], np.int64)
     counts = np.bincount(gene_cag[gene_cag >= 0])
     number = np.flatnonzero(counts > 1)
@@ -88,8 +125,13 @@ def write_members(result: str, n_genes: int, folder: str) -> dict[str, int]:
     place[number] = np.arange(len(number))
     label = np.full(n_genes, -1, np.int64)
     label[: len(gene_cag)] = place[gene_cag]
-    arrays.save(folder, label=label, number=number, leader=_first_rows(label, len(number)), size=counts[number])
+    _write_numbered(label, number, counts[number], folder)
     return {"n": len(number)}
+
+
+def _write_numbered(label: Int64, number: Int64, size: Int64, folder: str) -> None:
+    first_gene = _first_rows(label, len(number))
+    NumberedFiles(label=label, number=number, first_gene=first_gene, size=size).write(folder)
 
 
 def _first_rows(label: Int64, n: int) -> Int64:
@@ -102,31 +144,30 @@ def _first_rows(label: Int64, n: int) -> Int64:
 def find_nearest(profiles: str, members: str, groups: list[str], min_size: int, folder: str) -> int:
     """Task: for the genes of a block that no CAG of two or more has, the nearest CAG of at least ``min_size`` genes.
 
-    Writes ``gene``, ``cag`` (its number, -1 for none), ``distance``, ``margin`` and ``support`` float64. A block of
-    profiles, and one of directions.
+    Writes a :class:`NearestFiles`. A block of profiles, and one of directions.
     """
-    rows, gene = load_rows(profiles), arrays.load(profiles, "gene")
-    free = np.asarray(arrays.load(members, "label"))[gene] < 0
-    mine = np.asarray(rows[free])
-    number, size = (np.asarray(arrays.load(members, name)) for name in ("number", "size"))
-    found = Nearest.of(len(mine))
+    gene, cags = ProfileFiles.open(profiles).gene, NumberedFiles.open(members)
+    free = cags.label[gene] < 0
+    rows = load_rows(profiles)[free]
+    nearest = Nearest.of(len(rows))
     place = 0
     for url in groups:
-        n = len(arrays.load(url, "gene"))
-        open_ = np.flatnonzero(size[place : place + n] >= min_size)
-        if len(open_) and len(mine):
-            found.update(mine, take_rows(url, open_), number[place + open_], unit=True)
+        n = len(DirectionFiles.open(url).gene)
+        large_enough = np.flatnonzero(cags.size[place : place + n] >= min_size)
+        if len(large_enough) and len(rows):
+            directions = take_rows(url, large_enough)
+            nearest.update(rows, directions, cags.number[place + large_enough], unit=True)
         place += n
-    margin = np.full(len(mine), np.nan)
-    np.subtract(found.second / 2, found.best / 2, out=margin, where=np.isfinite(found.second))
-    cag = np.where(found.group == NO_GROUP, -1, found.group)
-    support = _support(mine, np.searchsorted(number, cag), cag >= 0, groups)
-    arrays.save(folder, gene=np.asarray(gene)[free], cag=cag, distance=found.best / 2, margin=margin, support=support)
-    return len(mine)
+    margin = np.full(len(rows), np.nan)
+    np.subtract(nearest.second / 2, nearest.best / 2, out=margin, where=np.isfinite(nearest.second))
+    cag = np.where(nearest.group == NO_GROUP, -1, nearest.group)
+    support = _support(rows, np.searchsorted(cags.number, cag), cag >= 0, groups)
+    NearestFiles(gene=gene[free], cag=cag, distance=nearest.best / 2, margin=margin, support=support).write(folder)
+    return len(rows)
 
 
-def _support(rows: Float64, place: Int64, there: NDArray[np.bool_], groups: list[str]) -> Float64:
-    """Effective number of samples on which the similarity of each row with its direction rests.
+def _support(rows: Float64, place: Int64, has_nearest: NDArray[np.bool_], groups: list[str]) -> Float64:
+    """Effective number of samples on which the similarity of each row with its nearest direction rests.
 
     With c the products of the two, sample by sample, it is (Σc)² / Σc²: 1 if a single sample makes all of it, n if n
     make the same share each.
@@ -134,12 +175,12 @@ def _support(rows: Float64, place: Int64, there: NDArray[np.bool_], groups: list
     support = np.zeros(len(rows))
     begin = 0
     for url in groups:
-        n = len(arrays.load(url, "gene"))
-        mine = np.flatnonzero(there & (place >= begin) & (place < begin + n))
-        shares = rows[mine] * take_rows(url, place[mine] - begin)
+        n = len(DirectionFiles.open(url).gene)
+        in_block = np.flatnonzero(has_nearest & (place >= begin) & (place < begin + n))
+        shares = rows[in_block] * take_rows(url, place[in_block] - begin)
         squares = (shares * shares).sum(axis=1)
         total = shares.sum(axis=1)
-        support[mine] = np.divide(total * total, squares, out=np.zeros(len(mine)), where=squares > 0)
+        support[in_block] = np.divide(total * total, squares, out=np.zeros(len(in_block)), where=squares > 0)
         begin += n
     return np.rint(support * STEP) / STEP
 
@@ -154,13 +195,13 @@ def write_assignment(
     min_samples: int,
     folder: str,
 ) -> dict[str, Any]:
-    """Task: the labels of all genes, as :func:`cagdask.cags.results.write_labels` writes them, and what was assigned.
+    """Task: the CAG of each gene, as an :class:`AssignedFiles`; counts what was assigned.
 
     CAGs keep their numbers: one whose only gene has left is empty, and a new gene that is put nowhere is a CAG of its
     own, numbered on, unless it is in fewer than ``min_samples`` samples.
     """
     n_old = storage.open_array(result, "gene_cag").shape[0]
-    member = np.asarray(arrays.load(members, "label"))
+    member = MemberFiles.open(members).label
     n_genes = len(member)
     gene_cag, linkage_cag = np.full(n_genes, -1, np.int64), np.full(n_genes, -1, np.int64)
     gene_cag[:n_old] = storage.open_array(result, "gene_cag")[:]
@@ -169,12 +210,12 @@ def write_assignment(
     assigned, margin = np.zeros(n_genes, bool), np.full(n_genes, np.nan, np.float32)
     furthest = np.rint(max_dist * STEP) / STEP
     for url in nearest:
-        gene, cag, distance, beyond = (np.asarray(x) for x in arrays.load_all(url, "gene", "cag", "distance", "margin"))
-        near = distance <= furthest
-        near &= np.asarray(arrays.load(url, "support")) >= min_support
-        gene_cag[gene[near]] = cag[near]
-        assigned[gene[near]] = True
-        margin[gene[near]] = beyond[near]
+        found = NearestFiles.open(url)
+        is_near = (found.distance <= furthest) & (found.support >= min_support)
+        gene = found.gene[is_near]
+        gene_cag[gene] = found.cag[is_near]
+        assigned[gene] = True
+        margin[gene] = found.margin[is_near]
     alone = n_old + np.flatnonzero(gene_cag[n_old:] < 0)
     if len(alone):
         n_samples = storage.open_array(store, "sample_id").shape[0]
@@ -183,8 +224,8 @@ def write_assignment(
         gene_cag[alone] = n_cags + np.arange(len(alone))
         n_cags += len(alone)
     size = np.bincount(gene_cag[gene_cag >= 0], minlength=n_cags)
-    before = _were(result, assigned[:n_old])
-    arrays.save(folder, gene_cag=gene_cag, gene_linkage_cag=linkage_cag, size=size, assigned=assigned, margin=margin)
+    before = _count_earlier(result, assigned[:n_old])
+    AssignedFiles(cag=gene_cag, linkage_cag=linkage_cag, size=size, assigned=assigned, margin=margin).write(folder)
     return {
         "n_cags": n_cags,
         "n_assigned": int(assigned.sum()),
@@ -196,47 +237,43 @@ def write_assignment(
     }
 
 
-def _were(result: str, assigned: NDArray[np.bool_]) -> dict[str, int]:
+def _count_earlier(result: str, assigned: NDArray[np.bool_]) -> dict[str, int]:
     """How many of the assigned genes were a CAG of one, and how many were left out."""
     label = np.asarray(storage.open_array(result, "gene_cag")[:])[assigned]
     return {"n_assigned_alone": int((label >= 0).sum()), "n_assigned_left_out": int((label < 0).sum())}
 
 
 def place_directions(members: str, groups: list[str], labels: str, folder: str) -> int:
-    """Task: where the directions of the CAGs lie, for those who measure them.
+    """Task: where the directions of the CAGs lie in ``groups``, as a :class:`cagdask.cags.results.LabelFiles`.
 
-    Writes ``gene_cag``, ``gene_linkage_cag`` and ``size`` as they are in ``labels``, and ``block`` and ``row``
-    (n_cags,) into ``groups``, -1 for CAGs of one gene or none.
+    CAGs of one gene or none have no direction.
     """
-    number = np.asarray(arrays.load(members, "number"))
-    size = np.asarray(arrays.load(labels, "size"))
-    block, row = np.full(len(size), -1, np.int64), np.full(len(size), -1, np.int64)
+    number, cags = NumberedFiles.open(members).number, CagFiles.open(labels)
+    block, row = np.full(len(cags.size), -1, np.int64), np.full(len(cags.size), -1, np.int64)
     place = 0
-    for b, url in enumerate(groups):
-        n = len(arrays.load(url, "gene"))
-        at = number[place : place + n]
-        block[at], row[at] = b, np.arange(n)
+    for b, files in enumerate(DirectionFiles.open_all(groups)):
+        n = len(files.gene)
+        cag = number[place : place + n]
+        block[cag], row[cag] = b, np.arange(n)
         place += n
-    same = {name: np.asarray(arrays.load(labels, name)) for name in ("gene_cag", "gene_linkage_cag")}
-    arrays.save(folder, block=block, row=row, size=size, **same)
+    LabelFiles(cag=cags.cag, linkage_cag=cags.linkage_cag, size=cags.size, block=block, row=row).write(folder)
     return place
 
 
 def all_members(members: str, labels: str, folder: str) -> int:
     """Task: the CAGs of two genes or more with those that were assigned, as :func:`write_members` writes them."""
-    number = np.asarray(arrays.load(members, "number"))
-    gene_cag, size = (np.asarray(arrays.load(labels, name)) for name in ("gene_cag", "size"))
-    place = np.full(len(size) + 1, -1, np.int64)
+    number, cags = NumberedFiles.open(members).number, CagFiles.open(labels)
+    place = np.full(len(cags.size) + 1, -1, np.int64)
     place[number] = np.arange(len(number))
-    label = place[gene_cag]
-    arrays.save(folder, label=label, number=number, leader=_first_rows(label, len(number)), size=size[number])
+    _write_numbered(place[cags.cag], number, cags.size[number], folder)
     return len(number)
 
 
 def write_assigned(result: str, labels: str, begin: int, end: int) -> int:
     """Task: which of the genes ``begin:end`` of a result store were assigned, and by what margin."""
-    for name, variable in (("assigned", "gene_assigned"), ("margin", "gene_cag_margin")):
-        storage.open_array(result, variable, writable=True)[begin:end] = arrays.load(labels, name, begin, end)
+    files = AssignedFiles.open(labels, begin, end)
+    for variable, of_genes in (("gene_assigned", files.assigned), ("gene_cag_margin", files.margin)):
+        storage.open_array(result, variable, writable=True)[begin:end] = of_genes
     return end - begin
 
 
@@ -245,5 +282,5 @@ def copy_merges(result: str, n_genes: int, folder: str) -> int:
     n_old = storage.open_array(result, "gene_cag").shape[0]
     child = np.asarray(storage.open_array(result, "merge_child")[:])
     height = np.asarray(storage.open_array(result, "merge_height")[:])
-    arrays.save(folder, child=np.where(child >= n_old, child + n_genes - n_old, child), height=height)
+    MergeTableFiles(child=np.where(child >= n_old, child + n_genes - n_old, child), height=height).write(folder)
     return len(height)

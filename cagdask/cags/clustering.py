@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cagdask.cags.stages import Groups, Job
 
-WORK_FORMAT = 4
+WORK_FORMAT = 5
 """Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
 
 

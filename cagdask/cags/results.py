@@ -1,6 +1,6 @@
 """From merges to labels, and what is measured of every group.
 
-merges --tree--> leader of every gene --refinement--> label of every gene
+merges --tree--> first gene of every gene's group --refinement--> CAG of every gene
 profiles, directions of groups --> distance of every gene to its group
 normalized table --sums by label--> abundance of every group, sample by sample
 """
@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.cags import measures
 from cagdask.engine.linkage import tree
-from cagdask.engine.linkage.merging import flat
-from cagdask.engine.rows import sums as aggregate
-from cagdask.engine.rows.files import load_rows, save_rows, take_rows
+from cagdask.engine.linkage.merging import MergeFiles, roots_of
+from cagdask.engine.linkage.refinement import DirectionFiles, TableFiles
+from cagdask.engine.rows import sums
+from cagdask.engine.rows.files import FoldFiles, GroupFiles, ProfileFiles, load_rows, smaller_form, take_rows
 from cagdask.engine.rows.profiles import FILTERED
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 GENE_VARIABLES = (
@@ -37,21 +40,70 @@ GENE_VARIABLES = (
 """What :func:`write_genes` writes; the length only where it is known."""
 
 
-def write_tree(merges: list[str], fold: str, n_genes: int, linkage: str, folder: str) -> dict[str, int]:
-    """Task: the merge table, ``child`` and ``height``, and the smallest gene of each gene's group, ``leader``.
+class MergeTableFiles(Files):
+    """The merge table of a result.
 
-    About 150 bytes per gene.
+    Written by :func:`cut_tree`, :func:`write_tree` and for assignment; read by :func:`write_merges`.
     """
-    first = np.asarray(arrays.load(fold, "first"))
-    pair, height = tree.merges_of_identical(first)
-    found = [np.empty((0, 2), np.int64)] + [arrays.load(url, "pair") for url in merges]
-    heights = [np.empty(0)] + [arrays.load(url, "height") for url in merges]
-    more, at = np.concatenate(found), np.concatenate(heights)
-    pair, height = np.concatenate([pair, more]), np.concatenate([height, at])
+
+    child: Int64 = array(np.int64, "merge, 2", "the two nodes joined; node n_genes + i is merge i")
+    height: Float64 = array(np.float64, "merge", "distance at which they were joined, never decreasing")
+
+
+class TreeFiles(MergeTableFiles):
+    """The merge table and the groups that all its merges make. Read where groups are numbered."""
+
+    first_gene: Int64 = array(np.int64, "gene", "smallest gene row of the gene's group")
+
+
+class MemberFiles(Files):
+    """Groups to sum profiles of.
+
+    Written by :func:`number_groups` and for assignment; read by :func:`sum_profiles` and :func:`mean_profiles`.
+    """
+
+    label: Int64 = array(np.int64, "gene", "group of the gene, from 0; -1 for none")
+    first_gene: Int64 = array(np.int64, "group", "smallest gene row of the group")
+    size: Int64 = array(np.int64, "group", "genes in it")
+
+
+class CagFiles(Files):
+    """The CAG of each gene. Written by :func:`write_labels` and for assignment; read by all that measure."""
+
+    cag: Int64 = array(np.int64, "gene", "CAG of the gene; -1 for genes left out")
+    linkage_cag: Int64 = array(np.int64, "gene", "the same before refinement")
+    size: Int64 = array(np.int64, "cag", "genes in the CAG")
+
+
+class LabelFiles(CagFiles):
+    """The CAG of each gene, and where the directions of the CAGs lie."""
+
+    block: Int64 = array(np.int64, "cag", "number of the folder of directions; -1 for a CAG without one")
+    row: Int64 = array(np.int64, "cag", "row in that folder")
+
+
+class MeasuredFiles(Files):
+    """What is known of each gene of a block. Written by :func:`measure_genes`, read by :func:`write_genes`."""
+
+    distance: Float32 = array(np.float32, "gene", "cosine distance to the CAG's mean direction")
+    mean_abundance: Float32 = array(np.float32, "gene", "mean over samples, in the unit of the normalized table")
+    prevalence: Float32 = array(np.float32, "gene", "share of samples that have the gene, in [0, 1]")
+
+
+def part_of(measured: str) -> str:
+    """Folder of the sums by CAG that are made with a :class:`MeasuredFiles`."""
+    return storage.join(measured, "part")
+
+
+def write_tree(merges: list[str], fold: str, n_genes: int, linkage: str, folder: str) -> dict[str, int]:
+    """Task: the merge table, and the groups at its root, as a :class:`TreeFiles`. About 150 bytes per gene."""
+    pair, height = tree.merges_of_identical(FoldFiles.open(fold).first)
+    pair = np.concatenate([pair, *(files.pair for files in MergeFiles.open_all(merges))])
+    height = np.concatenate([height, *(files.height for files in MergeFiles.open_all(merges))])
     if linkage == "single":
         pair, height = tree.merges_of_forest(pair, height, n_genes)
     child, height = tree.merge_table(pair, height, n_genes)
-    arrays.save(folder, child=child, height=height, leader=tree.leaders(child, n_genes))
+    TreeFiles(child=child, height=height, first_gene=tree.first_genes(child, n_genes)).write(folder)
     return {"merges": len(height)}
 
 
@@ -60,72 +112,65 @@ def cut_tree(result: str, n_genes: int, max_dist: float, folder: str) -> int:
     height = np.asarray(storage.open_array(result, "merge_height")[:])
     n = tree.n_merges_within(height, max_dist)
     child = np.asarray(storage.open_array(result, "merge_child")[:n])
-    arrays.save(folder, child=child, height=height[:n], leader=tree.leaders(child, n_genes))
+    TreeFiles(child=child, height=height[:n], first_gene=tree.first_genes(child, n_genes)).write(folder)
     return n
 
 
-def label_leaders(tree_folder: str, fold: str, folder: str) -> dict[str, int]:
-    """Task: groups numbered from 0, for summing their profiles: ``leader`` (n_groups,) ascending.
-
-    ``label`` (n_genes,).
-    """
-    leader = np.asarray(arrays.load(tree_folder, "leader"))
-    takes_part = np.asarray(arrays.load(fold, "first")) >= 0
-    heads, inverse = np.unique(leader[takes_part], return_inverse=True)
-    label = np.full(len(leader), -1, np.int64)
+def number_groups(tree_folder: str, fold: str, folder: str) -> dict[str, int]:
+    """Task: the groups of a tree numbered from 0 in the order of their first genes, to sum their profiles."""
+    group_of = TreeFiles.open(tree_folder).first_gene
+    takes_part = FoldFiles.open(fold).first >= 0
+    first_gene, inverse = np.unique(group_of[takes_part], return_inverse=True)
+    label = np.full(len(group_of), -1, np.int64)
     label[takes_part] = inverse
-    arrays.save(folder, leader=heads, label=label, size=np.bincount(inverse, minlength=len(heads)))
-    return {"n": len(heads)}
+    size = np.bincount(inverse, minlength=len(first_gene))
+    MemberFiles(first_gene=first_gene, label=label, size=size).write(folder)
+    return {"n": len(first_gene)}
 
 
 def sum_profiles(profiles: str, labels: str, folder: str) -> int:
     """Task: sums of the unit profiles of a block by group."""
-    gene = arrays.load(profiles, "gene")
-    aggregate.write_part(folder, np.asarray(arrays.load(labels, "label"))[gene], np.asarray(load_rows(profiles)))
-    return len(gene)
+    label = MemberFiles.open(labels).label[ProfileFiles.open(profiles).gene]
+    sums.write_part(folder, label, load_rows(profiles))
+    return len(label)
 
 
 def mean_profiles(parts: list[str], labels: str, begin: int, end: int, n_samples: int, folder: str) -> dict[str, int]:
-    """Task: the groups ``begin:end`` as a block: ``rows`` their mean profiles, ``size``, ``gene``."""
-    size = arrays.load(labels, "size", begin, end)
-    sums, _ = aggregate.read_sums(parts, begin, end, n_samples)
-    save_rows(folder, sums / size[:, None])
-    arrays.save(folder, size=size, gene=arrays.load(labels, "leader", begin, end))
+    """Task: the groups ``begin:end`` as a block, with their mean profiles."""
+    groups = MemberFiles.open(labels, begin, end)
+    means = smaller_form(sums.read_sums(parts, begin, end, n_samples) / groups.size[:, None])
+    GroupFiles(**means._asdict(), size=groups.size, gene=groups.first_gene).write(folder)
     return {"n": end - begin}
 
 
 def write_labels(
     tree_folder: str, fold: str, joined: list[str], groups: list[str], table: str | None, folder: str
 ) -> dict[str, int]:
-    """Task: the labels of genes, and by CAG its size and where its direction lies.
+    """Task: the CAG of each gene, and by CAG its size and where its direction lies, as a :class:`LabelFiles`.
 
-    Writes ``gene_cag`` and ``gene_linkage_cag`` (n_genes,) int64, ``size``, ``block`` and ``row`` (n_cags,). ``joined``
-    holds the tables of the rounds of refinement and ``table`` the last one, if there were any; else every group of
-    ``groups`` is one. ``block`` and ``row`` (n_cags,) point into ``groups``, -1 for a gene without a profile. 100 bytes
-    per gene.
+    ``joined`` holds the tables of the rounds of refinement and ``table`` the last one, if there were any; else every
+    group of ``groups`` is a CAG. A gene without a profile is a CAG without a direction. 100 bytes per gene.
     """
-    leader = np.asarray(arrays.load(tree_folder, "leader"))
-    left_out = np.asarray(arrays.load(fold, "first")) == FILTERED
-    parent = np.arange(len(leader))
-    for url in joined:
-        parent[arrays.load(url, "leave")] = arrays.load(url, "keep")
-    gene_cag = tree.labels(flat(parent)[leader], left_out)
-    linkage_cag = tree.labels(leader, left_out)
-    size = np.bincount(gene_cag[~left_out])
+    first_gene = TreeFiles.open(tree_folder).first_gene
+    left_out = FoldFiles.open(fold).first == FILTERED
+    parent = np.arange(len(first_gene))
+    for pairs in TableFiles.open_all(joined):
+        parent[pairs.leave] = pairs.keep
+    cag_of = tree.labels(roots_of(parent)[first_gene], left_out)
+    linkage_cag = tree.labels(first_gene, left_out)
+    size = np.bincount(cag_of[~left_out])
     block = np.full(len(size), -1, np.int64)
     row = np.full(len(size), -1, np.int64)
     if table is not None:
-        cag = gene_cag[arrays.load(table, "gene")]
-        block[cag], row[cag] = arrays.load(table, "block"), arrays.load(table, "row")
+        last = TableFiles.open(table)
+        cag = cag_of[last.gene]
+        block[cag], row[cag] = last.block, last.row
     else:
-        for b, url in enumerate(groups):
-            cag = gene_cag[arrays.load(url, "gene")]
+        for b, files in enumerate(DirectionFiles.open_all(groups)):
+            cag = cag_of[files.gene]
             block[cag], row[cag] = b, np.arange(len(cag))
-    arrays.save(folder, gene_cag=gene_cag, gene_linkage_cag=linkage_cag, size=size, block=block, row=row)
-    return {
-        "n_cags": len(size),
-        "n_merges": len(arrays.load(tree_folder, "height")),
-    }
+    LabelFiles(cag=cag_of, linkage_cag=linkage_cag, size=size, block=block, row=row).write(folder)
+    return {"n_cags": len(size), "n_merges": len(TreeFiles.open(tree_folder).height)}
 
 
 def measure_genes(
@@ -133,24 +178,23 @@ def measure_genes(
 ) -> int:
     """Task: what is known of each gene of rows ``begin:end``, and their sums by CAG.
 
-    Writes ``distance``, ``mean_abundance`` and ``prevalence`` (end - begin,) float32 and a part of the sums of the
-    normalized, unfloored table. One block as float32 and twice as float64, and the directions of its groups.
+    Writes a :class:`MeasuredFiles`, and beside it a part of the sums of the normalized, unfloored table. One block as
+    float32 and twice as float64, and the directions of its groups.
     """
     block = np.asarray(storage.open_array(store, "abundance")[begin:end], dtype=np.float32)
-    label = np.asarray(arrays.load(labels, "gene_cag", begin, end))
+    label = CagFiles.open(labels, begin, end).cag
     distance = np.zeros(end - begin, np.float32)
-    at = np.asarray(arrays.load(profiles, "gene")) - begin
-    distance[at] = _distances(np.asarray(load_rows(profiles)), label[at], labels, groups)
+    with_profile = ProfileFiles.open(profiles).gene - begin
+    distance[with_profile] = _distances(load_rows(profiles), label[with_profile], labels, groups)
     statistics = SampleStatistics.from_bytes(storage.read_bytes(recipe["statistics"]))
     values = methods.normalize_block(block, recipe["normalization"], statistics, floored=False)
     present = block != 0
-    aggregate.write_part(storage.join(folder, "part"), label, values, present=present)
-    arrays.save(
-        folder,
+    sums.write_part(part_of(folder), label, values, present)
+    MeasuredFiles(
         distance=distance,
         mean_abundance=row_means(values).astype(np.float32),
         prevalence=(present.sum(axis=1) / present.shape[1]).astype(np.float32),
-    )
+    ).write(folder)
     return end - begin
 
 
@@ -162,14 +206,15 @@ def row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _distances(rows: NDArray[np.float64], label: Int64, labels: str, groups: list[str]) -> NDArray[np.float32]:
     """Cosine distance of each profile to its CAG's mean direction; 0 for a gene alone."""
-    size, block, row = (np.asarray(arrays.load(labels, name)) for name in ("size", "block", "row"))
+    files = LabelFiles.open(labels)
+    block, row = files.block[label], files.row[label]
     distance = np.zeros(len(rows))
-    company = size[label] > 1
-    for b in np.unique(block[label[company]]):
-        mine = np.flatnonzero(company & (block[label] == b))
-        mine = mine[np.argsort(row[label[mine]], kind="stable")]
-        directions = take_rows(groups[b], row[label[mine]])
-        distance[mine] = 1 - np.einsum("ij,ij->i", rows[mine], directions)
+    has_company = files.size[label] > 1
+    for b in np.unique(block[has_company]):
+        in_block = np.flatnonzero(has_company & (block == b))
+        in_block = in_block[np.argsort(row[in_block], kind="stable")]  # directions are read in the order of the file
+        directions = take_rows(groups[b], row[in_block])
+        distance[in_block] = 1 - np.einsum("ij,ij->i", rows[in_block], directions)
     return np.clip(distance, 0, 2).astype(np.float32)
 
 
@@ -177,14 +222,16 @@ def write_cags(
     result: str, parts: list[str], labels: str, groups: list[str], begin: int, end: int, n_samples: int, absent: float
 ) -> dict[str, Any]:
     """Task: the CAGs ``begin:end`` of the result store, which this task alone writes."""
-    size, block, row = (np.asarray(arrays.load(labels, name, begin, end)) for name in ("size", "block", "row"))
-    sums, (present,) = aggregate.read_sums(parts, begin, end, n_samples, "present")
-    sums[size == 0] = absent  # as for a gene that is in no sample
-    abundance = (sums / np.maximum(size, 1)[:, None]).astype(np.float32)
+    files = LabelFiles.open(labels, begin, end)
+    size, block, row = files.size, files.block, files.row
+    present = sums.read_present(parts, begin, end, n_samples)
+    total = sums.read_sums(parts, begin, end, n_samples)
+    total[size == 0] = absent  # as for a gene that is in no sample
+    abundance = (total / np.maximum(size, 1)[:, None]).astype(np.float32)
     mean, std, entropy = measures.cag_statistics(abundance, absent=absent)
     length = np.zeros(end - begin)
     for b in np.unique(block[block >= 0]):
-        length[block == b] = arrays.load(groups[b], "mean_length")[row[block == b]]
+        length[block == b] = DirectionFiles.open(groups[b]).mean_length[row[block == b]]
     n = size.astype(np.float64)
     pairs = np.maximum(n * (n - 1), 1)
     for name, values in {
@@ -204,19 +251,19 @@ def write_genes(
     store: str, result: str, labels: str, measured: list[str], ranges: list[tuple[int, int]], begin: int, end: int
 ) -> int:
     """Task: the genes ``begin:end`` of the result store, which this task alone writes."""
-    values: dict[str, Any] = {name: arrays.load(labels, name, begin, end) for name in ("gene_cag", "gene_linkage_cag")}
+    cags = CagFiles.open(labels, begin, end)
+    values: dict[str, Any] = {"gene_cag": cags.cag, "gene_linkage_cag": cags.linkage_cag}
     values["gene_id"] = storage.open_array(store, "gene_id")[begin:end]
     if "gene_length" in storage.open_group(store):
         values["gene_length"] = storage.open_array(store, "gene_length")[begin:end]
-    covering = [(url, b, e) for url, (b, e) in zip(measured, ranges, strict=True) if b < end and e > begin]
-    for name, variable in (
-        ("distance", "gene_cag_distance"),
-        ("mean_abundance", "gene_mean_abundance"),
-        ("prevalence", "gene_prevalence"),
-    ):
-        values[variable] = np.concatenate(
-            [arrays.load(url, name, max(begin - b, 0), end - b) for url, b, _ in covering]
-        )
+    blocks = [
+        MeasuredFiles.open(url, max(begin - b, 0), end - b)
+        for url, (b, e) in zip(measured, ranges, strict=True)
+        if b < end and e > begin
+    ]
+    values["gene_cag_distance"] = np.concatenate([block.distance for block in blocks])
+    values["gene_mean_abundance"] = np.concatenate([block.mean_abundance for block in blocks])
+    values["gene_prevalence"] = np.concatenate([block.prevalence for block in blocks])
     for variable, of_genes in values.items():
         storage.open_array(result, variable, writable=True)[begin:end] = of_genes
     return end - begin
@@ -224,7 +271,7 @@ def write_genes(
 
 def write_merges(result: str, tree_folder: str) -> int:
     """Task: the merge table of the result store."""
-    child, height = arrays.load_all(tree_folder, "child", "height")
-    storage.open_array(result, "merge_child", writable=True)[...] = child
-    storage.open_array(result, "merge_height", writable=True)[...] = height
-    return len(height)
+    table = MergeTableFiles.open(tree_folder)
+    storage.open_array(result, "merge_child", writable=True)[...] = table.child
+    storage.open_array(result, "merge_height", writable=True)[...] = table.height
+    return len(table.height)

@@ -178,7 +178,7 @@ class Job:
     def mean_profiles(self, tree: str) -> list[Block]:
         """Blocks of the groups of a tree with their mean profiles, summed over their genes."""
         here = self._at("means")
-        made = self.runner.one("leaders", results.label_leaders, tree, self._at("fold"), here, done=self.done)
+        made = self.runner.one("leaders", results.number_groups, tree, self._at("fold"), here, done=self.done)
         return self.means_of(here, made["n"])
 
     def means_of(self, here: str, n_groups: int, what: str = "profiles") -> list[Block]:
@@ -244,7 +244,7 @@ class Job:
         self._create(n_cags, n_merges, rows, attrs)
         assert self.statistics is not None
         absent = self.statistics.absent(self.parameters.normalization)
-        parts = [storage.join(url, "part") for url in measured]
+        parts = [results.part_of(url) for url in measured]
         self.runner.map(
             "write CAGs",
             results.write_cags,

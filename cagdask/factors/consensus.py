@@ -19,16 +19,22 @@ from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun, finish
 from cagdask.factors.hals import Float32
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
-from cagdask.factors.replicates import find_consensus, replicate_seeds
+from cagdask.factors.replicates import ConsensusFiles, find_consensus, replicate_seeds
 from cagdask.factors.selection import check_programs, check_replicates
 from cagdask.reports.figures import save_figure
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
 USAGE = "nmf_usage.parquet"
+
+
+class ShareFiles(Files):
+    """Shares of the programs. Written before the z-scores are made; read by :func:`zscore_task`."""
+
+    shares: Float32 = array(np.float32, "sample, component", "share of the sample, 1 in all or 0")
 
 
 def nmf_consensus(
@@ -95,19 +101,21 @@ def nmf_consensus(
             seeds = replicate_seeds(seed, n_replicates)
             place, found = find_consensus(job, k, seeds, seed, density_threshold, tol, max_passes)
             trace = [found["error"] * job.total]
-            summary, latent, gram = finish(request, job, arrays.load(place, "latent"), True, trace)
+            consensus = ConsensusFiles.open(place)
+            summary, latent, gram = finish(request, job, consensus.latent, True, trace)
             summary |= {"replicate_seeds": seeds, "replicates": found}
             summary["converged"] &= not found["n_not_converged"]
             scale = results.scale_of(latent, gram)
             shares = results.usage_shares(scale.latent(latent))
-            arrays.save(job.path("shares"), shares=shares)
+            ShareFiles(shares=shares).write(job.path("shares"))
             job.over_data("z-scores", zscore_task, job.path("shares"))
             summary |= {"passes": round(job.passes, 3), "stages": results.stage_usage(job)}
             results.write_result(job, folder, latent, scale, summary, scores="z-scores")
             samples = np.array(job.matrix.sample_names(), dtype=object)[job.kept_samples].tolist()
             results.write_table(storage.join(folder, USAGE), job.matrix.sample_title, samples, shares)
-            distance, labels, density = arrays.load_all(place, "distance", "label", "density")
-            picture = drawing.draw_clustergram(distance, labels, density, density_threshold)
+            picture = drawing.draw_clustergram(
+                consensus.distance, consensus.label, consensus.density, density_threshold
+            )
             save_figure(picture, storage.join(folder, "clustergram.png"))
     return storage.open_dataset(storage.join(output, results.STORE))
 
@@ -117,13 +125,13 @@ def zscore_task(
 ) -> dict[str, Any]:
     """Task: standardized genes of some blocks on the shares of the programs.
 
-    Writes ``zscore`` (rows, k) float32. Returns the stored chunks read.
+    Writes a :class:`cagdask.factors.results.ScoreFiles`. Returns the stored chunks read.
     """
     with threadpool_limits(1):
-        turn = np.linalg.pinv(arrays.load(shares_folder, "shares").astype(np.float64)).T.astype(np.float32)
+        turn = np.linalg.pinv(ShareFiles.open(shares_folder).shares.astype(np.float64)).T.astype(np.float32)
         known = Recipe(**recipe)
         scores = [standardized(block) @ turn for block, _ in read_blocks(known, first_block, end_block)]
-        arrays.save(folder, zscore=np.concatenate(scores))
+        results.ScoreFiles(zscore=np.concatenate(scores)).write(folder)
         return {"n_chunks": chunks_read(known, first_block, end_block)}
 
 

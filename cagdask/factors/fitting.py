@@ -17,16 +17,50 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.factors.hals import Descent, Float32, fit_block, gram_of, products_of, solve
+from cagdask.factors.hals import Descent, Float32, Float64, fit_block, gram_of, products_of, solve
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
-from cagdask.factors.sketch import first_latent
-from cagdask.storage import arrays
+from cagdask.factors.sketch import BasisFiles, SketchFiles, first_latent
+from cagdask.storage.arrays import Files, array
+
+
+class LatentFiles(Files):
+    """Latent values of the sketch as solved. Written by :func:`solve_task`; read where fitting goes on."""
+
+    latent: Float32 = array(np.float32, "sample, component", "latent values, >= 0")
+
+
+class LoadingFiles(Files):
+    """Loadings of a part of the genes, in :func:`loadings_of` of a task's folder; read by the next pass, and removed.
+
+    Written by :func:`solve_task`, :func:`fit_task` and :func:`fit_sketch_task`.
+    """
+
+    loading: Float32 = array(np.float32, "gene, component", "loadings, >= 0")
+
+
+class FixedFiles(Files):
+    """What loadings are fitted to in a pass. Written before it, read by its tasks."""
+
+    latent: Float32 = array(np.float32, "sample, component", "latent values, >= 0")
+    fixed: Float32 = array(np.float32, "column, component", "the same, or in the columns of the sketch")
+
+
+class FitFiles(Files):
+    """Sums of a pass, block by block. Written by its tasks; summed for the latent values."""
+
+    products: Float64 = array(np.float64, "block, column, component", "AᵀG of each block")
+    gram: Float64 = array(np.float64, "block, component, component", "GᵀG of each block")
+
+
+def loadings_of(place: str) -> str:
+    """Folder of the :class:`LoadingFiles` of a task."""
+    return storage.join(place, "loading")
 
 
 def sampled_sketch(parts: list[list[Any]], stride: int) -> Float32:
     """Every ``stride``-th row of the sketch, whatever its parts."""
     # copies, so that no more than one file is mapped: its pages count as this worker's memory
-    taken = [np.array(arrays.load(folder, "sketch")[-first % stride :: stride]) for folder, first in parts]
+    taken = [np.array(SketchFiles.open(folder).sketch[-first % stride :: stride]) for folder, first in parts]
     return np.concatenate(taken)
 
 
@@ -44,12 +78,12 @@ def solve_task(
 ) -> dict[str, Any]:
     """Task: factorize the sketch in memory.
 
-    Begins at the singular vectors, or at random with a ``seed``. Writes ``latent`` (n_samples, k); with a seed also
-    ``loading`` (rows, k), unit columns; and to each of ``places``, if any, the loadings of a part of the sketch.
+    Begins at the singular vectors, or at random with a ``seed``. Writes a :class:`LatentFiles`; with a seed also a
+    :class:`LoadingFiles`, unit columns; and to each of ``places``, if any, the loadings of a part of the sketch.
     Returns ``trace``, the errors on the sketch, and ``converged``.
     """
     with threadpool_limits(1):
-        sketch, basis = sampled_sketch(parts, stride), arrays.load(basis_folder, "basis")
+        sketch, basis = sampled_sketch(parts, stride), BasisFiles.open(basis_folder).basis
         if seed is None:
             latent = first_latent(sketch, basis, k)
         else:
@@ -62,14 +96,13 @@ def solve_task(
         loading = np.zeros((len(sketch), k), np.float32)
         for _ in solve(sketch, basis, descent, max_passes, loading):
             pass
-        made: dict[str, Float32] = {"latent": descent.latent}
         if seed is not None:
             length: Float32 = np.sqrt(np.diag(gram_of(loading))).astype(np.float32)
             length[length == 0] = 1
-            made["loading"] = np.divide(loading, length, dtype=np.float32)
+            LoadingFiles(loading=np.divide(loading, length, dtype=np.float32)).write(loadings_of(folder))
         for place, rows in zip(places, part_rows(parts), strict=False):
-            arrays.save(place, loading=loading[rows])
-        arrays.save(folder, **made)
+            LoadingFiles(loading=loading[rows]).write(loadings_of(place))
+        LatentFiles(latent=descent.latent).write(folder)
         return {"trace": descent.trace, "converged": descent.converged}
 
 
@@ -81,7 +114,7 @@ def part_rows(parts: list[list[Any]]) -> list[slice]:
 
 def whole_squares(parts: list[list[Any]]) -> float:
     """Sum of squares of the whole sketch."""
-    return float(sum(np.trace(block) for folder, _ in parts for block in arrays.load(folder, "gram")))
+    return float(sum(np.trace(block) for folder, _ in parts for block in SketchFiles.open(folder).gram))
 
 
 def fit_task(
@@ -95,8 +128,7 @@ def fit_task(
 ) -> dict[str, Any]:
     """Task: loadings of some blocks of the data for given latent values.
 
-    Writes ``loading`` (rows, k) float32, ``products`` AᵀG (blocks, n_samples, k) and ``gram`` GᵀG (blocks, k, k), both
-    float64. Returns the stored chunks read.
+    Writes a :class:`FitFiles` and a :class:`LoadingFiles`. Returns the stored chunks read.
     """
     known = Recipe(**recipe)
     blocks = (block for block, _ in read_blocks(known, first_block, end_block))
@@ -107,8 +139,8 @@ def fit_task(
 def fit_sketch_task(
     part: str, block_rows: int, fixed_folder: str, earlier: str | None, n_sweeps: int, folder: str
 ) -> int:
-    """Task: the same for a part of the sketch; ``products`` has its width in place of the samples."""
-    sketch = arrays.load(part, "sketch")
+    """Task: the same for a part of the sketch; products have its columns in place of the samples."""
+    sketch = SketchFiles.open(part).sketch
     blocks = (sketch[row : row + block_rows] for row in range(0, len(sketch), block_rows))
     _fit(blocks, fixed_folder, earlier, n_sweeps, folder)
     return len(sketch)
@@ -116,8 +148,9 @@ def fit_sketch_task(
 
 def _fit(blocks: Iterable[Float32], fixed_folder: str, earlier: str | None, n_sweeps: int, folder: str) -> None:
     with threadpool_limits(1):
-        fixed, latent = arrays.load(fixed_folder, "fixed"), arrays.load(fixed_folder, "latent")
-        before = arrays.load(earlier, "loading") if earlier else None
+        given = FixedFiles.open(fixed_folder)
+        fixed, latent = given.fixed, given.latent
+        before = LoadingFiles.open(loadings_of(earlier)).loading if earlier else None
         loading, products, gram, begin = [], [], [], 0
         for block in blocks:
             end = begin + len(block)
@@ -129,4 +162,5 @@ def _fit(blocks: Iterable[Float32], fixed_folder: str, earlier: str | None, n_sw
             products.append(products_of(block, rows))
             gram.append(gram_of(rows))
             begin = end
-        arrays.save(folder, loading=np.concatenate(loading), products=np.stack(products), gram=np.stack(gram))
+        LoadingFiles(loading=np.concatenate(loading)).write(loadings_of(folder))
+        FitFiles(products=np.stack(products), gram=np.stack(gram)).write(folder)

@@ -21,11 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask.factors.matrix import Matrix
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 NONNEG = ("error", "shift", "feature-shift", "negative-part")
 
 Float32 = NDArray[np.float32]
+
+
+class KeptFiles(Files):
+    """Samples that take part. Written after the survey if some do not; read wherever blocks are read."""
+
+    kept: NDArray[np.bool_] = array(np.bool_, "sample", "whether the sample takes part")
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Recipe:
     shift
         What ``shift`` subtracts.
     kept
-        Folder with ``kept`` (n_samples,) bool; None keeps all samples.
+        Folder of a :class:`KeptFiles`; None keeps all samples.
     drop_genes
         Whether genes with values that are not finite become zero.
     """
@@ -82,7 +88,7 @@ def make_nonnegative(values: Float32, recipe: Recipe) -> tuple[Float32, Float32]
            [3., 4.]], dtype=float32)
     """
     if recipe.kept is not None:
-        values = np.ascontiguousarray(values[:, arrays.load(recipe.kept, "kept")])
+        values = np.ascontiguousarray(values[:, KeptFiles.open(recipe.kept).kept])
     values = np.array(values)  # what came from storage may be read-only
     bad = ~np.isfinite(values).all(axis=1) if recipe.drop_genes else np.zeros(len(values), np.bool_)
     values[bad] = 0

@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import provenance, schema, storage
@@ -22,17 +23,24 @@ from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
 from cagdask.factors.consensus import USAGE
 from cagdask.factors.factorization import Request, begun_survey
+from cagdask.factors.fitting import FitFiles
 from cagdask.factors.hals import REFIT_SWEEPS, gram_of, products_of, squared_error, sweep
 from cagdask.factors.matrix import Matrix
-from cagdask.factors.nonneg import Recipe
+from cagdask.factors.nonneg import KeptFiles, Recipe
 from cagdask.io.gene_matching import hashes_of, rows_by_hash
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
 logger = logging.getLogger(__name__)
+
+
+class MatchFiles(Files):
+    """Genes of the new table in the reference. Written by :func:`match_task`, read by :func:`project_genes_task`."""
+
+    row: NDArray[np.int64] = array(np.int64, "gene", "row in the reference; -1 for none")
 
 
 def open_factors(reference: str) -> str:
@@ -107,7 +115,7 @@ def nmf_project(
             if n_matched < n_reference:
                 logger.warning("%s: has %d of the reference's %d genes.", source, n_matched, n_reference)
             found = job.over_data("project", project_genes_task, url, job.path("match"))
-            products, gram = job.summed("project", "products"), job.summed("project", "gram")
+            products, gram = job.fitted("project")
             latent = np.zeros((len(products), k), np.float32)
             sweep(latent, products.astype(np.float32), gram.astype(np.float32), 25 * REFIT_SWEEPS)
             error = squared_error(sum(answer["total"] for answer in found), products, gram, latent)
@@ -131,11 +139,11 @@ def nmf_project(
 
 
 def match_task(source: dict[str, Any], reference: str, folder: str) -> int:
-    """Task: write ``row`` (n_genes,), the reference's row of each gene or -1; gives how many were found."""
+    """Task: write a :class:`MatchFiles`; gives how many genes the reference has."""
     matrix = Matrix(**source)
     asked = hashes_of(matrix.url, matrix.gene_id, matrix.n_genes)
     row = rows_by_hash(hashes_of(reference), asked)
-    arrays.save(folder, row=row)
+    MatchFiles(row=row).write(folder)
     return int((row >= 0).sum())
 
 
@@ -144,14 +152,14 @@ def project_genes_task(
 ) -> dict[str, Any]:
     """Task: products of some blocks with the loadings of their genes.
 
-    Writes ``products`` (blocks, n_samples, k) and ``gram`` (blocks, k, k), float64. Returns the stored chunks read, and
-    the squares of the values and about the genes' means, of genes that the reference has.
+    Writes a :class:`cagdask.factors.fitting.FitFiles`. Returns the stored chunks read, and the squares of the values
+    and about the genes' means, of genes that the reference has.
     """
     with threadpool_limits(1):
         known = Recipe(**recipe)
         matrix = Matrix(**known.matrix)
         begin, end = matrix.rows(first_block, end_block)
-        row = arrays.load(match, "row", begin, end)
+        row = MatchFiles.open(match, begin, end).row
         group = storage.open_group(reference)
         products, gram, total, centered, at = [], [], 0.0, 0.0, 0
         for block in matrix.blocks(first_block, end_block):
@@ -165,7 +173,7 @@ def project_genes_task(
             gram.append(gram_of(loading))
             total += float((values.astype(np.float64) ** 2).sum())
             centered += float(((values - values.mean(axis=1, keepdims=True, dtype=np.float64)) ** 2).sum())
-        arrays.save(folder, products=np.stack(products), gram=np.stack(gram))
+        FitFiles(products=np.stack(products), gram=np.stack(gram)).write(folder)
         return {"n_chunks": matrix.chunks_of(begin, end), "total": total, "centered": centered}
 
 
@@ -182,7 +190,7 @@ def _reference_rows(group: Any, name: str, row: Any) -> Any:
 def _made_as_reference(values: Any, recipe: Recipe, shift: Any) -> tuple[Any, Any]:
     """Values as those of the reference, and which genes have some that are missing; these say nothing."""
     if recipe.kept is not None:
-        values = values[:, arrays.load(recipe.kept, "kept")]
+        values = values[:, KeptFiles.open(recipe.kept).kept]
     values = np.array(values)
     bad = ~np.isfinite(values).all(axis=1)
     values[bad] = 0

@@ -26,10 +26,11 @@ from threadpoolctl import threadpool_limits
 
 from cagdask import storage
 from cagdask.errors import InputError
-from cagdask.factors.fitting import sampled_sketch, solve_task, whole_squares
+from cagdask.factors.fitting import LoadingFiles, loadings_of, sampled_sketch, solve_task, whole_squares
 from cagdask.factors.hals import REFIT_SWEEPS, Float32, Float64, gram_of, products_of, squared_error, sweep
+from cagdask.factors.sketch import BasisFiles
 from cagdask.factors.steps import Job
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,15 @@ NEIGHBORHOOD = 0.3
 """Share of the replicates whose copies count as a program's nearest."""
 _STARTS = 10  # of k-means
 _ROWS = 2**16  # rows of loadings worked on at a time
+
+
+class ConsensusFiles(Files):
+    """What replicates agree on. Written by :func:`consensus_task`; read for the result and its picture."""
+
+    latent: Float32 = array(np.float32, "sample, component", "latent values, >= 0")
+    distance: Float64 = array(np.float64, "program, program", "Euclidean distance of the unit loadings")
+    density: Float64 = array(np.float64, "program", "mean distance to the nearest others")
+    label: NDArray[np.int64] = array(np.int64, "program", "cluster; -1 for what was left out")
 
 
 def replicate_seeds(seed: int, n: int) -> list[int]:
@@ -121,15 +131,14 @@ def consensus_task(
 ) -> dict[str, Any]:
     """Task: cluster the programs of all replicates, and fit latent values to the clusters' medians.
 
-    Writes ``latent`` (n_samples, k), and for pictures ``distance`` (n, n), ``density`` and ``label`` (n,), -1 for what
-    was left out. Returns ``stability``, the silhouette of the clusters; ``error``, relative to ‖A‖²; ``n_programs`` and
-    ``n_kept``.
+    Writes a :class:`ConsensusFiles`. Returns ``stability``, the silhouette of the clusters; ``error``, relative to
+    ‖A‖²; ``n_programs`` and ``n_kept``.
     """
     with threadpool_limits(1):
-        n_rows = len(arrays.load(replicates[0], "loading"))
+        n_rows = len(LoadingFiles.open(loadings_of(replicates[0])).loading)
         gram = np.zeros((k * len(replicates),) * 2)
         for begin in range(0, n_rows, _ROWS):
-            rows = np.hstack([arrays.load(place, "loading", begin, begin + _ROWS) for place in replicates])
+            rows = _loadings(replicates, begin)
             gram += products_of(rows, rows)
         square = np.diag(gram)
         distance = np.sqrt(np.maximum(0, square[:, None] + square - 2 * gram))
@@ -145,7 +154,7 @@ def consensus_task(
         labels[kept] = cluster_programs(gram[np.ix_(kept, kept)], k, seed)
         stability = silhouette(distance[np.ix_(kept, kept)], labels[kept])
         program = _medians(replicates, labels, k, n_rows)
-        sketch, basis = sampled_sketch(parts, stride), arrays.load(basis_folder, "basis")
+        sketch, basis = sampled_sketch(parts, stride), BasisFiles.open(basis_folder).basis
         products, own = basis.astype(np.float64) @ products_of(sketch, program), gram_of(program)
         latent = np.zeros((len(basis), k), np.float32)
         sweep(latent, products.astype(np.float32), own.astype(np.float32), 10 * REFIT_SWEEPS)
@@ -156,15 +165,21 @@ def consensus_task(
         wide = basis.T @ latent
         sweep(loading, sketch @ wide, gram_of(latent).astype(np.float32), REFIT_SWEEPS)
         error = squared_error(here, basis.astype(np.float64) @ products_of(sketch, loading), gram_of(loading), latent)
-        arrays.save(folder, latent=latent, distance=distance, density=density, label=labels)
+        ConsensusFiles(latent=latent, distance=distance, density=density, label=labels).write(folder)
         return {"stability": stability, "error": error / here, "n_programs": len(gram), "n_kept": len(kept)}
+
+
+def _loadings(replicates: list[str], begin: int) -> Float32:
+    """Loadings of all replicates side by side, :data:`_ROWS` rows from ``begin`` on."""
+    places = [loadings_of(place) for place in replicates]
+    return np.hstack([LoadingFiles.open(place, begin, begin + _ROWS).loading for place in places])
 
 
 def _medians(replicates: list[str], labels: NDArray[np.int64], k: int, n_rows: int) -> Float32:
     """Median program of each cluster, unit columns, shape (rows, k)."""
     median = np.zeros((n_rows, k), np.float32)
     for begin in range(0, n_rows, _ROWS):
-        rows = np.hstack([arrays.load(place, "loading", begin, begin + _ROWS) for place in replicates])
+        rows = _loadings(replicates, begin)
         for cluster in range(k):
             if (labels == cluster).any():
                 median[begin : begin + len(rows), cluster] = np.median(rows[:, labels == cluster], axis=1)
@@ -187,7 +202,7 @@ def find_consensus(
         job.stride(k), job.total, target, done=job.done,
     )  # fmt: skip
     for folder in folders:
-        storage.remove(storage.join(folder, "loading.npy"))
+        storage.remove(loadings_of(folder))
     if n_not_converged:
         logger.warning(
             "%s: %d of %d replicates of k = %d are not converged after %d passes of the solver. Raise --max-passes or "

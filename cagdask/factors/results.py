@@ -24,16 +24,27 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage
 from cagdask.factors import drawing
+from cagdask.factors.fitting import LoadingFiles, loadings_of
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import Matrix
+from cagdask.factors.sketch import SquareFiles, squares_of
 from cagdask.factors.steps import Job
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 ROWS = storage.ID_CHUNK
 """Genes that are written at once: a chunk of the store, a row group of the table."""
 N_TOP = 100
 """Genes listed per component."""
 STORE, LATENT, WEIGHTS, SUMMARY = "factors.zarr", "nmf_latent.parquet", "NMF_weight_matrix_gsea.parquet", "nmf.json"
+
+
+class ScoreFiles(Files):
+    """Z-scores of a part of the genes.
+
+    Written by :func:`cagdask.factors.consensus.zscore_task`, read by :func:`write_result`.
+    """
+
+    zscore: Float32 = array(np.float32, "gene, component", "standard deviations per share of the sample")
 
 
 @dataclass(frozen=True)
@@ -153,10 +164,11 @@ def _kept_names(job: Job) -> Iterator[NDArray[Any]]:
         yield np.array(job.matrix.gene_names(begin, end), dtype=object)[job.kept_genes[begin:end]]
 
 
-def _kept_rows(job: Job, stage: str, name: str) -> Iterator[Float32]:
+def _kept_rows(job: Job, parts: Iterable[Float32]) -> Iterator[Float32]:
+    """Of an array with a part for each task, the rows of genes that take part."""
     assert job.kept_genes is not None
-    for place, blocks in zip(job.places(stage), job.matrix.tasks(), strict=True):
-        yield arrays.load(place, name)[job.kept_genes[slice(*job.matrix.rows(*blocks))]]
+    for part, blocks in zip(parts, job.matrix.tasks(), strict=True):
+        yield part[job.kept_genes[slice(*job.matrix.rows(*blocks))]]
 
 
 def write_result(
@@ -200,12 +212,15 @@ def write_result(
         storage.write_array(group, "gene_shift", _shifts(job))
     top, begin = _Top(k), 0
     sampled: list[Float32] = []
-    loadings = _regrouped(_kept_rows(job, "refit", "loading"))
-    zscores = _regrouped(_kept_rows(job, scores, "zscore")) if scores else repeat(None)
+    fitted = (part.loading for part in LoadingFiles.open_all([loadings_of(place) for place in job.places("refit")]))
+    loadings = _regrouped(_kept_rows(job, fitted))
+    zscores: Iterable[Any] = repeat(None)
+    if scores:
+        zscores = _regrouped(_kept_rows(job, (part.zscore for part in ScoreFiles.open_all(job.places(scores)))))
     with _Weights(storage.join(folder, WEIGHTS), "genes", k) as table:
-        for names, fitted, zscore in zip(_regrouped(_kept_names(job)), loadings, zscores, strict=False):
+        for names, rows, zscore in zip(_regrouped(_kept_names(job)), loadings, zscores, strict=False):
             end = begin + len(names)
-            loading = scale.loading(fitted)
+            loading = scale.loading(rows)
             group["gene_loading"][begin:end] = loading
             group["gene_id"][begin:end] = names.astype(np.dtypes.StringDType())
             if zscore is not None:
@@ -242,8 +257,9 @@ def _begin_store(folder: str, matrix: Matrix, summary: dict[str, Any]) -> Any:
 
 def _shifts(job: Job) -> Float32:
     """What was subtracted from each gene that was kept."""
-    found: Float32 = np.concatenate([arrays.load(place, "shift") for place in job.places("sketch 1")])[job.kept_genes]
-    return found
+    squares = SquareFiles.open_all([squares_of(place) for place in job.places("sketch 1")])
+    shifts: Float32 = np.concatenate([part.shift for part in squares])[job.kept_genes]
+    return shifts
 
 
 def _top_text(top: _Top) -> str:

@@ -21,15 +21,50 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from cagdask import storage
 from cagdask.factors.hals import Float32, Float64, products_of
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 OVERSAMPLING = 20
 """Columns of the sketch beyond the number of components."""
+
+
+class BasisFiles(Files):
+    """The columns that blocks are multiplied with.
+
+    Written between passes; read by the tasks of a pass, and where the sketch is solved.
+    """
+
+    basis: Float32 = array(np.float32, "sample, rank", "columns; orthonormal but for the first ones, which are random")
+
+
+class PowerFiles(Files):
+    """AᵀA times a basis, block by block. Written by :func:`power_task`, summed for the next basis."""
+
+    products: Float64 = array(np.float64, "block, sample, rank", "Aᵢᵀ(Aᵢ V)")
+
+
+class SquareFiles(Files):
+    """Squares of a part of the matrix. Written by the first :func:`power_task`; read for report and results."""
+
+    column_squares: Float64 = array(np.float64, "block, sample", "sum of squares of each sample in each block")
+    row_squares: Float64 = array(np.float64, "gene", "sum of squares of each gene")
+    shift: Float32 = array(np.float32, "gene", "what was subtracted from the gene, in the unit of the table")
+
+
+class SketchFiles(Files):
+    """A part of the sketch. Written by :func:`project_task`; read wherever the sketch is solved."""
+
+    sketch: Float32 = array(np.float32, "gene, rank", "Aᵢ V")
+    gram: Float64 = array(np.float64, "block, rank, rank", "products of its columns, block by block")
+
+
+def squares_of(place: str) -> str:
+    """Folder of the :class:`SquareFiles` of a task of the first pass of the sketch."""
+    return storage.join(place, "squares")
 
 
 def random_basis(n_samples: int, rank: int, seed: int) -> Float32:
@@ -64,41 +99,39 @@ def power_task(
 ) -> dict[str, Any]:
     """Task: AᵀA times a basis, of some blocks.
 
-    Writes ``products`` (blocks, n_samples, rank) float64 and, with ``measure``, ``row_squares`` and ``shift`` (rows,)
-    and ``column_squares`` (blocks, n_samples). Returns the stored chunks read, and per block the sum of squares about
-    the genes' means.
+    Writes a :class:`PowerFiles` and, with ``measure``, a :class:`SquareFiles` in it. Returns the stored chunks read,
+    and then per block the sum of squares about the genes' means.
     """
     with threadpool_limits(1):
-        columns = arrays.load(basis, "basis")
+        columns = BasisFiles.open(basis).basis
         known = Recipe(**recipe)
-        found: dict[str, Any] = {"n_chunks": chunks_read(known, first_block, end_block), "centered": []}
-        made: dict[str, list[NDArray[Any]]] = {"products": []}
-        if measure:
-            made |= {"column_squares": [], "row_squares": [], "shift": []}
+        products, by_column, by_row, shifts, centered = [], [], [], [], []
         for block, shift in read_blocks(known, first_block, end_block):
-            made["products"].append((block.T @ (block @ columns)).astype(np.float64))
+            products.append((block.T @ (block @ columns)).astype(np.float64))
             if measure:
-                by_row, by_column = np.zeros(len(block)), np.zeros(block.shape[1])
-                found["centered"].append(_measure(block, by_row, by_column))
-                made["column_squares"].append(by_column)
-                made["row_squares"].append(by_row)
-                made["shift"].append(shift)
-        join = {"products": np.stack, "column_squares": np.stack}
-        arrays.save(folder, **{name: join.get(name, np.concatenate)(parts) for name, parts in made.items()})
-        return found
+                by_row.append(np.zeros(len(block)))
+                by_column.append(np.zeros(block.shape[1]))
+                shifts.append(shift)
+                centered.append(_measure(block, by_row[-1], by_column[-1]))
+        PowerFiles(products=np.stack(products)).write(folder)
+        if measure:
+            SquareFiles(
+                column_squares=np.stack(by_column), row_squares=np.concatenate(by_row), shift=np.concatenate(shifts)
+            ).write(squares_of(folder))
+        return {"n_chunks": chunks_read(known, first_block, end_block), "centered": centered}
 
 
 def project_task(recipe: dict[str, Any], first_block: int, end_block: int, basis: str, folder: str) -> dict[str, Any]:
     """Task: the sketch of some blocks.
 
-    Writes ``sketch`` (rows, rank) float32 and ``gram`` (blocks, rank, rank) float64. Returns the stored chunks read.
+    Writes a :class:`SketchFiles`. Returns the stored chunks read.
     """
     with threadpool_limits(1):
-        columns = arrays.load(basis, "basis")
+        columns = BasisFiles.open(basis).basis
         known = Recipe(**recipe)
         sketch = [block @ columns for block, _ in read_blocks(known, first_block, end_block)]
         gram = np.stack([products_of(part, part) for part in sketch])
-        arrays.save(folder, sketch=np.concatenate(sketch), gram=gram)
+        SketchFiles(sketch=np.concatenate(sketch), gram=gram).write(folder)
         return {"n_chunks": chunks_read(known, first_block, end_block)}
 
 

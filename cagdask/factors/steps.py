@@ -13,7 +13,7 @@ Whether a resumed run repeats a pass is up to its task's kept answer: sums of al
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +25,29 @@ from cagdask import storage
 from cagdask.compute.memory import check_fits
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
-from cagdask.factors.fitting import fit_sketch_task, fit_task, solve_task
+from cagdask.factors.fitting import (
+    FitFiles,
+    FixedFiles,
+    LatentFiles,
+    fit_sketch_task,
+    fit_task,
+    loadings_of,
+    solve_task,
+)
 from cagdask.factors.hals import REFIT_SWEEPS, SWEEPS, Descent, Float32, Float64, squared_error, sweep
 from cagdask.factors.matrix import Matrix
-from cagdask.factors.nonneg import Recipe
-from cagdask.factors.sketch import orthonormal, power_task, project_task, random_basis
+from cagdask.factors.nonneg import KeptFiles, Recipe
+from cagdask.factors.sketch import (
+    BasisFiles,
+    PowerFiles,
+    SquareFiles,
+    orthonormal,
+    power_task,
+    project_task,
+    random_basis,
+    squares_of,
+)
 from cagdask.factors.survey import judged, survey_task
-from cagdask.storage import arrays
 
 logger = logging.getLogger(__name__)
 
@@ -117,14 +133,10 @@ class Job:
         self.chunks_read += sum(answer if isinstance(answer, int) else answer["n_chunks"] for answer in found)
         return found
 
-    def summed(self, stage: str, name: str) -> Float64:
-        """Sum over all blocks, in their order."""
-        total: Float64 | None = None
-        for place in self.places(stage):
-            for part in arrays.load(place, name):
-                total = part.astype(np.float64) if total is None else total + part
-        assert total is not None
-        return total
+    def fitted(self, stage: str) -> tuple[Float64, Float64]:
+        """AᵀG and GᵀG of a pass."""
+        files = list(FitFiles.open_all(self.places(stage)))
+        return summed(part.products for part in files), summed(part.gram for part in files)
 
     @property
     def passes(self) -> float:
@@ -162,7 +174,7 @@ class Job:
         folder = None
         if not found.kept_samples.all():
             folder = self.path("kept")
-            arrays.save(folder, kept=found.kept_samples)
+            KeptFiles(kept=found.kept_samples).write(folder)
         shift = found.shift if self.nonneg == "shift" else 0.0
         self.recipe = Recipe(matrix.to_json(), self.nonneg, shift, folder, not found.kept_genes.all())
         self.facts |= {
@@ -188,17 +200,18 @@ class Job:
         assert self.kept_samples is not None
         n_samples = int(self.kept_samples.sum())
         self.rank = min(self.rank, n_samples, self.facts["n_genes"])
-        arrays.save(self.path("basis-0"), basis=random_basis(n_samples, self.rank, self.seed))
+        BasisFiles(basis=random_basis(n_samples, self.rank, self.seed)).write(self.path("basis-0"))
         found = self.over_data("sketch 1", power_task, self.path("basis-0"), True)
         self.centered = float(sum(part for answer in found for part in answer["centered"]))
-        column_squares = self.summed("sketch 1", "column_squares")
+        squares = list(SquareFiles.open_all([squares_of(place) for place in self.places("sketch 1")]))
+        column_squares = summed(part.column_squares for part in squares)
         self.total = float(column_squares.sum())
         if self.total == 0:
             raise InputError(
                 f"{self.matrix.said}: no value is above 0, there is nothing to factorize. Name another source, or "
                 "another --nonneg."
             )
-        row_squares = np.concatenate([arrays.load(place, "row_squares") for place in self.places("sketch 1")])
+        row_squares = np.concatenate([part.row_squares for part in squares])
         assert self.kept_genes is not None
         names = np.array(self.matrix.sample_names(), dtype=object)[self.kept_samples].tolist()
         self.facts |= {
@@ -208,7 +221,7 @@ class Job:
         basis = self._basis("sketch 1")
         for number in (1, 2):
             basis[column_squares == 0] = 0
-            arrays.save(self.path(f"basis-{number}"), basis=basis)
+            BasisFiles(basis=basis).write(self.path(f"basis-{number}"))
             if number == 1:
                 self.over_data("sketch 2", power_task, self.path("basis-1"), False)
                 basis = self._basis("sketch 2")
@@ -216,7 +229,7 @@ class Job:
 
     def _basis(self, stage: str) -> Float32:
         with threadpool_limits(1):
-            return orthonormal(self.summed(stage, "products"))
+            return orthonormal(summed(part.products for part in PowerFiles.open_all(self.places(stage))))
 
     def sketch_parts(self) -> list[tuple[str, int]]:
         """Folder and first row of each part of the sketch."""
@@ -237,13 +250,13 @@ class Job:
             max_passes, self.path("solved"), self.places("solved") if stride == 1 else [], done=self.done,
         )  # fmt: skip
         descent = Descent(
-            arrays.load(self.path("solved"), "latent"), self.total, tol, answer["trace"], answer["converged"]
+            LatentFiles.open(self.path("solved")).latent, self.total, tol, answer["trace"], answer["converged"]
         )
         if stride == 1:
             self.begin_at = "solved"
             return descent
         whole = Descent(descent.latent, self.total, tol)
-        basis = arrays.load(self.path("basis-2"), "basis")
+        basis = BasisFiles.open(self.path("basis-2")).basis
         for number in range(max(1, max_passes - len(descent.trace))):
             self._pass("polish", number, whole, basis)
             if whole.converged:
@@ -264,7 +277,7 @@ class Job:
         name = f"{stage} {number}"
         with threadpool_limits(1):
             fixed = descent.latent if basis is None else basis.T @ descent.latent
-        arrays.save(self.path(name, "fixed"), latent=descent.latent, fixed=fixed)
+        FixedFiles(latent=descent.latent, fixed=fixed).write(self.path(name, "fixed"))
         n_sweeps = SWEEPS if self.begin_at else REFIT_SWEEPS
         earlier = self.path(self.begin_at) if self.begin_at else None
         if basis is None:
@@ -278,12 +291,12 @@ class Job:
                 for part, start, to in zip(sketch, starts, places, strict=True)
             ]
             self.runner.map(stage, fit_sketch_task, items, unit="blocks")
-        products, gram = self.summed(name, "products"), self.summed(name, "gram")
+        products, gram = self.fitted(name)
         with threadpool_limits(1):
             descent.update(products if basis is None else basis.astype(np.float64) @ products, gram)
         if number > 1:  # the sums stay: a resumed run needs them
             for place in self.places(f"{stage} {number - 2}"):
-                storage.remove(storage.join(place, "loading.npy"))
+                storage.remove(loadings_of(place))
         self.begin_at = name
 
     def refit(self, latent: Float32) -> tuple[Float32, float, Float64]:
@@ -294,13 +307,23 @@ class Job:
         latent, error, gram
             Latent values, shape (n_samples, k); ‖A − G Lᵀ‖²; and GᵀG.
         """
-        arrays.save(self.path("refit", "fixed"), latent=latent, fixed=latent)
+        FixedFiles(latent=latent, fixed=latent).write(self.path("refit", "fixed"))
         earlier = self.path(self.begin_at) if self.begin_at else None
         self.over_data("refit", fit_task, self.path("refit", "fixed"), earlier, REFIT_SWEEPS)
-        products, gram = self.summed("refit", "products"), self.summed("refit", "gram")
+        products, gram = self.fitted("refit")
         latent = np.array(latent)
         sweep(latent, products.astype(np.float32), gram.astype(np.float32), REFIT_SWEEPS)
         return latent, squared_error(self.total, products, gram, latent), gram
+
+
+def summed(parts: Iterable[NDArray[Any]]) -> Float64:
+    """Sum over the blocks of all parts, in their order."""
+    total: Float64 | None = None
+    for part in parts:
+        for block in part:
+            total = block.astype(np.float64) if total is None else total + block
+    assert total is not None
+    return total
 
 
 def _listed(names: list[str], wanted: NDArray[np.bool_]) -> dict[str, Any]:

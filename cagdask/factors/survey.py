@@ -14,13 +14,24 @@ from numpy.typing import NDArray
 
 from cagdask.errors import InputError
 from cagdask.factors.matrix import Matrix
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 MISSING = ("error", "drop-features", "drop-samples")
 SMALLEST, LARGEST = 1e-12, 1e12
 """Sizes of the largest value between which sums of products are numbers in float32."""
 
 Float32 = NDArray[np.float32]
+
+
+class SurveyFiles(Files):
+    """What one task saw. Written by :func:`survey_task`, read by :func:`judged`."""
+
+    n_bad: NDArray[np.int64] = array(np.int64, "sample", "values that are missing or not finite")
+    n_negative: NDArray[np.int64] = array(np.int64, "sample", "values below 0")
+    first: NDArray[np.int64] = array(np.int64, "2, sample", "gene row of the first of each; -1 for none")
+    minimum: Float32 = array(np.float32, "sample", "smallest finite value, in the unit of the table")
+    largest: Float32 = array(np.float32, "sample", "largest value without its sign, in the unit of the table")
+    bad_row: NDArray[np.bool_] = array(np.bool_, "gene", "whether a value of the gene is missing or not finite")
 
 
 @njit(cache=True, nogil=True)
@@ -58,10 +69,8 @@ def _survey(
 def survey_task(source: dict[str, Any], first_block: int, end_block: int, clean_only: bool, folder: str) -> int:
     """Task: look at the values of some blocks, for each sample.
 
-    Writes ``n_bad`` and ``n_negative`` (n_samples,) int64, ``first`` (2, n_samples) int64, the gene row of the first of
-    each or -1, ``minimum`` and ``largest`` (n_samples,) float32, the smallest finite value and the largest without its
-    sign, and ``bad_row`` (rows,) bool. With ``clean_only`` genes with a value that is not finite count in the first
-    only. Returns the stored chunks that were read.
+    Writes a :class:`SurveyFiles`. With ``clean_only`` genes with a value that is not finite count in the first only.
+    Returns the stored chunks that were read.
     """
     matrix = Matrix(**source)
     begin, end = matrix.rows(first_block, end_block)
@@ -74,8 +83,9 @@ def survey_task(source: dict[str, Any], first_block: int, end_block: int, clean_
         of_rows = bad_row[at : at + len(block)]
         _survey(block, begin + at, clean_only, n_bad, n_negative, first, minimum, largest, of_rows)
         at += len(block)
-    of_samples = {"n_bad": n_bad, "n_negative": n_negative, "first": first, "minimum": minimum, "largest": largest}
-    arrays.save(folder, **of_samples, bad_row=bad_row)
+    SurveyFiles(
+        n_bad=n_bad, n_negative=n_negative, first=first, minimum=minimum, largest=largest, bad_row=bad_row
+    ).write(folder)
     return matrix.chunks_of(begin, end)
 
 
@@ -109,16 +119,15 @@ def judged(matrix: Matrix, places: list[str], nonneg: str, missing: str) -> Surv
         Values are missing or negative and no way to deal with them was given, nothing is left, or the values are too
         large or small for float32.
     """
-
-    def found(name: str) -> NDArray[Any]:
-        return np.stack([arrays.load(place, name) for place in places])
-
-    n_bad, n_negative = found("n_bad").sum(axis=0), found("n_negative").sum(axis=0)
-    minimum, largest = found("minimum").min(axis=0), found("largest").max(axis=0)
-    first = found("first").astype(np.float64)
+    parts = list(SurveyFiles.open_all(places))
+    n_bad = np.sum([part.n_bad for part in parts], axis=0)
+    n_negative = np.sum([part.n_negative for part in parts], axis=0)
+    minimum = np.min([part.minimum for part in parts], axis=0)
+    largest = np.max([part.largest for part in parts], axis=0)
+    first = np.stack([part.first for part in parts]).astype(np.float64)
     first[first < 0] = np.inf
     first = first.min(axis=0)
-    bad_row = np.concatenate([arrays.load(place, "bad_row") for place in places])
+    bad_row = np.concatenate([part.bad_row for part in parts])
     n_missing = int(n_bad.sum())
     if n_missing and missing == "error":
         raise InputError(

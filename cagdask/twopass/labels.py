@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 from cagdask.twopass import distances, sources
 
 Float64 = NDArray[np.float64]
@@ -27,6 +27,20 @@ ITEM_CHUNK = 65_536
 N_BINS = 50
 UNASSIGNED = 0
 """Label of an item beyond ``max_dist``, or without a direction."""
+
+
+class OrderFiles(Files):
+    """Features of the leaders among those of the items. Written before the second pass; read by :func:`label_block`."""
+
+    place: Int64 = array(np.int64, "feature", "place of the leaders' feature in the items")
+
+
+class LabelFiles(Files):
+    """Labels of the items of a block. Written by :func:`label_block`, read by :func:`write_labels`."""
+
+    label: Int64 = array(np.int64, "item", "cluster, from 1; 0 for none")
+    distance: NDArray[np.float32] = array(np.float32, "item", "distance to the nearest leader, unit of the metric")
+    margin: NDArray[np.float32] = array(np.float32, "item", "how much farther the nearest leader of another cluster is")
 
 
 def block_bytes(n_rows: int, n_features: int, chunk: int, n_leaders: int) -> int:
@@ -44,7 +58,7 @@ def label_block(
     order: str | None,
     folder: str,
 ) -> dict[str, Any]:
-    """Task: ``label`` int64, ``distance`` and ``margin`` float32 of the items ``begin:end``.
+    """Task: labels of the items ``begin:end``, as a :class:`LabelFiles`.
 
     ``order`` holds the places of the leaders' features in the items, None if they are the same. Gives the number of
     values that can not be used, and the first.
@@ -54,11 +68,11 @@ def label_block(
     if counted["n_bad"]:
         return counted
     if order is not None:
-        rows = rows[:, np.asarray(arrays.load(order, "place"))]
+        rows = rows[:, OrderFiles.open(order).place]
     label, distance, margin = _labeled(rows, leaders, metric)
     if max_dist is not None:
         label[distance > max_dist] = UNASSIGNED
-    arrays.save(folder, label=label, distance=distance.astype(np.float32), margin=margin.astype(np.float32))
+    LabelFiles(label=label, distance=distance.astype(np.float32), margin=margin.astype(np.float32)).write(folder)
     return counted
 
 
@@ -110,8 +124,12 @@ def write_labels(items: dict[str, Any], parts: list[tuple[str, int]], begin: int
 
     ``parts`` are the folders of :func:`label_block` that hold some of them, each with its first item.
     """
-    for name, variable in (("label", "item_cluster"), ("distance", "item_distance"), ("margin", "item_margin")):
-        values = np.concatenate([arrays.load(part, name, max(begin - b, 0), end - b) for part, b in parts])
+    files = [LabelFiles.open(part, max(begin - b, 0), end - b) for part, b in parts]
+    for variable, values in {
+        "item_cluster": np.concatenate([part.label for part in files]),
+        "item_distance": np.concatenate([part.distance for part in files]),
+        "item_margin": np.concatenate([part.margin for part in files]),
+    }.items():
         storage.open_array(url, variable, writable=True)[begin:end] = values
     names = sources.read_names(sources.items_of(items), begin, end)
     storage.open_array(url, "item_id", writable=True)[begin:end] = names.astype(np.dtypes.StringDType())

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cagdask import provenance, schema, storage
 from cagdask.engine.linkage import tree
 from cagdask.errors import InputError
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 from cagdask.twopass import distances, sources
 
 Float64 = NDArray[np.float64]
@@ -33,6 +33,18 @@ DEFAULT_SAMPLE = 2000
 COMPAT_STRIDE = 5
 
 _STEP = 1e10  # sums of distances are compared in steps of the largest one / _STEP
+
+
+class DrawnFiles(Files):
+    """Which items are drawn. Written before the first pass; read by :func:`cluster_sample`."""
+
+    item: Int64 = array(np.int64, "drawn", "rows of the drawn items, ascending")
+
+
+class SampleFiles(Files):
+    """The drawn items of one block. Written by :func:`read_drawn`; read by :func:`cluster_sample`."""
+
+    vector: Float64 = array(np.float64, "drawn, feature", "values of the item")
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ def read_drawn(items: dict[str, Any], begin: int, rows: list[int], folder: str) 
     source = sources.items_of(items)
     block = sources.read_rows(source, begin, rows[-1] + 1)
     found = block[np.asarray(rows) - begin]
-    arrays.save(folder, rows=found)
+    SampleFiles(vector=found).write(folder)
     bad: list[int] = np.asarray(rows)[~sources.are_numbers(found).all(axis=1)].tolist()
     return bad
 
@@ -182,8 +194,8 @@ def cluster_sample(
     """
     chosen = Recipe(**recipe)
     source = sources.items_of(items)
-    rows = np.asarray(arrays.load(drawn, "rows"))
-    ready = distances.made_ready(arrays.concatenate(parts, "rows"), chosen.metric)
+    rows = DrawnFiles.open(drawn).item
+    ready = distances.made_ready(_vectors(parts), chosen.metric)
     kept = np.flatnonzero(~distances.without_direction(ready, chosen.metric))
     if len(kept) < chosen.k:
         raise InputError(
@@ -200,7 +212,7 @@ def cluster_sample(
     of_drawn = np.zeros(len(rows), np.int64)
     of_drawn[kept] = label
     at = rows[kept[place]]
-    vectors = arrays.concatenate(parts, "rows")[kept[place]]
+    vectors = _vectors(parts)[kept[place]]
     _write_leaders(url, source, attrs, vectors, cluster, at, rows, of_drawn, merges)
     sizes = np.bincount(label)[1:]
     return {
@@ -211,6 +223,10 @@ def cluster_sample(
         "n_leaders": np.bincount(cluster)[1:].tolist(),
         "cut_between": _cut_heights(merges, len(sizes)),
     }
+
+
+def _vectors(parts: list[str]) -> Float64:
+    return np.concatenate([files.vector for files in SampleFiles.open_all(parts)])
 
 
 def _cut_heights(merges: Float64, n_clusters: int) -> list[float]:

@@ -18,7 +18,6 @@ from cagdask import provenance, storage
 from cagdask.compute.memory import check_fits
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
-from cagdask.storage import arrays
 from cagdask.twopass import labels, pictures, sources
 from cagdask.twopass import sample as first_pass
 from cagdask.twopass.sample import Recipe
@@ -112,7 +111,7 @@ class Job:
         bad = self.runner.map("sample", first_pass.read_drawn, work, done=self.done)
         if any(bad):
             self._refuse_values()
-        arrays.save(self._at("drawn"), rows=rows)
+        first_pass.DrawnFiles(item=rows).write(self._at("drawn"))
         asked = (items, parts, self._at("drawn"), asdict(recipe), attrs, self.leaders)
         found: dict[str, Any] = self._attempt("first pass", first_pass.cluster_sample, *asked)
         return found
@@ -122,7 +121,7 @@ class Job:
         place = None
         if order is not None:
             place = self._at("order")
-            arrays.save(place, place=order)
+            labels.OrderFiles(place=order).write(place)
         ranges = _ranges(self.items.n_items, self.rows)
         parts = [self._at("labels", str(i)) for i in range(len(ranges))]
         items = self.items.to_json()

@@ -9,10 +9,10 @@ import cagdask
 from cagdask.compute.runner import Runner
 from cagdask.engine.linkage import average
 from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
-from cagdask.engine.rows.files import Block
+from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
 from cagdask.engine.search import approximate
+from cagdask.engine.search.neighbors import ListFiles
 from cagdask.simulation.writing import simulate_abundance
-from cagdask.storage import arrays
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner
 
@@ -60,14 +60,15 @@ def test_recall_is_that_of_the_definition(
     rows = cohort[cohort.any(axis=1)].astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     n, k, threshold = len(rows), 5, 0.8
-    arrays.save(f"{here}/block", rows=rows, gene=np.arange(n), size=np.ones(n, np.int64))
+    groups = GroupFiles(**smaller_form(rows)._asdict(), gene=np.arange(n), size=np.ones(n, np.int64))
+    groups.write(f"{here}/block")
     account = Linked()
     chunked = average.order_rows(
         InPlace(), [Block(f"{here}/block", n)], threshold, LinkagePlan(300, 300), here, "", None, seed=1
     )
     lists = average.search(InPlace(), chunked, k, here, "search", account, None, probes=1)
-    gene = np.concatenate([arrays.load(url, "gene") for url in chunked.chunks])
-    row = np.concatenate([arrays.load(url, "row") for url in lists])
+    gene = np.concatenate([files.gene for files in GroupFiles.open_all(chunked.chunks)])
+    row = np.concatenate([files.row for files in ListFiles.open_all(lists)])
     similarity = np.round(rows @ rows.T, 10)
     np.fill_diagonal(similarity, -2)
     n_true = n_found = 0

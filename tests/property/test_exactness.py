@@ -19,11 +19,11 @@ from cagdask.cags import results
 from cagdask.cags.stages import similarity_of
 from cagdask.engine.linkage import average, refinement, single, tree
 from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
-from cagdask.engine.linkage.merging import flat
+from cagdask.engine.linkage.merging import roots_of
+from cagdask.engine.linkage.refinement import TableFiles
 from cagdask.engine.rows import files, profiles
-from cagdask.engine.rows.files import Block
+from cagdask.engine.rows.files import Block, FoldFiles, ProfileFiles, smaller_form
 from cagdask.engine.search import pivots
-from cagdask.storage import arrays
 from tests import reference
 from tests.strategies import abundance_matrices, chunkings, planted_matrices
 
@@ -139,14 +139,14 @@ class Found:
 
     child: Int64
     height: Float64
-    leader: Int64
+    first_gene: Int64
     unit: Float64
     first: Int64
     finished: list[Block] = field(default_factory=list)
 
     def cut(self, max_dist: float) -> Int64:
         """Labels at a smaller threshold."""
-        return reference.naive_labels(tree.cut_merges(self.child, self.height, len(self.leader), max_dist))
+        return reference.naive_labels(tree.cut_merges(self.child, self.height, len(self.first_gene), max_dist))
 
 
 def write_profiles(
@@ -160,11 +160,12 @@ def write_profiles(
         unit = profiles.unit_profiles(values[end - size : end].copy(), metric)
         everything.append(unit)
         mark = np.where(unit.any(axis=1), 0, profiles.ZERO).astype(np.int8)
-        files = unit[mark == 0]
-        keys = np.zeros((len(files), 2), np.uint64)
-        profiles.row_keys(files, multipliers, keys)
+        rows = unit[mark == 0]
+        keys = np.zeros((len(rows), 2), np.uint64)
+        profiles.row_keys(rows, multipliers, keys)
+        gene = end - size + np.flatnonzero(mark == 0)
         urls.append(f"{folder}/profiles/{i}")
-        arrays.save(urls[-1], rows=files, gene=end - size + np.flatnonzero(mark == 0), keys=keys, mark=mark)
+        ProfileFiles(**smaller_form(rows)._asdict(), gene=gene, keys=keys, mark=mark).write(urls[-1])
     fold = f"{folder}/fold"
     profiles.fold_identical(urls, len(values), fold)
     blocks = [Block(url, n, fold) for url in urls if (n := profiles.count_members(url, fold))]
@@ -193,11 +194,11 @@ def run(
         else:
             linked = average.average_linkage(InPlace(), blocks, threshold, sizes, f"{here}/linkage")
     results.write_tree(linked.merges, fold, len(values), method, f"{here}/tree")
-    child, height, leader = (np.array(a) for a in arrays.load_all(f"{here}/tree", "child", "height", "leader"))
-    first = np.array(arrays.load(fold, "first"))
+    made, first = results.TreeFiles.open(f"{here}/tree"), np.array(FoldFiles.open(fold).first)
+    child, height, first_gene = np.array(made.child), np.array(made.height), np.array(made.first_gene)
     if not keep:
         shutil.rmtree(here)
-    return Found(child, height, leader, unit, first, linked.finished)
+    return Found(child, height, first_gene, unit, first, linked.finished)
 
 
 # -- against the naive reference ---------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ def test_merge_table_is_the_same_bytes_for_any_plan(tmp_path: Path, data: st.Dat
     if method == "single":
         plan = replace(plan, k=16)  # of links that tie, other lists may hold others
     other = run(values, metric, method, max_dist, plan, tmp_path)
-    for name in ("unit", "first", "child", "height", "leader"):
+    for name in ("unit", "first", "child", "height", "first_gene"):
         assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
 
 
@@ -292,9 +293,9 @@ def test_gene_order_does_not_matter_where_nothing_ties(tmp_path: Path, data: st.
     one = run(values, metric, method, max_dist, Plan((len(values),)), tmp_path)
     other = run(values[order], metric, method, max_dist, data.draw(plans(len(values)), label="plan"), tmp_path)
     back = np.empty(len(values), np.int64)
-    back[order] = order[other.leader]  # some member of each gene's group, by its name in the first run
+    back[order] = order[other.first_gene]  # some member of each gene's group, by its name in the first run
     smallest = np.array([np.flatnonzero(back == b)[0] for b in back])
-    np.testing.assert_array_equal(smallest, one.leader)
+    np.testing.assert_array_equal(smallest, one.first_gene)
 
 
 @given(st.data())
@@ -331,10 +332,10 @@ def test_refinement_equals_the_naive_reference(tmp_path: Path, data: st.DataObje
             InPlace(), found_groups, similarity_of(refine_dist), sizes, f"{here}/refine"
         )
     parent = np.arange(len(values))
-    for url in joined:
-        parent[arrays.load(url, "leave")] = arrays.load(url, "keep")
+    for pairs in TableFiles.open_all(joined):
+        parent[pairs.leave] = pairs.keep
     wanted = reference.naive_refinement(
-        reference.unit_profiles(values, metric), found.leader, similarity_of(refine_dist)
+        reference.unit_profiles(values, metric), found.first_gene, similarity_of(refine_dist)
     )
-    np.testing.assert_array_equal(flat(parent)[found.leader], wanted)
-    np.testing.assert_array_equal(arrays.load(table, "gene"), np.unique(wanted[found.first >= 0]))
+    np.testing.assert_array_equal(roots_of(parent)[found.first_gene], wanted)
+    np.testing.assert_array_equal(TableFiles.open(table).gene, np.unique(wanted[found.first >= 0]))

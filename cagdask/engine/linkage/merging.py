@@ -30,14 +30,30 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.engine.rows.files import STEP, product, rounded, save_rows, take_rows
-from cagdask.storage import arrays
+from cagdask import storage
+from cagdask.engine.rows.files import STEP, GroupFiles, product, rounded, smaller_form, take_rows
+from cagdask.engine.search.neighbors import ListFiles
+from cagdask.storage.arrays import Files, array
 
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 UNKNOWN, WAITS, FINISHED = -3, -2, -1
 """States of a group; a state of 0 or more is the nearest group."""
 _SLACK = 2 / STEP  # what rounding can hide between a bound and a similarity
+
+
+class BatchFiles(Files):
+    """Rows that are merged on their own. Written by :func:`make_batches`, read by :func:`merge_batch`."""
+
+    position: Int64 = array(np.int64, "row", "position among all rows, ascending")
+
+
+class MergeFiles(Files):
+    """Groups that were joined, parts before wholes. Written by linkage; read where the merge tree is made."""
+
+    pair: Int64 = array(np.int64, "merge, 2", "a gene of either group, the smaller first")
+    height: Float64 = array(np.float64, "merge", "distance at which they were joined")
 
 
 @njit(cache=True, nogil=True)
@@ -87,13 +103,13 @@ def make_batches(
     Returns
     -------
     dict
-        ``batches``: rows in each; batch ``b`` is ``folder/b/position``, (n,) int64, ascending.
+        ``batches``: rows in each; batch ``b`` is the :class:`BatchFiles` of ``folder/b``.
     """
     n = offsets[-1]
     parent = np.arange(n)
     for url, offset in zip(neighbors, offsets, strict=False):
-        _unite(parent, np.asarray(arrays.load(url, "row")), offset)
-    component = flat(parent)
+        _unite(parent, ListFiles.open(url).row, offset)
+    component = roots_of(parent)
     counts = np.bincount(component, minlength=n)
     if counts.max() > largest:
         component = _cut_components(neighbors, offsets, component, counts, largest)
@@ -103,13 +119,13 @@ def make_batches(
     rows: list[int] = []
     begin = 0
     for size in _packed(sizes, batch_rows):
-        arrays.save(f"{folder}/{len(rows)}", position=np.sort(members[begin : begin + size]))
+        BatchFiles(position=np.sort(members[begin : begin + size])).write(storage.join(folder, str(len(rows))))
         rows.append(int(size))
         begin += size
     return {"batches": rows, "largest_component": int(sizes.max())}
 
 
-def flat(parent: Int64) -> Int64:
+def roots_of(parent: Int64) -> Int64:
     """The root of every row."""
     while True:
         up = parent[parent]
@@ -133,12 +149,12 @@ def _cut_components(neighbors: list[str], offsets: list[int], component: Int64, 
     parent = np.arange(n)
     count = np.ones(n, np.int64)
     large = counts[component] > largest
-    for rank in range(arrays.load(neighbors[0], "row").shape[1]):
+    for rank in range(ListFiles.open(neighbors[0]).row.shape[1]):
         row, other, sim = _links(neighbors, offsets, rank, large)
         if not len(row):
             break
         _unite_up_to(parent, count, row, other, np.argsort(-sim, kind="stable"), largest)
-    return np.where(large, flat(parent), component)
+    return np.where(large, roots_of(parent), component)
 
 
 def _links(
@@ -147,9 +163,10 @@ def _links(
     """The rows ``which``, the one that each has at a place of its list, and their similarity; those that have one."""
     parts = []
     for url, begin, end in zip(neighbors, offsets, offsets[1:], strict=False):
-        other = np.asarray(arrays.load(url, "row"))[:, rank]
-        here = np.flatnonzero((other >= 0) & which[begin:end])
-        parts.append((begin + here, other[here], np.asarray(arrays.load(url, "sim"))[here, rank]))
+        lists = ListFiles.open(url)
+        other = lists.row[:, rank]
+        linked = np.flatnonzero((other >= 0) & which[begin:end])
+        parts.append((begin + linked, other[linked], lists.sim[linked, rank]))
     row, other, sim = (np.concatenate(part) for part in zip(*parts, strict=True))
     return row, other, sim
 
@@ -384,20 +401,26 @@ def merge_batch(
 ) -> dict[str, int]:  # fmt: skip
     """Task: merge one batch.
 
-    Writes ``folder/merges`` with ``pair`` (n_merges, 2) int64 and ``height`` (n_merges,) float64, and as blocks
-    ``folder/active`` and ``folder/finished`` the groups that go on and those that nothing can join any more; without
-    ``is_last`` the search goes on below ``threshold``, and all go on. Groups are gone through in the order of genes,
-    so that an approximate search, which proves nothing, gives the same for any chunks. Such a search (not ``is_exact``)
-    may list a row for another but not the other for it: a nearer one than its first may be found in others' lists.
+    Writes a :class:`MergeFiles` to ``folder/merges``, and as blocks ``folder/active`` and ``folder/finished`` the
+    groups that go on and those that nothing can join any more; without ``is_last`` the search goes on below
+    ``threshold``, and all go on. Groups are gone through in the order of genes, so that an approximate search, which
+    proves nothing, gives the same for any chunks. Such a search (not ``is_exact``) may list a row for another but not
+    the other for it: a nearer one than its first may be found in others' lists.
     """
-    where = np.asarray(arrays.load(position, "position"))
-    gene = _pick(chunks, "gene", where, offsets)
+    where = BatchFiles.open(position).position
+    groups = [(GroupFiles.open(url), rows) for url, rows in _places(chunks, where, offsets)]
+    gene = np.concatenate([files.gene[rows] for files, rows in groups])
     order = np.argsort(gene)
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     mean = _means(chunks, where, offsets, rank)
-    gene, size = gene[order], _pick(chunks, "size", where, offsets)[order]
-    row, sim, bound, tie = (_pick(neighbors, name, where, offsets)[order] for name in ("row", "sim", "bound", "tie"))
+    gene, size = gene[order], np.concatenate([files.size[rows] for files, rows in groups])[order]
+    lists = [(ListFiles.open(url), rows) for url, rows in _places(neighbors, where, offsets)]
+    row = np.concatenate([files.row[rows] for files, rows in lists])[order]
+    sim = np.concatenate([files.sim[rows] for files, rows in lists])[order]
+    bound = np.concatenate([files.bound[rows] for files, rows in lists])[order]
+    tie = np.concatenate([files.tie[rows] for files, rows in lists])[order]
+    del groups, lists
     found = np.minimum(np.searchsorted(where, row), len(where) - 1)
     here = where[found] == row
     index = rank[found]
@@ -411,10 +434,10 @@ def merge_batch(
     counts = {}
     finished = alive & (state == FINISHED) & is_last
     for name, which in (("active", alive & ~finished), ("finished", finished)):
-        save_rows(f"{folder}/{name}", mean[which])
-        arrays.save(f"{folder}/{name}", size=size[which], gene=gene[which])
+        rows = smaller_form(mean[which])._asdict()
+        GroupFiles(**rows, size=size[which], gene=gene[which]).write(storage.join(folder, name))
         counts[name] = int(which.sum())
-    arrays.save(f"{folder}/merges", pair=pair, height=height)
+    MergeFiles(pair=pair, height=height).write(storage.join(folder, "merges"))
     return counts | {"merges": len(pair)}
 
 
@@ -428,11 +451,6 @@ def _means(chunks: list[str], where: Int64, offsets: list[int], rank: Int64) -> 
         mean[rank[begin : begin + len(at)]] = rows
         begin += len(at)
     return mean
-
-
-def _pick(folders: list[str], name: str, where: Int64, offsets: list[int]) -> NDArray[Any]:
-    """Entries at ascending positions of an array that lies in parts."""
-    return np.concatenate([arrays.load(url, name)[at] for url, at in _places(folders, where, offsets)])
 
 
 def _places(folders: list[str], where: Int64, offsets: list[int]) -> list[tuple[str, Int64]]:

@@ -12,14 +12,15 @@ compared with all others, block by block, and all others with those that changed
 
 Blocks of groups are never changed: joined groups go to a new block, and one table says which rows of which blocks live,
 
-    table     gene (ascending), near, sim: nearest group and its similarity; block, row: where its direction lies
-              keep, leave: genes of the pairs that join; orphan: genes whose nearest does
+    table     each group, its nearest and the similarity, where its direction lies; the pairs that join
+              (:class:`TableFiles`)
 
 40 bytes per group. Other tasks hold a few blocks' worth of rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -29,18 +30,70 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.engine.linkage import average
 from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked, Mapper
-from cagdask.engine.rows.files import STEP, Block, concatenate_rows, load_rows, save_rows, take_rows
+from cagdask.engine.rows.files import (
+    STEP,
+    Block,
+    GroupFiles,
+    RowFiles,
+    concatenate_rows,
+    load_rows,
+    smaller_form,
+    take_rows,
+)
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
-from cagdask.storage import arrays
+from cagdask.engine.search.neighbors import ListFiles
+from cagdask.storage.arrays import Files, array
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-GROUP_ARRAYS = ("rows", "size", "gene", "mean_length")
 NONE = np.iinfo(np.int64).max
 """Gene of a nearest group where there is none; larger than any, so that ties go to real ones."""
 ROWS_AT_ONCE = 256
 PAIRS_AT_ONCE = 2**14
+
+
+class DirectionFiles(GroupFiles):
+    """Groups with mean directions of unit length as rows.
+
+    Written by :func:`write_directions` and :func:`join_pairs`; read by refinement, measuring and assignment.
+    """
+
+    mean_length: Float64 = array(np.float64, "group", "length of the mean profile, in [0, 1]")
+
+
+class TableFiles(Files):
+    """All groups after a round of refinement.
+
+    Written by :func:`first_table` and :func:`next_table`; read by the tasks of the next round, and where CAGs are
+    numbered.
+    """
+
+    gene: Int64 = array(np.int64, "group", "gene of the group, ascending")
+    near: Int64 = array(np.int64, "group", "gene of the nearest group; huge for none")
+    sim: Float64 = array(np.float64, "group", "its similarity; -2 for none")
+    block: Int64 = array(np.int64, "group", "block that holds the group's direction")
+    row: Int64 = array(np.int64, "group", "row in that block")
+    keep: Int64 = array(np.int64, "pair", "gene of the group that another joins")
+    leave: Int64 = array(np.int64, "pair", "gene of the group that joins it")
+    orphan: Int64 = array(np.int64, "orphan", "genes of groups whose nearest is in a pair, and that are not")
+
+
+class OrphanFiles(RowFiles):
+    """Directions of groups that lost their nearest. Written by :func:`gather_orphans`, read by :func:`compare`."""
+
+    gene: Int64 = array(np.int64, "row", "gene of the group")
+
+
+class ComparedFiles(Files):
+    """Nearest groups that one task found. Written by :func:`compare`, read by :func:`next_table`."""
+
+    own_gene: Int64 = array(np.int64, "own", "genes of the task's own groups")
+    own_near: Int64 = array(np.int64, "own", "gene of the nearest group that changed; huge for none")
+    own_sim: Float64 = array(np.float64, "own", "its similarity; -2 for none")
+    stale_gene: Int64 = array(np.int64, "stale", "genes of all stale groups")
+    stale_near: Int64 = array(np.int64, "stale", "gene of the nearest of the task's own groups; huge for none")
+    stale_sim: Float64 = array(np.float64, "stale", "its similarity; -2 for none")
 
 
 def directions_of(
@@ -51,10 +104,7 @@ def directions_of(
     done: str | None = None,
     what: str = "groups",
 ) -> list[Block]:
-    """Groups as linkage leaves them (``rows`` their means), with unit directions and ``mean_length``.
-
-    In larger blocks.
-    """
+    """Groups as linkage leaves them, as blocks of a :class:`DirectionFiles` each, in larger blocks."""
     packed = _pack(blocks, block_rows)
     made = [storage.join(folder, str(i)) for i in range(len(packed))]
     items = [([block.folder for block in part], url) for part, url in zip(packed, made, strict=True)]
@@ -75,16 +125,13 @@ def _pack(blocks: list[Block], rows: int) -> list[list[Block]]:
 
 
 def write_directions(blocks: list[str], folder: str) -> int:
-    """Task: the groups of some blocks with their means scaled to unit length.
-
-    ``mean_length`` is what was scaled away.
-    """
+    """Task: the groups of some blocks with their means scaled to unit length."""
     rows = concatenate_rows(blocks)
-    size, gene = (arrays.concatenate(blocks, name) for name in ("size", "gene"))
+    size = np.concatenate([files.size for files in GroupFiles.open_all(blocks)])
+    gene = np.concatenate([files.gene for files in GroupFiles.open_all(blocks)])
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     rows /= length[:, None]
-    save_rows(folder, rows)
-    arrays.save(folder, size=size, gene=gene, mean_length=length)
+    DirectionFiles(**smaller_form(rows)._asdict(), size=size, gene=gene, mean_length=length).write(folder)
     return len(gene)
 
 
@@ -93,12 +140,12 @@ def write_directions(blocks: list[str], folder: str) -> int:
 
 def first_table(lists: list[str], groups: list[str], folder: str) -> dict[str, int]:
     """Task: the table after the first search."""
-    gene = arrays.concatenate(lists, "gene")
-    near = arrays.concatenate(lists, "row")[:, 0]
+    gene = np.concatenate([files.gene for files in ListFiles.open_all(lists)])
+    near = np.concatenate([files.row[:, 0] for files in ListFiles.open_all(lists)])
     near = np.where(near >= 0, gene[near], NONE)
-    sim = arrays.concatenate(lists, "sim")[:, 0]
+    sim = np.concatenate([files.sim[:, 0] for files in ListFiles.open_all(lists)])
     order = np.argsort(gene)
-    there = [arrays.load(url, "gene") for url in groups]
+    there = [files.gene for files in DirectionFiles.open_all(groups)]
     by_gene = np.argsort(np.concatenate(there))
     block = np.repeat(np.arange(len(there)), [len(part) for part in there])[by_gene]
     row = np.concatenate([np.arange(len(part)) for part in there])[by_gene]
@@ -107,22 +154,19 @@ def first_table(lists: list[str], groups: list[str], folder: str) -> dict[str, i
 
 def next_table(before: str, new: list[str], first_block: int, compared: list[str], folder: str) -> dict[str, int]:
     """Task: the table after a round; ``new`` holds the joined groups, numbered from ``first_block``."""
-    gene, near, sim, block, row, leave, orphan, keep = (
-        np.array(a) for a in arrays.load_all(before, "gene", "near", "sim", "block", "row", "leave", "orphan", "keep")
-    )
-    alive = ~np.isin(gene, leave)
-    gene, near, sim, block, row = gene[alive], near[alive], sim[alive], block[alive], row[alive]
-    stale = np.isin(gene, np.concatenate([keep, orphan]))
+    table = TableFiles.open(before)
+    alive = ~np.isin(table.gene, table.leave)
+    gene, near, sim = table.gene[alive], table.near[alive], table.sim[alive]
+    block, row = table.block[alive], table.row[alive]
+    stale = np.isin(gene, np.concatenate([table.keep, table.orphan]))
     near[stale], sim[stale] = NONE, -2.0
-    for b, url in enumerate(new):
-        joined = arrays.load(url, "gene")
-        at = np.searchsorted(gene, joined)
-        block[at], row[at] = first_block + b, np.arange(len(joined))
-    for url in compared:
-        for which in ("own", "stale"):
-            genes, best, similarity = (
-                np.asarray(arrays.load(url, f"{which}_{name}")) for name in ("gene", "near", "sim")
-            )
+    for b, joined in enumerate(DirectionFiles.open_all(new)):
+        i = np.searchsorted(gene, joined.gene)
+        block[i], row[i] = first_block + b, np.arange(len(joined.gene))
+    for part in ComparedFiles.open_all(compared):
+        of_own = part.own_gene, part.own_near, part.own_sim
+        of_stale = part.stale_gene, part.stale_near, part.stale_sim
+        for genes, best, similarity in (of_own, of_stale):
             i = np.searchsorted(gene, genes)
             nearer = (similarity > sim[i]) | ((similarity == sim[i]) & (best < near[i]))
             near[i[nearer]], sim[i[nearer]] = best[nearer], similarity[nearer]
@@ -133,7 +177,7 @@ def _write_table(folder: str, gene: Int64, near: Int64, sim: Float64, block: Int
     keep, leave = reciprocal_pairs(gene, near)
     moving = np.concatenate([keep, leave])
     orphan = gene[np.isin(near, moving) & ~np.isin(gene, moving)]
-    arrays.save(folder, gene=gene, near=near, sim=sim, block=block, row=row, keep=keep, leave=leave, orphan=orphan)
+    TableFiles(gene=gene, near=near, sim=sim, block=block, row=row, keep=keep, leave=leave, orphan=orphan).write(folder)
     return {"n": len(gene), "pairs": len(keep), "orphans": len(orphan)}
 
 
@@ -153,43 +197,47 @@ def reciprocal_pairs(gene: Int64, near: Int64) -> tuple[Int64, Int64]:
 # -- joining and comparing -------------------------------------------------------------------------------------------
 
 
-def _rows_of(genes: Int64, table: str, groups: list[str], name: str) -> NDArray[Any]:
-    """Rows of an array of the blocks, for these genes in this order."""
-    gene, block, row = (np.asarray(a) for a in arrays.load_all(table, "gene", "block", "row"))
-    at = np.searchsorted(gene, genes)
-    block, row = block[at], row[at]
-    parts = {}
-    for b in np.unique(block).tolist():
-        at = row[block == b]
-        parts[b] = take_rows(groups[b], at) if name == "rows" else arrays.load(groups[b], name)[at]
+def _rows_of(genes: Int64, table: str, groups: list[str], read: Callable[[str, Int64], NDArray[Any]]) -> NDArray[Any]:
+    """What ``read`` gives for the rows of these genes in the folders of their blocks, in the order of the genes."""
+    files = TableFiles.open(table)
+    i = np.searchsorted(files.gene, genes)
+    block, row = files.block[i], files.row[i]
+    parts = {b: read(groups[b], row[block == b]) for b in np.unique(block).tolist()}
     sample = next(iter(parts.values()))
-    found = np.empty((len(genes), *sample.shape[1:]), sample.dtype)
-    for b, values in parts.items():
-        found[block == b] = values
-    return found
+    values = np.empty((len(genes), *sample.shape[1:]), sample.dtype)
+    for b, part in parts.items():
+        values[block == b] = part
+    return values
+
+
+def _sizes(folder: str, rows: Int64) -> NDArray[Any]:
+    return DirectionFiles.open(folder).size[rows]
+
+
+def _lengths(folder: str, rows: Int64) -> NDArray[Any]:
+    return DirectionFiles.open(folder).mean_length[rows]
 
 
 def join_pairs(table: str, groups: list[str], begin: int, end: int, folder: str) -> int:
     """Task: the pairs ``begin:end`` joined, as a new block; means weighted by size, named by the smaller gene."""
-    keep, leave = (np.asarray(arrays.load(table, name, begin, end)) for name in ("keep", "leave"))
+    pairs = TableFiles.open(table, begin, end)
     total = 0.0
     size = np.zeros(end - begin, np.int64)
-    for genes in (keep, leave):
-        rows, n, length = (_rows_of(genes, table, groups, name) for name in ("rows", "size", "mean_length"))
+    for genes in (pairs.keep, pairs.leave):
+        rows, n, length = (_rows_of(genes, table, groups, read) for read in (take_rows, _sizes, _lengths))
         total = total + (n * length)[:, None] * rows
         size += n
     mean = np.asarray(total / size[:, None])
     length = np.sqrt(np.einsum("ij,ij->i", mean, mean))
-    save_rows(folder, mean / length[:, None])
-    arrays.save(folder, size=size, gene=keep, mean_length=length)
-    return len(keep)
+    directions = smaller_form(mean / length[:, None])._asdict()
+    DirectionFiles(**directions, size=size, gene=pairs.keep, mean_length=length).write(folder)
+    return len(pairs.keep)
 
 
 def gather_orphans(table: str, groups: list[str], begin: int, end: int, folder: str) -> int:
     """Task: the directions of the groups ``begin:end`` that lost their nearest."""
-    gene = np.asarray(arrays.load(table, "orphan", begin, end))
-    save_rows(folder, _rows_of(gene, table, groups, "rows"))
-    arrays.save(folder, gene=gene)
+    gene = TableFiles.open(table, begin, end).orphan
+    OrphanFiles(**smaller_form(_rows_of(gene, table, groups, take_rows))._asdict(), gene=gene).write(folder)
     return len(gene)
 
 
@@ -204,18 +252,19 @@ def compare(
 ) -> int:
     """Task: some blocks of groups against all stale ones.
 
-    Writes for their own groups the nearest that changed (``own_gene``, ``own_near``, ``own_sim``), and for the stale
-    ones the nearest of their own (``stale_gene``, ``stale_near``, ``stale_sim``). Returns the pairs evaluated.
+    Writes a :class:`ComparedFiles`. Returns the pairs evaluated.
     """
     rows, gene = _living(groups, numbers, len(groups) - len(changed), table)
     rows32 = rows.astype(np.float32)
     near, sim = np.full(len(gene), NONE), np.full(len(gene), -2.0)
     stale = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     n_pairs = 0
-    for url in changed + orphans:
-        for begin in range(0, len(arrays.load(url, "gene")), ROWS_AT_ONCE):
-            some = np.asarray(load_rows(url, begin, begin + ROWS_AT_ONCE))
-            some_gene = np.asarray(arrays.load(url, "gene", begin, begin + ROWS_AT_ONCE))
+    genes_of = [files.gene for files in DirectionFiles.open_all(changed)]
+    genes_of += [files.gene for files in OrphanFiles.open_all(orphans)]
+    for url, genes in zip(changed + orphans, genes_of, strict=True):
+        for begin in range(0, len(genes), ROWS_AT_ONCE):
+            some = load_rows(url, begin, begin + ROWS_AT_ONCE)
+            some_gene = genes[begin : begin + ROWS_AT_ONCE]
             products = some.astype(np.float32) @ rows32.T
             products[some_gene[:, None] == gene[None, :]] = -2
             n_pairs += products.size
@@ -224,21 +273,22 @@ def compare(
                 other, similarity = _best(products.T, rows, some, some_gene, threshold)
                 nearer = (similarity > sim) | ((similarity == sim) & (other < near))
                 near[nearer], sim[nearer] = other[nearer], similarity[nearer]
-    of_stale = [np.concatenate(part) for part in zip(*stale, strict=True)]
-    arrays.save(folder, own_gene=gene, own_near=near, own_sim=sim)
-    arrays.save(folder, stale_gene=of_stale[0], stale_near=of_stale[1], stale_sim=of_stale[2])
+    stale_gene, stale_near, stale_sim = (np.concatenate(part) for part in zip(*stale, strict=True))
+    ComparedFiles(
+        own_gene=gene, own_near=near, own_sim=sim, stale_gene=stale_gene, stale_near=stale_near, stale_sim=stale_sim
+    ).write(folder)
     return n_pairs
 
 
 def _living(groups: list[str], numbers: list[int], first_new: int, table: str) -> tuple[Float64, Int64]:
     """Directions and genes of the groups that live in these blocks; those that pairs joined live in the new ones."""
-    alive, where, keep, leave = (np.asarray(a) for a in arrays.load_all(table, "gene", "block", "keep", "leave"))
-    moved = np.concatenate([keep, leave])
+    files = TableFiles.open(table)
+    moved = np.concatenate([files.keep, files.leave])
     parts = []
     for number in numbers:
-        rows, gene = load_rows(groups[number]), arrays.load(groups[number], "gene")
+        rows, gene = load_rows(groups[number]), DirectionFiles.open(groups[number]).gene
         if number < first_new:
-            lives = np.isin(gene, alive[where == number]) & ~np.isin(gene, moved)
+            lives = np.isin(gene, files.gene[files.block == number]) & ~np.isin(gene, moved)
             rows, gene = rows[lives], gene[lives]
         parts.append((rows, gene))
     return np.concatenate([rows for rows, _ in parts]), np.concatenate([gene for _, gene in parts])

@@ -22,14 +22,28 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.engine.linkage import average
 from cagdask.engine.linkage.average import LinkagePlan, Linked, Mapper
-from cagdask.engine.linkage.merging import flat, root_of
-from cagdask.engine.rows.files import STEP, Block, save_rows, take_rows
-from cagdask.storage import arrays
+from cagdask.engine.linkage.merging import MergeFiles, root_of, roots_of
+from cagdask.engine.rows.files import STEP, Block, GroupFiles, smaller_form, take_rows
+from cagdask.engine.search.neighbors import ComponentFiles, ListFiles, components_of
+from cagdask.storage.arrays import array
 
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 K = 8
 _NO_BOUND = -2.0
+
+
+class LinkFiles(MergeFiles):
+    """Components after a round, and what is left to join.
+
+    Written by :func:`join_components`; read by the next one, by :func:`write_components`, and for its merges like any
+    :class:`MergeFiles`.
+    """
+
+    component: Int64 = array(np.int64, "gene", "smallest gene of the component of each gene")
+    ends: Int64 = array(np.int64, "link, 2", "genes of a link that is not proven yet, the smaller first")
+    sim: Float64 = array(np.float64, "link", "similarity of the two")
 
 
 @njit(cache=True, nogil=True)
@@ -72,20 +86,21 @@ def join_components(
 ) -> dict[str, int]:
     """Task: join components along the links that a round of searches listed.
 
-    Writes ``component`` (n_genes,) int64, links to keep as ``ends`` and ``sim``, and the merges ``pair`` and
-    ``height``. ``before`` is the folder of the round before.
+    Writes a :class:`LinkFiles`. ``before`` is the folder of the round before.
     """
-    gene = arrays.concatenate(lists, "gene")
-    row, similarity, limit = (arrays.concatenate(lists, name) for name in ("row", "sim", "bound"))
+    files = list(ListFiles.open_all(lists))
+    gene, row = np.concatenate([part.gene for part in files]), np.concatenate([part.row for part in files])
+    similarity, limit = np.concatenate([part.sim for part in files]), np.concatenate([part.bound for part in files])
+    del files
     listed = row >= 0
     ends = np.column_stack([np.repeat(gene, listed.sum(axis=1)), gene[row[listed]]])
     ends.sort(axis=1)
     sim = similarity[listed]
     parent = np.arange(n_genes)
     if before is not None:
-        parent = np.array(arrays.load(before, "component"))
-        ends = np.concatenate([ends, arrays.load(before, "ends")])
-        sim = np.concatenate([sim, arrays.load(before, "sim")])
+        earlier = LinkFiles.open(before)
+        parent = np.array(earlier.component)
+        ends, sim = np.concatenate([ends, earlier.ends]), np.concatenate([sim, earlier.sim])
     order = np.lexsort((ends[:, 1], ends[:, 0], -sim))
     ends, sim = ends[order], sim[order]
     new = np.ones(len(ends), bool)
@@ -95,32 +110,31 @@ def join_components(
     full = limit >= threshold
     np.maximum.at(bound, parent[gene[full]], limit[full])
     taken = join_links(ends, sim, parent, bound)
-    component = flat(parent)
+    component = roots_of(parent)
     keep = (taken == 2) & (component[ends[:, 0]] != component[ends[:, 1]])
-    arrays.save(
-        folder,
+    LinkFiles(
         component=component,
         ends=ends[keep],
         sim=sim[keep],
         pair=ends[taken == 1],
         height=np.rint((1 - sim[taken == 1]) * STEP) / STEP,
-    )
+    ).write(folder)
     return {"merges": int((taken == 1).sum()), "kept": int(keep.sum())}
 
 
-def go_on(chunk: str, lists: str, threshold: float, folder: str) -> int:
-    """Task: the rows of a chunk whose lists were full, as a block."""
-    full = arrays.load(lists, "bound") >= threshold
-    save_rows(folder, take_rows(chunk, np.flatnonzero(full)))
-    arrays.save(folder, **{name: arrays.load(chunk, name)[full] for name in ("gene", "size")})
+def take_open_rows(chunk: str, lists: str, threshold: float, folder: str) -> int:
+    """Task: the rows of a chunk whose lists were full, and may have unlisted links, as a block for the next round."""
+    full = ListFiles.open(lists).bound >= threshold
+    rows, groups = smaller_form(take_rows(chunk, np.flatnonzero(full)))._asdict(), GroupFiles.open(chunk)
+    GroupFiles(**rows, gene=groups.gene[full], size=groups.size[full]).write(folder)
     return int(full.sum())
 
 
-def write_groups(chunk: str, components: str) -> int:
-    """Task: the component of each row of a chunk, as ``group``."""
-    gene = arrays.load(chunk, "gene")
-    arrays.save(chunk, group=arrays.load(components, "component")[gene])
-    return len(gene)
+def write_components(chunk: str, joined: str) -> int:
+    """Task: the component of each row of a chunk, after the round that ``joined`` holds."""
+    component = LinkFiles.open(joined).component[GroupFiles.open(chunk).gene]
+    ComponentFiles(component=component).write(components_of(chunk))
+    return len(component)
 
 
 def single_linkage(
@@ -141,7 +155,7 @@ def single_linkage(
         name = f"linkage {turn}: "
         chunked = average.order_rows(mapper, blocks, threshold, plan, here, name, done, seed=turn)
         if before is not None:
-            mapper.map(f"{name}groups", write_groups, [(url, before) for url in chunked.chunks], done=done)
+            mapper.map(f"{name}groups", write_components, [(url, before) for url in chunked.chunks], done=done)
         again = before is not None
         lists = average.search(
             mapper, chunked, K, here, f"{name}search", linked, done, groups=again, probes=plan.probes
@@ -151,7 +165,7 @@ def single_linkage(
         linked.merges.append(joined)
         active = [storage.join(here, "active", str(i)) for i in range(len(lists))]
         items = [(c, n, threshold, url) for c, n, url in zip(chunked.chunks, lists, active, strict=True)]
-        counts = mapper.map(f"{name}go on", go_on, items, done=done)
+        counts = mapper.map(f"{name}go on", take_open_rows, items, done=done)
         blocks = [Block(url, n) for url, n in zip(active, counts, strict=True) if n]
         before = joined
         for part in ("chunks", "neighbors"):

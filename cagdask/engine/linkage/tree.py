@@ -106,7 +106,7 @@ def merge_table(pair: Int64, height: Float64, n_genes: int) -> tuple[Int64, Floa
 
 
 @njit(cache=True)
-def _leaders(child: Any, n_genes: int) -> Any:
+def _first_genes(child: Any, n_genes: int) -> Any:
     """The smallest gene of the group of every gene, after all these merges."""
     smallest = np.empty(n_genes + len(child), np.int64)
     top = np.empty(n_genes + len(child), np.int64)
@@ -119,21 +119,21 @@ def _leaders(child: Any, n_genes: int) -> Any:
     for i in range(len(child) - 1, -1, -1):
         top[child[i, 0]] = top[n_genes + i]
         top[child[i, 1]] = top[n_genes + i]
-    leaders = np.empty(n_genes, np.int64)
+    first_gene = np.empty(n_genes, np.int64)
     for i in range(n_genes):
-        leaders[i] = smallest[top[i]]
-    return leaders
+        first_gene[i] = smallest[top[i]]
+    return first_gene
 
 
-def leaders(child: Int64, n_genes: int) -> Int64:
+def first_genes(child: Int64, n_genes: int) -> Int64:
     """The smallest gene of each gene's group when all merges of the table are made, shape (n_genes,)."""
-    found: Int64 = _leaders(np.ascontiguousarray(child), n_genes)
-    return found
+    first_gene: Int64 = _first_genes(np.ascontiguousarray(child), n_genes)
+    return first_gene
 
 
 def cut_merges(child: Int64, height: Float64, n_genes: int, max_dist: float) -> Int64:
     """The smallest gene of each gene's group when merges up to ``max_dist`` are made, shape (n_genes,)."""
-    return leaders(child[: n_merges_within(height, max_dist)], n_genes)
+    return first_genes(child[: n_merges_within(height, max_dist)], n_genes)
 
 
 def n_merges_within(height: Float64, max_dist: float) -> int:
@@ -141,19 +141,19 @@ def n_merges_within(height: Float64, max_dist: float) -> int:
     return int(np.searchsorted(height, np.rint(max_dist * STEP) / STEP, side="right"))
 
 
-def labels(leader: Int64, left_out: NDArray[np.bool_]) -> Int64:
+def labels(first_gene: Int64, left_out: NDArray[np.bool_]) -> Int64:
     """Labels from 0 by falling size, ties by smallest gene; -1 for genes left out.
 
     Parameters
     ----------
-    leader
+    first_gene
         Shape (n_genes,), int64: the smallest gene of each gene's group.
     left_out
         Shape (n_genes,), bool.
     """
-    size = np.bincount(leader[~left_out], minlength=len(leader))
-    heads = np.flatnonzero(size)
-    ranked = heads[np.lexsort((heads, -size[heads]))]
-    label_of = np.full(len(leader), -1, np.int64)
+    size = np.bincount(first_gene[~left_out], minlength=len(first_gene))
+    groups = np.flatnonzero(size)
+    ranked = groups[np.lexsort((groups, -size[groups]))]
+    label_of = np.full(len(first_gene), -1, np.int64)
     label_of[ranked] = np.arange(len(ranked))
-    return np.where(left_out, -1, label_of[leader])
+    return np.where(left_out, -1, label_of[first_gene])

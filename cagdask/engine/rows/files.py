@@ -1,9 +1,9 @@
 """Profiles in files: all numbers, or only those that are not zero, whichever is smaller.
 
-    folder/rows.npy          (n, n_samples) float64; or (0, n_samples), and then
-    folder/rows_begin.npy    (4 n + 1,) int64, where each sum of each row begins in
-    folder/rows_column.npy   (n_values,) int32, and
-    folder/rows_value.npy    (n_values,) float64
+    dense     (n, n_samples) float64; or (0, n_samples), and then
+    begin     (4 n + 1,) int64, where each sum of each row begins in
+    column    (n_values,) int32, and
+    value     (n_values,) float64
 
 A dot product is four sums, of every fourth sample each, and the values of a row lie in the order in which they are
 added, so that a sparse row is multiplied without a look at which sum a value belongs to.
@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array, read_only
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -54,35 +54,76 @@ class Stored(NamedTuple):
         return int(sum(part.nbytes for part in self))
 
 
-def save_rows(folder: str, rows: Float64 | Stored) -> None:
-    """Write rows, shape (n, n_samples), float64."""
+class RowFiles(Files):
+    """Rows, as :func:`smaller_form` gives them; most hand-overs of the engine are rows with something beside them."""
+
+    dense: Float64 = array(np.float64, "dense row, sample", "all values of all rows, or no rows")
+    begin: Int64 = array(np.int64, "sum edge", "where each sum of each row begins among the values")
+    column: NDArray[np.int32] = array(np.int32, "value", "sample of each value that is not zero")
+    value: Float64 = array(np.float64, "value", "values that are not zero")
+
+
+class GroupFiles(RowFiles):
+    """Groups that take part in a round, with their mean profiles as rows.
+
+    Written by summing profiles, :func:`cagdask.engine.linkage.merging.merge_batch` and
+    :func:`cagdask.engine.linkage.single.take_open_rows`; read as a :class:`Block`.
+    """
+
+    gene: Int64 = array(np.int64, "group", "smallest gene row of the group")
+    size: Int64 = array(np.int64, "group", "genes in it")
+
+
+class ProfileFiles(RowFiles):
+    """Unit profiles of the genes of a block that take part; see :mod:`cagdask.engine.rows.profiles`.
+
+    Written by :func:`cagdask.engine.rows.profiles.write_profiles`; read by folding, the first round of linkage,
+    summing, measuring and assignment.
+    """
+
+    gene: Int64 = array(np.int64, "row", "gene row in the store")
+    keys: NDArray[np.uint64] = array(np.uint64, "row, 2", "equal for profiles that are the same")
+    mark: NDArray[np.int8] = array(np.int8, "gene of block", "0, or why the gene takes no part")
+
+
+class FoldFiles(Files):
+    """Genes with the same profile.
+
+    Written by :func:`cagdask.engine.rows.profiles.fold_identical`; read by all stages that go from profiles to genes.
+    """
+
+    first: Int64 = array(np.int64, "gene", "smallest gene row with the same profile, or the gene's mark")
+    weight: Int64 = array(np.int64, "gene", "genes that a row stands for; 0 if another stands for it")
+
+
+def smaller_form(rows: Float64 | Stored) -> Stored:
+    """Rows, shape (n, n_samples), float64, in the form that takes less room; for a :class:`RowFiles`."""
     if isinstance(rows, Stored):
         if not len(rows.dense) and len(rows.value) < SPARSE_BELOW * rows.n * rows.dense.shape[1]:
-            parts = {"begin": rows.begin, "column": rows.column, "value": rows.value}
-            arrays.save(folder, rows=rows.dense, **{f"rows_{name}": part for name, part in parts.items()})
-            return
+            return rows
         rows = _all_rows(rows)
     n_values = np.count_nonzero(rows)
     if len(rows) and n_values >= SPARSE_BELOW * rows.size:
-        arrays.save(folder, rows=rows)
-        return
+        return Stored(rows, *_no_values())
     begin, column, value = np.empty(SUMS * len(rows) + 1, np.int64), np.empty(n_values, np.int32), np.empty(n_values)
     _pick_values(rows, begin, column, value)
-    arrays.save(folder, rows=rows[:0], rows_begin=begin, rows_column=column, rows_value=value)
+    return Stored(rows[:0], begin, column, value)
+
+
+def save_rows(folder: str, rows: Float64 | Stored) -> None:
+    """Write rows that have nothing beside them."""
+    RowFiles(**smaller_form(rows)._asdict()).write(folder)
 
 
 def stored_rows(folder: str) -> Stored:
     """Rows as they lie there, for kernels; local files are mapped."""
-    dense = arrays.load(folder, "rows")
-    if len(dense):
-        return Stored(np.asarray(dense), *_no_values())
-    parts = (arrays.load(folder, f"rows_{name}") for name in ("begin", "column", "value"))
-    return Stored(np.asarray(dense), *map(np.asarray, parts))
+    files = RowFiles.open(folder)
+    return Stored(files.dense, files.begin, files.column, files.value)
 
 
 def _no_values() -> list[NDArray[Any]]:
     """What rows that are stored dense have beside them."""
-    return [arrays.read_only(part) for part in (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))]
+    return [read_only(part) for part in (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))]
 
 
 def load_rows(folder: str, begin: int = 0, end: int | None = None) -> Float64:
@@ -106,23 +147,23 @@ def take_rows(rows: str | Stored, positions: Int64) -> Float64:
 def take_stored(rows: Stored, positions: Int64) -> Stored:
     """Rows at these positions, stored as they are."""
     if len(rows.dense):
-        return Stored(arrays.read_only(rows.dense[positions]), *rows[1:])
+        return Stored(read_only(rows.dense[positions]), *rows[1:])
     size = np.diff(rows.begin)
     begin = np.append(0, np.cumsum(size.reshape(-1, SUMS)[positions]))
     column, value = np.empty(begin[-1], np.int32), np.empty(begin[-1])
     _pick(rows.begin, rows.column, rows.value, positions, begin, column, value)
-    return Stored(rows.dense, *map(arrays.read_only, (begin, column, value)))
+    return Stored(rows.dense, *map(read_only, (begin, column, value)))
 
 
 def join_stored(parts: list[Stored]) -> Stored:
     """Rows of several parts, one after the other; stored as they are if all are stored alike."""
     if any(len(part.dense) for part in parts):
-        return Stored(arrays.read_only(np.concatenate([_all_rows(part) for part in parts])), *_no_values())
+        return Stored(read_only(np.concatenate([_all_rows(part) for part in parts])), *_no_values())
     ends = np.cumsum([0] + [len(part.value) for part in parts])
     begin = [part.begin[:-1] + end for part, end in zip(parts, ends, strict=False)]
-    column, value = (np.concatenate([getattr(part, name) for part in parts]) for name in ("column", "value"))
+    column, value = np.concatenate([part.column for part in parts]), np.concatenate([part.value for part in parts])
     joined = (np.concatenate([*begin, ends[-1:]]), column, value)
-    return Stored(parts[0].dense, *map(arrays.read_only, joined))
+    return Stored(parts[0].dense, *map(read_only, joined))
 
 
 def _all_rows(rows: Stored) -> Float64:
@@ -136,9 +177,10 @@ def concatenate_rows(folders: list[str]) -> Float64:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows in a folder with ``gene`` and ``size``, that take part in a round.
+    """Rows that take part in a round: the folder of a :class:`GroupFiles`.
 
-    ``weight`` names the folder of the fold when the sizes are to be taken from it (first round).
+    In the first round that of a :class:`ProfileFiles`; then ``weight`` names the folder of the :class:`FoldFiles` with
+    the sizes.
     """
 
     folder: str
@@ -148,10 +190,12 @@ class Block:
 
 def members(block: Block) -> tuple[Stored, Int64, Int64]:
     """Rows, genes and sizes of the groups of a block that take part."""
-    rows, gene = stored_rows(block.folder), np.asarray(arrays.load(block.folder, "gene"))
+    rows = stored_rows(block.folder)
     if block.weight is None:
-        return rows, gene, np.asarray(arrays.load(block.folder, "size"))
-    size = arrays.load(block.weight, "weight")[gene]
+        groups = GroupFiles.open(block.folder)
+        return rows, groups.gene, groups.size
+    gene = ProfileFiles.open(block.folder).gene
+    size = FoldFiles.open(block.weight).weight[gene]
     return take_stored(rows, np.flatnonzero(size > 0)), gene[size > 0], size[size > 0]
 
 

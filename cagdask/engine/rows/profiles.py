@@ -1,6 +1,6 @@
 """From the store to unit profiles, identical ones folded.
 
-    store rows a:b --normalize--> float64 --center or rank--> --unit length--> rows.npy of the block
+    store rows a:b --normalize--> float64 --center or rank--> --unit length--> rows of the block
                                                                     |
                                      128-bit key of each row --> one table --> weight of each row
 
@@ -21,10 +21,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.engine.rows.files import save_rows
+from cagdask.engine.rows.files import FoldFiles, ProfileFiles, smaller_form
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
-from cagdask.storage import arrays
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -106,8 +105,7 @@ def write_profiles(store: str, begin: int, end: int, recipe: dict[str, Any], fol
     """Task: profiles of rows ``begin:end`` of a store.
 
     ``recipe`` holds ``normalization``, ``clr_floor``, ``metric``, ``min_samples`` and ``statistics``, the file of the
-    per-sample numbers. Writes ``rows`` (n, n_samples) float64 and ``gene`` (n,) int64 of those that take part, ``keys``
-    (n, 2) uint64, and ``mark`` (end - begin,) int8: 0, or why a gene takes no part.
+    per-sample numbers. Writes a :class:`cagdask.engine.rows.files.ProfileFiles`; counts what takes part, and what not.
     """
     block = np.asarray(storage.open_array(store, "abundance")[begin:end], dtype=np.float32)
     mark = np.where((block != 0).sum(1) < recipe["min_samples"], FILTERED, 0).astype(np.int8)
@@ -121,32 +119,31 @@ def write_profiles(store: str, begin: int, end: int, recipe: dict[str, Any], fol
     keys = np.zeros((len(rows), 2), np.uint64)
     multipliers = np.random.default_rng(0).integers(1, 2**63, (2, rows.shape[1]), dtype=np.uint64) | np.uint64(1)
     row_keys(rows, multipliers, keys)
-    save_rows(folder, rows)
-    arrays.save(folder, gene=begin + np.flatnonzero(takes_part), keys=keys, mark=mark)
+    gene = begin + np.flatnonzero(takes_part)
+    ProfileFiles(**smaller_form(rows)._asdict(), gene=gene, keys=keys, mark=mark).write(folder)
     return {"n": len(rows), "n_filtered": int((mark == FILTERED).sum()), "n_zero": int((mark == ZERO).sum())}
 
 
 def fold_identical(folders: list[str], n_genes: int, folder: str) -> dict[str, int]:
     """Task: find genes with the same profile.
 
-    Writes ``first`` (n_genes,) int64, the smallest gene row with the same profile (or the gene's mark), and ``weight``
-    (n_genes,) int64, the number of genes that a row stands for, 0 if another stands for it. 40 bytes per gene.
+    Writes a :class:`cagdask.engine.rows.files.FoldFiles`. 40 bytes per gene.
     """
-    gene = arrays.concatenate(folders, "gene")
-    keys = arrays.concatenate(folders, "keys")
+    gene = np.concatenate([files.gene for files in ProfileFiles.open_all(folders)])
+    keys = np.concatenate([files.keys for files in ProfileFiles.open_all(folders)])
     order = np.lexsort((gene, keys[:, 1], keys[:, 0]))
     ordered = keys[order]
     starts = np.ones(len(order), bool)
     starts[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    leaders = gene[order[starts]]
-    first = arrays.concatenate(folders, "mark").astype(np.int64)
-    first[gene[order]] = leaders[np.cumsum(starts) - 1]
+    first_genes = gene[order[starts]]
+    first = np.concatenate([files.mark for files in ProfileFiles.open_all(folders)]).astype(np.int64)
+    first[gene[order]] = first_genes[np.cumsum(starts) - 1]
     weight = np.zeros(n_genes, np.int64)
-    weight[leaders] = np.diff(np.append(np.flatnonzero(starts), len(order)))
-    arrays.save(folder, first=first, weight=weight)
-    return {"n": len(leaders)}
+    weight[first_genes] = np.diff(np.append(np.flatnonzero(starts), len(order)))
+    FoldFiles(first=first, weight=weight).write(folder)
+    return {"n": len(first_genes)}
 
 
 def count_members(folder: str, fold: str) -> int:
     """Task: rows of a block of profiles that stand for themselves, and perhaps for others."""
-    return int((arrays.load(fold, "weight")[arrays.load(folder, "gene")] > 0).sum())
+    return int((FoldFiles.open(fold).weight[ProfileFiles.open(folder).gene] > 0).sum())

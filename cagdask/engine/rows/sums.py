@@ -17,10 +17,26 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.engine.rows.files import load_rows, save_rows
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+
+class SumFiles(Files):
+    """Sums of one block by label, a *part*: the sums lie beside it as rows, in :data:`HIGH` and :data:`LOW`.
+
+    Written by :func:`write_part`, read by :func:`read_sums` and :func:`read_present`.
+    """
+
+    label: Int64 = array(np.int64, "group", "labels of the block, ascending")
+    present: NDArray[np.bool_] = array(
+        np.bool_, "group, sample", "whether any gene of the group is there; or no column"
+    )
+
+
+HIGH, LOW = "high", "low"
+"""Folders of the two numbers of each sum."""
 
 
 @njit(cache=True, nogil=True)
@@ -45,8 +61,8 @@ def join_flags(joined: Any, target: Any, flags: Any) -> None:
             joined[g, j] |= flags[i, j]
 
 
-def write_part(folder: str, label: Int64, values: Float64, **flags: NDArray[np.bool_]) -> None:
-    """Sums by label of one block of genes, as ``label`` (m,), and ``high`` and ``low``, rows; flags are joined by or.
+def write_part(folder: str, label: Int64, values: Float64, present: NDArray[np.bool_] | None = None) -> None:
+    """Sums by label of one block of genes, and in which samples any gene of a label is present.
 
     Parameters
     ----------
@@ -56,36 +72,46 @@ def write_part(folder: str, label: Int64, values: Float64, **flags: NDArray[np.b
         Group of each row, (n_rows,) int64; rows of negative label are left out.
     values
         Shape (n_rows, n), float64.
-    flags
-        Boolean arrays (n_rows, n); stored as (m, n).
+    present
+        Shape (n_rows, n), bool; None if nobody will ask.
     """
     taken = label >= 0
-    present, target = np.unique(label[taken], return_inverse=True)
-    high = np.zeros((len(present), values.shape[1]))
+    labels, target = np.unique(label[taken], return_inverse=True)
+    high = np.zeros((len(labels), values.shape[1]))
     low = np.zeros_like(high)
     add_rows(high, low, target, values if taken.all() else values[taken])
-    joined = {}
-    for name, flag in flags.items():
-        joined[name] = np.zeros((len(present), flag.shape[1]), bool)
-        join_flags(joined[name], target, flag if taken.all() else flag[taken])
-    save_rows(storage.join(folder, "high"), high)
-    save_rows(storage.join(folder, "low"), low)
-    arrays.save(folder, label=present, **joined)
+    joined = np.zeros((len(labels), 0 if present is None else present.shape[1]), bool)
+    if present is not None:
+        join_flags(joined, target, present if taken.all() else present[taken])
+    save_rows(storage.join(folder, HIGH), high)
+    save_rows(storage.join(folder, LOW), low)
+    SumFiles(label=labels, present=joined).write(folder)
 
 
-def read_sums(parts: list[str], begin: int, end: int, n: int, *flags: str) -> tuple[Float64, list[NDArray[np.bool_]]]:
-    """Sums, and joined flags, of the groups ``begin:end`` over all parts, each of shape (end - begin, n)."""
+def read_sums(parts: list[str], begin: int, end: int, n: int) -> Float64:
+    """Sums of the groups ``begin:end`` over all parts, shape (end - begin, n)."""
     high = np.zeros((end - begin, n))
     low = np.zeros_like(high)
-    joined = [np.zeros((end - begin, n), bool) for _ in flags]
     for url in parts:
-        label = arrays.load(url, "label")
-        i, j = np.searchsorted(label, [begin, end])
-        if i == j:
-            continue
-        target = np.asarray(label[i:j]) - begin
-        add_rows(high, low, target, load_rows(storage.join(url, "high"), i, j))
-        low[target] += load_rows(storage.join(url, "low"), i, j)
-        for total, name in zip(joined, flags, strict=True):
-            total[target] |= arrays.load(url, name, i, j)
-    return high + low, joined
+        rows, target = _rows_of(url, begin, end)
+        if len(target):
+            add_rows(high, low, target, load_rows(storage.join(url, HIGH), rows.start, rows.stop))
+            low[target] += load_rows(storage.join(url, LOW), rows.start, rows.stop)
+    return high + low
+
+
+def read_present(parts: list[str], begin: int, end: int, n: int) -> NDArray[np.bool_]:
+    """In which samples any gene of the groups ``begin:end`` is present, shape (end - begin, n)."""
+    present = np.zeros((end - begin, n), bool)
+    for url in parts:
+        rows, target = _rows_of(url, begin, end)
+        if len(target):
+            present[target] |= SumFiles.open(url, rows.start, rows.stop).present
+    return present
+
+
+def _rows_of(part: str, begin: int, end: int) -> tuple[slice, Int64]:
+    """The rows of a part that belong to the groups ``begin:end``, and which of these they are."""
+    label = SumFiles.open(part).label
+    first, last = (int(i) for i in np.searchsorted(label, [begin, end]))
+    return slice(first, last), label[first:last] - begin

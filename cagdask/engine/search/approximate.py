@@ -22,18 +22,47 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.compute import memory
-from cagdask.engine.rows.files import copy_row, load_rows, product_with, rounded, save_rows, stored_rows, take_rows
+from cagdask.engine.rows.files import (
+    RowFiles,
+    copy_row,
+    load_rows,
+    product_with,
+    rounded,
+    smaller_form,
+    stored_rows,
+    take_rows,
+)
+from cagdask.engine.search.chunks import ChunkFiles, DirectoryFiles, directory_of
 from cagdask.engine.search.kernels import COUNTS, Lists, Rows, compare_fringes, insert
-from cagdask.engine.search.neighbors import counted, empty_lists, load_chunk, load_lists, made_rows, save_lists
-from cagdask.engine.search.pivots import hashed, probed_pivots
+from cagdask.engine.search.neighbors import (
+    ListFiles,
+    complete_rows,
+    counted,
+    empty_lists,
+    load_chunk,
+    load_lists,
+    save_lists,
+    save_open_lists,
+)
+from cagdask.engine.search.pivots import PivotFiles, hashed, probed_pivots
 from cagdask.engine.search.sketches import sketches
-from cagdask.storage import arrays
+from cagdask.storage.arrays import array
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 RECALL_ROWS = 1000
 """Rows on which recall is measured."""
+
+
+class DrawnFiles(RowFiles):
+    """Rows on which recall is measured.
+
+    Written by :func:`draw_rows`, read by :func:`search_drawn` and :func:`count_found`.
+    """
+
+    gene: Int64 = array(np.int64, "row", "gene of the row")
+    position: Int64 = array(np.int64, "row", "position among all rows, ascending")
 
 
 def search_approximate(
@@ -46,9 +75,10 @@ def search_approximate(
     """
     own, _, n_bytes = load_chunk(folder, mine, groups=groups)
     lists = empty_lists(len(own.gene), k, threshold)
-    centers, cells = arrays.load_all(pivots, "pivots", "cells")
-    probed = probed_pivots(np.asarray(centers), np.asarray(cells), own.direction, probes)
-    first, last = (np.asarray(part) for part in arrays.load_all(storage.join(folder, "directory"), "first", "last"))
+    trained = PivotFiles.open(pivots)
+    probed = probed_pivots(trained.pivots, trained.cells, own.direction, probes)
+    directory = DirectoryFiles.open(directory_of(folder))
+    first, last = directory.first, directory.last
     counts = np.zeros(len(COUNTS), np.int64)
     for other in range(len(first)):
         inside = np.where((probed >= first[other]) & (probed <= last[other]), probed - first[other], -1)
@@ -57,7 +87,7 @@ def search_approximate(
             continue
         near, _, more = (own, None, 0) if other == mine else load_chunk(folder, other, groups=groups)
         url = storage.join(folder, str(other))
-        pivot = np.asarray(arrays.load(url, "pivot")) - first[other]
+        pivot = ChunkFiles.open(url).pivot - first[other]
         queries = take_rows(own.rows, who).astype(np.float32)
         found, n_scanned = _faiss_search(load_rows(url).astype(np.float32), pivot, queries, inside[who], k + 1)
         _list_found(who, found, own, near, lists, threshold)
@@ -104,28 +134,28 @@ def _list_found(who: Int64, found: Int64, own: Rows, near: Rows, lists: Lists, t
 
 
 def draw_rows(folder: str, n_chunks: int, to: str) -> int:
-    """Task: some rows of all chunks, drawn by their genes; writes them with ``gene`` and ``position``; their number."""
-    offset = arrays.load(storage.join(folder, "directory"), "offset")
+    """Task: some rows of all chunks, drawn by their genes; writes a :class:`DrawnFiles`; their number."""
+    offset = DirectoryFiles.open(directory_of(folder)).offset
     urls = [storage.join(folder, str(i)) for i in range(n_chunks)]
-    gene = arrays.concatenate(urls, "gene")
+    gene = np.concatenate([chunk.gene for chunk in ChunkFiles.open_all(urls)])
     drawn = np.sort(np.argsort(hashed(gene, 1), kind="stable")[:RECALL_ROWS])
     chunk = np.searchsorted(offset, drawn, side="right") - 1
     parts = [take_rows(urls[c], drawn[chunk == c] - offset[c]) for c in np.unique(chunk)]
-    save_rows(to, np.concatenate(parts))
-    arrays.save(to, gene=gene[drawn], position=drawn)
+    DrawnFiles(**smaller_form(np.concatenate(parts))._asdict(), gene=gene[drawn], position=drawn).write(to)
     return len(drawn)
 
 
 def search_drawn(folder: str, number: int, drawn: str, pivots: str, threshold: float, k: int, to: str) -> int:
-    """Task: of the rows ``drawn`` the k nearest in one chunk, exactly; writes ``sim`` and ``row`` (n, k)."""
+    """Task: of the rows ``drawn`` the k nearest in one chunk, exactly, as lists that are not finished."""
     near, _, _ = load_chunk(folder, number, groups=False)
     rows = np.asarray(load_rows(drawn))
-    coarse, fine = (sketches(rows, np.asarray(arrays.load(pivots, name))) for name in ("coarse", "fine"))
-    own = made_rows(stored_rows(drawn), coarse, fine, np.asarray(arrays.load(drawn, "gene")), -1)
+    trained = PivotFiles.open(pivots)
+    coarse, fine = sketches(rows, trained.coarse), sketches(rows, trained.fine)
+    own = complete_rows(stored_rows(drawn), coarse, fine, DrawnFiles.open(drawn).gene, -1)
     lists = empty_lists(len(rows), k, threshold)
     nobody = empty_lists(len(near.gene), 1, np.inf)
     compare_fringes(own, 0, near, 0, lists, nobody, False, threshold, np.zeros(len(COUNTS), np.int64))
-    arrays.save(to, sim=lists.sim, row=lists.row, gene=lists.gene)
+    save_open_lists(lists, to)
     return len(rows)
 
 
@@ -137,11 +167,11 @@ def count_found(exact: list[str], drawn: str, lists: list[str], offsets: list[in
         for i in range(len(best.row)):
             for j in np.flatnonzero(more.row[i] >= 0):
                 insert(best, i, more.sim[i, j], more.row[i, j], more.gene[i, j], threshold)
-    position = np.asarray(arrays.load(drawn, "position"))
+    position = DrawnFiles.open(drawn).position
     chunk = np.searchsorted(offsets, position, side="right") - 1
     n_true = n_found = 0
     for i, (c, at) in enumerate(zip(chunk, position, strict=True)):
         there = best.row[i][best.row[i] >= 0]
         n_true += len(there)
-        n_found += int(np.isin(there, arrays.load(lists[c], "row")[at - offsets[c]]).sum())
+        n_found += int(np.isin(there, ListFiles.open(lists[c]).row[at - offsets[c]]).sum())
     return [n_found, n_true]

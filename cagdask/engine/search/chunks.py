@@ -20,10 +20,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.engine.rows.files import Block, join_stored, lengths, members, save_rows, stored_rows, take_stored, unit
-from cagdask.engine.search.pivots import nearest_pivots
+from cagdask import storage
+from cagdask.engine.rows.files import (
+    Block,
+    GroupFiles,
+    Stored,
+    join_stored,
+    lengths,
+    members,
+    smaller_form,
+    stored_rows,
+    take_stored,
+    unit,
+)
+from cagdask.engine.search.pivots import PivotFiles, nearest_pivots
 from cagdask.engine.search.sketches import sketches_of
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -34,37 +46,81 @@ SUMMARIZED = 1024
 """Rows of which a chunk's summary tells the largest values together."""
 
 
+class SortedFiles(GroupFiles):
+    """A block in the order of (pivot, angle). Written by :func:`assign_block`, read by :func:`gather_chunk`."""
+
+    pivot: NDArray[np.int32] = array(np.int32, "group", "nearest pivot of the row")
+    angle: Float32 = array(np.float32, "group", "angle to it, radian")
+    count: Int64 = array(np.int64, "pivot", "rows of each pivot in the block")
+
+
+class ChunkPlanFiles(Files):
+    """Which parts of sorted blocks make which chunk.
+
+    Written by :func:`write_chunk_plan`, read by :func:`gather_chunk`.
+    """
+
+    slices: Int64 = array(np.int64, "slice, 4", "chunk, block, and its rows: begin, end")
+
+
+class ChunkFiles(GroupFiles):
+    """Rows of whole lists in pivot order, the fringe last.
+
+    Written by :func:`gather_chunk`; read by searches and merging.
+    """
+
+    coarse: Float32 = array(np.float32, "group, n_coarse", "coarse sketches")
+    fine: Float32 = array(np.float32, "group, n_fine", "fine sketches")
+    length: Float32 = array(np.float32, "group", "lengths of the fine sketches")
+    tile_begin: Int64 = array(np.int64, "tile edge", "first row of each tile; the last: where the fringe begins")
+    tile_center: Float32 = array(np.float32, "tile, n_fine", "mean direction of the tile, unit length")
+    tile_angle: Float32 = array(np.float32, "row of a list", "angle of the row to its tile's center, radian")
+    summary: Float32 = array(np.float32, "range, n_fine", "largest sketch of some rows, number by number")
+    pivot: NDArray[np.int32] = array(np.int32, "group", "nearest pivot of the row")
+
+
+class DirectoryFiles(Files):
+    """Where the rows of all chunks are. Written by :func:`write_directory`; read by searches."""
+
+    offset: Int64 = array(np.int64, "chunk edge", "position of the chunk's first row among all rows, and their number")
+    first: Int64 = array(np.int64, "chunk", "smallest pivot of its rows")
+    last: Int64 = array(np.int64, "chunk", "largest pivot of its rows")
+
+
+def directory_of(chunks: str) -> str:
+    """Folder of the :class:`DirectoryFiles` of chunks ``chunks/0``, ``chunks/1``, ..."""
+    return storage.join(chunks, "directory")
+
+
 def assign_block(block: dict[str, Any], pivots: str, folder: str) -> int:
     """Task: sort a block by (pivot, angle to it).
 
-    Writes the rows, ``gene``, ``size``, ``pivot`` (n,) int32, ``angle`` (n,) float32, and ``count`` (n_pivots,), the
-    rows of each pivot. Returns the number of rows.
+    Writes a :class:`SortedFiles`. Returns the number of rows.
     """
     rows, gene, size = members(Block(**block))
-    centers, cells, fine = arrays.load_all(pivots, "pivots", "cells", "fine")
-    cosine, pivot = nearest_pivots(centers, cells, unit(sketches_of(rows, np.asarray(fine))))
+    trained = PivotFiles.open(pivots)
+    cosine, pivot = nearest_pivots(trained.pivots, trained.cells, unit(sketches_of(rows, trained.fine)))
     angle = np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
     order = np.lexsort((gene, angle, pivot))
-    save_rows(folder, take_stored(rows, order))
-    arrays.save(
-        folder,
+    SortedFiles(
+        **smaller_form(take_stored(rows, order))._asdict(),
         gene=gene[order],
         size=size[order],
         pivot=pivot[order].astype(np.int32),
         angle=angle[order],
-        count=np.bincount(pivot, minlength=len(centers)),
-    )
+        count=np.bincount(pivot, minlength=len(trained.pivots)),
+    ).write(folder)
     return rows.n
 
 
 def write_chunk_plan(blocks: list[str], chunk_rows: int, folder: str) -> list[int]:
     """Task: decide which slices of the sorted blocks make which chunk; the rows of each chunk.
 
-    Writes ``slice`` (n_slices, 4) int64: chunk, block, begin, end.
+    Writes a :class:`ChunkPlanFiles`.
     """
-    chunks = plan_chunks(lambda: (np.asarray(arrays.load(url, "count")) for url in blocks), chunk_rows)
+    chunks = plan_chunks(lambda: (files.count for files in SortedFiles.open_all(blocks)), chunk_rows)
     slices = [(c, *part) for c, parts in enumerate(chunks) for part in parts]
-    arrays.save(folder, slice=np.array(slices, np.int64).reshape(-1, 4))
+    ChunkPlanFiles(slices=np.array(slices, np.int64).reshape(-1, 4)).write(folder)
     return [sum(end - begin for _, begin, end in parts) for parts in chunks]
 
 
@@ -119,43 +175,43 @@ def _split(slices: list[tuple[int, int, int]], chunk_rows: int) -> list[list[tup
 def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) -> int:
     """Task: chunk ``number`` of a plan, out of its slices of the sorted blocks, ``blocks/0``, ``blocks/1``, ...
 
-    Writes the rows, their sketches ``coarse`` (n, n_coarse) and ``fine`` (n, n_fine) float32,
-    ``length`` (n,) float32, ``gene`` and ``size`` (n,) int64; for the tiles that lists are cut into ``tile_begin``
-    (n_tiles + 1,), the last one where the fringe begins, ``tile_center`` (n_tiles, n_fine) float32, and the angle of
-    each row to its tile's center, ``tile_angle`` (n_core,); ``summary`` (n_ranges, n_fine) float32, the largest sketch
-    of some rows, number by number; and ``pivot`` (n,) int32.
+    Writes a :class:`ChunkFiles`.
     """
-    slices = np.asarray(arrays.load(plan, "slice"))
+    slices = ChunkPlanFiles.open(plan).slices
     slices = slices[slices[:, 0] == number, 1:]
-    parts = {
-        name: np.concatenate([arrays.load(f"{blocks}/{block}", name, begin, end) for block, begin, end in slices])
-        for name in ("pivot", "angle", "gene", "size")
-    }
-    is_fringe = parts["angle"] > float(arrays.load(pivots, "cut")[0])
-    order = np.lexsort((parts["gene"], parts["angle"], parts["pivot"], is_fringe))
-    stored = (take_stored(stored_rows(f"{blocks}/{block}"), np.arange(begin, end)) for block, begin, end in slices)
-    rows = take_stored(join_stored(list(stored)), order)
-    save_rows(folder, rows)
-    pivot = parts["pivot"][order]
+    parts = [(storage.join(blocks, str(block)), begin, end) for block, begin, end in slices.tolist()]
+    files = [SortedFiles.open(*part) for part in parts]
+    gene, size = np.concatenate([part.gene for part in files]), np.concatenate([part.size for part in files])
+    pivot, angle = np.concatenate([part.pivot for part in files]), np.concatenate([part.angle for part in files])
+    trained = PivotFiles.open(pivots)
+    is_fringe = angle > float(trained.cut[0])
+    order = np.lexsort((gene, angle, pivot, is_fringe))
+    rows = take_stored(_joined_rows(parts), order)
+    pivot = pivot[order]
     n_core = int((~is_fringe).sum())
     list_begin = np.append(np.unique(pivot[:n_core], return_index=True)[1], n_core)
-    fine_rows = sketches_of(rows, np.asarray(arrays.load(pivots, "fine")))
+    fine_rows = sketches_of(rows, trained.fine)
     tile_begin = _tiles(list_begin)
     tile_center, tile_angle = _centers(unit(fine_rows[:n_core]), tile_begin)
-    arrays.save(
-        folder,
-        coarse=sketches_of(rows, np.asarray(arrays.load(pivots, "coarse"))),
+    ChunkFiles(
+        **smaller_form(rows)._asdict(),
+        gene=gene[order],
+        size=size[order],
+        coarse=sketches_of(rows, trained.coarse),
         fine=fine_rows,
         length=lengths(fine_rows).astype(np.float32),
-        gene=parts["gene"][order],
-        size=parts["size"][order],
         tile_begin=tile_begin,
         tile_center=tile_center,
         tile_angle=tile_angle,
         summary=_summary(fine_rows, n_core),
         pivot=pivot,
-    )
+    ).write(folder)
     return rows.n
+
+
+def _joined_rows(parts: list[tuple[str, int, int]]) -> Stored:
+    """Some rows of each of some folders, one after the other."""
+    return join_stored([take_stored(stored_rows(url), np.arange(begin, end)) for url, begin, end in parts])
 
 
 def _tiles(list_begin: Int64) -> Int64:
@@ -185,18 +241,15 @@ def _summary(fine: Float32, n_core: int) -> Float32:
 def write_directory(chunks: str, rows: list[int], level: float) -> list[list[int]]:
     """Task: where the rows of all chunks are, ``chunks/0``, ``chunks/1``, ..., and which of them can be near others.
 
-    Writes to ``chunks/directory`` ``offset`` (n_chunks + 1,), the position of each one's first row among all, and
-    ``first`` and ``last`` (n_chunks,), the range of its pivots. Returns for every chunk those that it is to be compared
-    with.
+    Writes a :class:`DirectoryFiles`. Returns for every chunk those that it is to be compared with.
     """
-    summaries = [np.asarray(arrays.load(f"{chunks}/{i}", "summary")) for i in range(len(rows))]
-    pivots = [arrays.load(f"{chunks}/{i}", "pivot") for i in range(len(rows))]
-    arrays.save(
-        f"{chunks}/directory",
+    files = list(ChunkFiles.open_all([storage.join(chunks, str(i)) for i in range(len(rows))]))
+    summaries = [chunk.summary for chunk in files]
+    DirectoryFiles(
         offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
-        first=np.array([pivot.min() for pivot in pivots], np.int64),
-        last=np.array([pivot.max() for pivot in pivots], np.int64),
-    )
+        first=np.array([chunk.pivot.min() for chunk in files], np.int64),
+        last=np.array([chunk.pivot.max() for chunk in files], np.int64),
+    ).write(directory_of(chunks))
     opened = np.array([[(one @ other.T).max() >= level - 1e-5 for other in summaries] for one in summaries])
     return partners_of(opened)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.compute.memory import one_thread
 from cagdask.engine.rows.files import STEP, lengths, rounded, stored_rows
+from cagdask.engine.search.chunks import ChunkFiles, DirectoryFiles, directory_of
 from cagdask.engine.search.kernels import (
     COUNTS,
     PRODUCT_MARGIN,
@@ -35,20 +36,67 @@ from cagdask.engine.search.kernels import (
     compare_tiles,
     insert_all,
 )
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array, read_only
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _HUGE = np.iinfo(np.int64).max
 
 
+class OpenListFiles(Files):
+    """Lists of the rows of a chunk before the search is over. Written and read by searches."""
+
+    sim: Float64 = array(np.float64, "row, place", "similarity, falling; -2 where the place is empty")
+    row: Int64 = array(np.int64, "row, place", "position of the neighbor among all rows; -1 for none")
+    gene: Int64 = array(np.int64, "row, place", "gene of the neighbor; huge for none")
+
+
+class FoundFiles(Files):
+    """What another chunk found for the rows of this one.
+
+    Written by :func:`search_others`, read by :func:`finish_lists`.
+    """
+
+    own_row: Int64 = array(np.int64, "pair", "row of this chunk, from 0")
+    sim: Float64 = array(np.float64, "pair", "similarity")
+    row: Int64 = array(np.int64, "pair", "position of the neighbor among all rows")
+    gene: Int64 = array(np.int64, "pair", "gene of the neighbor")
+
+
+class ListFiles(Files):
+    """The nearest neighbors of the rows of a chunk, and what they prove.
+
+    Written by :func:`save_lists`; read by merging, single linkage and refinement.
+    """
+
+    sim: Float64 = array(np.float64, "row, place", "similarity, falling; -2 where the place is empty")
+    row: Int64 = array(np.int64, "row, place", "position of the neighbor among all rows; -1 for none")
+    bound: Float64 = array(np.float64, "row", "nothing unlisted is more similar")
+    tie: Int64 = array(np.int64, "row", "what is unlisted and as similar as the bound has a larger gene; -1: unknown")
+    gene: Int64 = array(np.int64, "row", "gene of the row itself")
+
+
+class ComponentFiles(Files):
+    """Which rows of a chunk are joined already, in a folder of the chunk.
+
+    Written by :func:`cagdask.engine.linkage.single.write_components`; read by searches.
+    """
+
+    component: Int64 = array(np.int64, "row", "smallest gene of the component of the row")
+
+
+def components_of(chunk: str) -> str:
+    """Folder of the :class:`ComponentFiles` of a chunk."""
+    return storage.join(chunk, "components")
+
+
 def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, to: str) -> dict[str, int]:
     """Task: the k nearest of every row of chunk ``mine`` of ``folder`` in that chunk.
 
-    Writes to ``to/own`` ``sim`` (n, k) float64, ``row`` (n, k) int64, positions among all rows with -1 for none, and
-    ``gene`` (n, k) int64. With ``groups`` each chunk has an array ``group``, and rows of one group are not listed.
-    Returns what was counted, and the bytes read.
+    Writes a :class:`OpenListFiles` to ``to/own``. With ``groups`` each chunk has a :class:`ComponentFiles`, and rows of
+    one component are not listed for each other. Returns what was counted, and the bytes read.
     """
     own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
     lists = empty_lists(len(own.gene), k, threshold)
@@ -59,7 +107,7 @@ def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, t
         compare_tiles(own, tiles, own, tiles, lists, lists, threshold, counts, is_own=True)
         compare_rows(own, tiles, own, lists, lists, n_core, threshold, counts)
         compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
-    arrays.save(storage.join(to, "own"), sim=lists.sim, row=lists.row, gene=lists.gene)
+    save_open_lists(lists, storage.join(to, "own"))
     return counted(counts, own, n_bytes)
 
 
@@ -69,8 +117,8 @@ def search_others(
     """Task: the nearest of every row of chunk ``mine`` in some other chunks, and of theirs in it.
 
     Starts from what :func:`search_own` wrote to ``lists_folder/MINE/own``. Writes ``lists_folder/MINE/half`` in the
-    same form, and for every partner what was found for its rows, ``lists_folder/PARTNER/from-MINE`` with ``at`` (n,),
-    rows of the partner, and ``sim``, ``row`` and ``gene`` (n,). Returns what was counted, and the bytes read.
+    same form, and for every partner a :class:`FoundFiles`, ``lists_folder/PARTNER/from-MINE``. Returns what was
+    counted, and the bytes read.
     """
     own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
     lists = load_lists(storage.join(lists_folder, str(mine), "own"), threshold)
@@ -89,42 +137,48 @@ def search_others(
             compare_rows(own, tiles, near, lists, near_lists, near_core, threshold, counts)
             compare_rows(near, near_tiles, own, near_lists, lists, n_core, threshold, counts)
             compare_fringes(own, n_core, near, near_core, lists, near_lists, False, threshold, counts)
-            at, place = np.nonzero((near_lists.row >= own.offset) & (near_lists.row < own.offset + len(own.gene)))
-            found = {name: getattr(near_lists, name)[at, place] for name in ("sim", "row", "gene")}
-            arrays.save(storage.join(lists_folder, str(other), f"from-{mine}"), at=at, **found)
+            _save_found(near_lists, own, storage.join(lists_folder, str(other), f"from-{mine}"))
             n_bytes += more + near_lists.sim.nbytes * 3
-    arrays.save(storage.join(lists_folder, str(mine), "half"), sim=lists.sim, row=lists.row, gene=lists.gene)
+    save_open_lists(lists, storage.join(lists_folder, str(mine), "half"))
     return counted(counts, own, n_bytes)
+
+
+def save_open_lists(lists: Lists, to: str) -> None:
+    """Write lists to be added to."""
+    OpenListFiles(sim=lists.sim, row=lists.row, gene=lists.gene).write(to)
+
+
+def _save_found(lists: Lists, found: Rows, to: str) -> None:
+    """Write which of the rows ``found`` were put on some lists of another chunk."""
+    row, place = np.nonzero((lists.row >= found.offset) & (lists.row < found.offset + len(found.gene)))
+    listed = row, place
+    FoundFiles(own_row=row, sim=lists.sim[listed], row=lists.row[listed], gene=lists.gene[listed]).write(to)
 
 
 def finish_lists(folder: str, mine: int, lists_folder: str, sources: list[int], threshold: float) -> int:
     """Task: the k nearest of every row of chunk ``mine`` among all chunks.
 
-    Takes together what :func:`search_others` found for it, as chunk or as partner of ``sources``. Writes to
-    ``lists_folder/MINE`` ``sim`` (n, k) float64, ``row`` (n, k) int64, ``bound`` (n,) float64: nothing unlisted is more
-    similar, ``tie`` (n,) int64: what is unlisted and as similar as the bound has a larger gene, -1 if there is no such
-    promise, and ``gene`` (n,) int64, of the rows. Returns the number of full lists.
+    Takes together what :func:`search_others` found for it, as chunk or as partner of ``sources``. Writes a
+    :class:`ListFiles` to ``lists_folder/MINE``. Returns the number of full lists.
     """
     here = storage.join(lists_folder, str(mine))
     lists = load_lists(storage.join(here, "half"), threshold)
     for source in sources:
-        parts = arrays.load_all(storage.join(here, f"from-{source}"), "at", "sim", "row", "gene")
-        at, sim, row, gene = map(np.asarray, parts)
-        insert_all(at, sim, row, gene, lists, threshold)
-    return save_lists(lists, arrays.load(storage.join(folder, str(mine)), "gene"), threshold, here)
+        found = FoundFiles.open(storage.join(here, f"from-{source}"))
+        insert_all(found.own_row, found.sim, found.row, found.gene, lists, threshold)
+    return save_lists(lists, ChunkFiles.open(storage.join(folder, str(mine))).gene, threshold, here)
 
 
 def save_lists(lists: Lists, gene: NDArray[Any], threshold: float, to: str) -> int:
     """Write lists with what they prove, and the genes of their rows; gives the number of full ones."""
     full = lists.row[:, -1] >= 0
-    arrays.save(
-        to,
+    ListFiles(
         sim=lists.sim,
         row=lists.row,
         bound=np.where(full, lists.sim[:, -1], rounded(threshold) - 1 / STEP),
         tie=np.where(full, lists.gene[:, -1], -1),
         gene=gene,
-    )
+    ).write(to)
     return int(full.sum())
 
 
@@ -140,23 +194,24 @@ def load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, 
     """A chunk, and its bytes; a local one is mapped, and what is not looked at is not read."""
     url = storage.join(folder, str(number))
     stored = stored_rows(url)
-    coarse, fine, length, gene = (np.asarray(part) for part in arrays.load_all(url, "coarse", "fine", "length", "gene"))
-    group = np.asarray(arrays.load(url, "group")) if groups else gene
-    offset = int(arrays.load(storage.join(folder, "directory"), "offset")[number])
-    rows = made_rows(stored, coarse, fine, gene, offset, length, group)
-    tiles = Tiles(*(np.asarray(arrays.load(url, name)) for name in Tiles._fields))
-    return rows, tiles, stored.nbytes + sum(part.nbytes for part in (coarse, fine, length, gene, *tiles))
+    chunk = ChunkFiles.open(url)
+    group = ComponentFiles.open(components_of(url)).component if groups else chunk.gene
+    offset = int(DirectoryFiles.open(directory_of(folder)).offset[number])
+    rows = complete_rows(stored, chunk.coarse, chunk.fine, chunk.gene, offset, chunk.length, group)
+    tiles = Tiles(chunk.tile_begin, chunk.tile_angle, chunk.tile_center)
+    parts = (chunk.coarse, chunk.fine, chunk.length, chunk.gene, *tiles)
+    return rows, tiles, stored.nbytes + sum(part.nbytes for part in parts)
 
 
-def made_rows(
+def complete_rows(
     stored: Any, coarse: Float32, fine: Float32, gene: Int64, offset: int, length: Float32 | None = None,
     group: Int64 | None = None,
 ) -> Rows:  # fmt: skip
     """Rows with what can be derived of them."""
     length = lengths(fine).astype(np.float32) if length is None else length
     for part in (coarse, fine, length, gene):
-        arrays.read_only(part)
-    direction = arrays.read_only(fine / length[:, None])
+        read_only(part)
+    direction = read_only(fine / length[:, None])
     return Rows(stored, coarse, fine, direction, length, gene, gene if group is None else group, offset)
 
 
@@ -167,8 +222,8 @@ def empty_lists(n: int, k: int, threshold: float) -> Lists:
 
 def load_lists(url: str, threshold: float) -> Lists:
     """Lists as a task wrote them, to be added to."""
-    sim, row, gene = (np.array(part) for part in arrays.load_all(url, "sim", "row", "gene"))
-    return _with_need(sim, row, gene, threshold)
+    lists = OpenListFiles.open(url)
+    return _with_need(np.array(lists.sim), np.array(lists.row), np.array(lists.gene), threshold)
 
 
 def _with_need(sim: Any, row: Any, gene: Any, threshold: float) -> Lists:

@@ -28,9 +28,19 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.compute import memory
-from cagdask.engine.rows.files import STEP, Block, lengths, stored_rows, take_rows, unit
+from cagdask.engine.rows.files import (
+    STEP,
+    Block,
+    FoldFiles,
+    GroupFiles,
+    ProfileFiles,
+    lengths,
+    stored_rows,
+    take_rows,
+    unit,
+)
 from cagdask.engine.search.sketches import QUERIES, TARGETS, choose_sizes, deal_samples, product_ns, sketches
-from cagdask.storage import arrays
+from cagdask.storage.arrays import Files, array
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +66,16 @@ ROUND_NS = 6e4
 """What a round costs per row beside the search, nanoseconds (measured)."""
 _CUT_ROWS, _CUT_PIVOTS = 2048, 4096  # of a sample, to choose the cut
 _CUT_ANGLES = 2**21
+
+
+class PivotFiles(Files):
+    """How a round is laid out. Written by :func:`train_pivots`; read where rows are ordered and searched."""
+
+    coarse: Int64 = array(np.int64, "sample", "group of the sample in the coarse sketch, from 0")
+    fine: Int64 = array(np.int64, "sample", "group of the sample in the fine sketch, from 0")
+    pivots: Float32 = array(np.float32, "pivot, n_fine", "directions of unit length, near ones beside each other")
+    cells: Float32 = array(np.float32, "cell, n_fine", "directions of unit length, the first level of k-means")
+    cut: Float64 = array(np.float64, "1", "angle to its pivot beyond which a row is fringe, radian")
 
 
 def n_pivots_for(n: int) -> int:
@@ -91,8 +111,7 @@ def train_pivots(
 
     Notes
     -----
-    Writes ``coarse`` and ``fine`` (n_samples,) int64, the group of each sample, ``pivots`` (n_pivots, n_fine) float32,
-    unit length, ``cells`` (n_cells, n_fine), the first level of k-means, and ``cut`` (1,).
+    Writes a :class:`PivotFiles`.
     """
     n_samples = stored_rows(blocks[0]["folder"]).dense.shape[1]
     n_wanted = max(1, min(QUERIES + TARGETS, max_bytes // (3 * 8 * n_samples)))
@@ -121,7 +140,7 @@ def train_pivots(
     coarse = deal_samples(energy, min(choices[level][0], n_fine))
     logger.debug("level %.4g of %s, %d pivots, %d in coarse sketches", level, costs, len(pivots), coarse.max() + 1)
     cut = np.array([cuts[level][0]])
-    arrays.save(folder, coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut)
+    PivotFiles(coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut).write(folder)
     return level
 
 
@@ -159,10 +178,10 @@ def _sampled(
     Genes decide which, so the sample does not depend on blocks.
     """
     for block in (Block(**b) for b in blocks):
-        gene = np.asarray(arrays.load(block.folder, "gene"))
+        gene = (GroupFiles if block.weight is None else ProfileFiles).open(block.folder).gene
         picked = hashed(gene, seed) < np.uint64(min(1.0, n_wanted / n) * (2**63 - 1))
         if block.weight is not None:
-            picked &= arrays.load(block.weight, "weight")[gene] > 0
+            picked &= FoldFiles.open(block.weight).weight[gene] > 0
         rows, where = stored_rows(block.folder), np.flatnonzero(picked)
         step = max(1, max_bytes // (8 * max(1, rows.dense.shape[1])))
         for begin in range(0, len(where), step):

@@ -25,7 +25,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.engine.rows.files import SUMS, Stored
-from cagdask.storage import arrays
+from cagdask.storage.arrays import read_only
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def sketches_of(rows: Stored, group: Int64) -> Float32:
     if len(rows.dense):
         found = sketches(rows.dense, group)
     else:
-        found = _sparse_sketches(arrays.read_only(rows.begin[::SUMS].copy()), rows.column, rows.value, group)
+        found = _sparse_sketches(read_only(rows.begin[::SUMS].copy()), rows.column, rows.value, group)
     made: Float32 = found
     return made
 

@@ -12,9 +12,19 @@ from scipy.cluster.hierarchy import linkage as scipy_linkage
 
 from cagdask.engine.linkage import average, refinement, single
 from cagdask.engine.linkage.average import InPlace, LinkagePlan, shared_rows
-from cagdask.engine.rows.files import Block
+from cagdask.engine.linkage.merging import MergeFiles
+from cagdask.engine.linkage.refinement import TableFiles
+from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
 from cagdask.simulation.writing import simulate_abundance
-from cagdask.storage import arrays
+
+
+def write_groups(folder: str, rows: NDArray[Any], size: NDArray[Any], gene: NDArray[Any]) -> None:
+    GroupFiles(**smaller_form(rows)._asdict(), size=size, gene=gene).write(folder)
+
+
+def merges_of(folders: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    files = list(MergeFiles.open_all(folders))
+    return np.concatenate([part.pair for part in files]), np.concatenate([part.height for part in files])
 
 
 def write_blocks(rows: NDArray[np.float64], where: Path, block_rows: int = 400) -> list[Block]:
@@ -23,7 +33,7 @@ def write_blocks(rows: NDArray[np.float64], where: Path, block_rows: int = 400) 
         part = rows[begin : begin + block_rows]
         blocks.append(Block(str(where / f"block-{begin}"), len(part)))
         gene = np.arange(begin, begin + len(part))
-        arrays.save(blocks[-1].folder, rows=part, size=np.ones(len(part), np.int64), gene=gene)
+        write_groups(blocks[-1].folder, part, np.ones(len(part), np.int64), gene)
     return blocks
 
 
@@ -96,17 +106,17 @@ def test_groups_of_a_planted_cohort_are_those_of_scipy(
     else:
         linked = single.single_linkage(InPlace(), blocks, n, threshold, plan, str(tmp_path / "linkage"))
     table = scipy_linkage(profiles, method, metric="cosine")
-    heights = np.sort(arrays.concatenate(linked.merges, "height"))
-    np.testing.assert_allclose(heights, table[table[:, 2] <= max_dist, 2], atol=1e-6)
+    pairs, heights = merges_of(linked.merges)
+    np.testing.assert_allclose(np.sort(heights), table[table[:, 2] <= max_dist, 2], atol=1e-6)
     wanted = fcluster(table, max_dist, "distance")
     group = np.arange(n)
-    for a, b in arrays.concatenate(linked.merges, "pair"):
+    for a, b in pairs:
         group[group == group[b]] = group[a]
     assert len(np.unique(np.column_stack([group, wanted]), axis=0)) == len(np.unique(group)) == wanted.max()
     assert len(linked.active) > 1
     assert linked.active[0] == n
     if method == "average":
-        genes = np.concatenate([arrays.load(block.folder, "gene") for block in linked.finished])
+        genes = np.concatenate([GroupFiles.open(block.folder).gene for block in linked.finished])
         assert sorted(genes.tolist()) == sorted(np.unique(group, return_index=True)[1].tolist())
     assert linked.multiplied < n * n / 4
 
@@ -117,17 +127,16 @@ def test_more_equal_similarities_than_a_list_holds_still_end(tmp_path: Path, mon
     linked = average.average_linkage(
         InPlace(), write_blocks(rows, tmp_path), 0.5, LinkagePlan(5, 6, k=2), str(tmp_path / "linkage")
     )
-    pairs = arrays.concatenate(linked.merges, "pair")
-    assert pairs.tolist() == [[0, i] for i in range(1, 20)]
+    assert merges_of(linked.merges)[0].tolist() == [[0, i] for i in range(1, 20)]
     assert len(linked.active) <= 20
 
 
 def joined(rows: NDArray[np.float64], size: list[int], threshold: float, where: Path) -> list[list[list[int]]]:
     """Pairs that refinement joins, round by round."""
-    arrays.save(str(where / "in"), rows=rows, size=np.array(size), gene=np.arange(len(rows)))
+    write_groups(str(where / "in"), rows, np.array(size), np.arange(len(rows)))
     blocks = refinement.directions_of(InPlace(), [Block(str(where / "in"), len(rows))], 2, str(where / "groups"))
     found: Any = refinement.refine(InPlace(), blocks, threshold, LinkagePlan(2, 4), str(where / "refine"))
-    return [np.column_stack(arrays.load_all(url, "keep", "leave")).tolist() for url in found[2]]
+    return [np.column_stack([table.keep, table.leave]).tolist() for table in TableFiles.open_all(found[2])]
 
 
 def at(*degrees: float) -> NDArray[np.float64]:

@@ -8,7 +8,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cagdask.engine.linkage import merging
-from cagdask.storage import arrays
+from cagdask.engine.linkage.merging import BatchFiles
+from cagdask.engine.search.neighbors import ListFiles
 
 
 def write_lists(
@@ -26,7 +27,8 @@ def write_lists(
     folders = []
     for a, b in ((0, n // 3), (n // 3, n)):
         folders.append(str(where / f"lists-{a}"))
-        arrays.save(folders[-1], row=row[a:b], sim=sim[a:b], gene=np.arange(a, b))
+        bound, tie = np.zeros(b - a), np.full(b - a, -1)
+        ListFiles(row=row[a:b], sim=sim[a:b], bound=bound, tie=tie, gene=np.arange(a, b)).write(folders[-1])
     return folders, offsets, row, sim
 
 
@@ -37,7 +39,7 @@ def test_batches_are_connected_components(batch_rows: int, tmp_path: Path) -> No
     made = merging.make_batches(folders, offsets, batch_rows, n, str(tmp_path / "batches"))
     i, j = np.nonzero(row >= 0)
     _, wanted = connected_components(coo_array((np.ones(len(i)), (i, row[i, j])), (n, n)), directed=False)
-    positions = [arrays.load(str(tmp_path / "batches" / str(b)), "position") for b in range(len(made["batches"]))]
+    positions = [BatchFiles.open(str(tmp_path / "batches" / str(b))).position for b in range(len(made["batches"]))]
     assert sorted(np.concatenate(positions).tolist()) == list(range(n))
     batch_of = np.empty(n, np.int64)
     for b, position in enumerate(positions):
@@ -54,7 +56,7 @@ def test_a_large_component_is_cut_but_never_at_its_strongest_link(largest: int, 
     folders, offsets, row, sim = write_lists(np.random.default_rng(1), 90, 4, tmp_path)
     made = merging.make_batches(folders, offsets, 1, largest, str(tmp_path / "batches"))
     batches = [
-        set(arrays.load(str(tmp_path / "batches" / str(b)), "position").tolist()) for b in range(len(made["batches"]))
+        set(BatchFiles.open(str(tmp_path / "batches" / str(b))).position.tolist()) for b in range(len(made["batches"]))
     ]
     assert max(map(len, batches)) <= largest
     assert sorted(i for batch in batches for i in batch) == list(range(90))
@@ -85,7 +87,7 @@ def test_a_group_whose_nearest_is_unknown_waits() -> None:
         )
         assert pair[0].tolist() == [0, 1]
         assert height[0] == pytest.approx(0.05, abs=1e-10)
-        group = merging.flat(parent)
+        group = merging.roots_of(parent)
         assert group[0] == group[1]
         if bound == 0:
             assert pair.tolist() == [[0, 1], [0, 2]]
@@ -107,7 +109,7 @@ def test_lists_that_only_one_of_two_rows_is_on_end_in_merges(order: list[int]) -
         mean.copy(), np.ones(3, np.int64), np.arange(3), index, nobody.copy(), sim[[0, 1, 2], [1, 2, 0]], np.zeros(3),
         nobody.copy(), 0.5,
     )  # fmt: skip
-    assert (merging.flat(parent) == merging.flat(parent)[0]).all()
+    assert (merging.roots_of(parent) == merging.roots_of(parent)[0]).all()
     assert height[0] == pytest.approx(1 - sim[~np.eye(3, dtype=bool)].max())
     assert len(pair) == 2
 

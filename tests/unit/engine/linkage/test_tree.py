@@ -65,4 +65,4 @@ def test_no_merges(n_genes: int) -> None:
     child, height = tree.merge_table(np.empty((0, 2), np.int64), np.empty(0), n_genes)
     assert child.shape == (0, 2)
     assert height.shape == (0,)
-    assert tree.leaders(child, n_genes).tolist() == list(range(n_genes))
+    assert tree.first_genes(child, n_genes).tolist() == list(range(n_genes))

@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 
 from cagdask.engine.rows import files as engine_rows
 from cagdask.engine.rows.files import (
+    GroupFiles,
     Stored,
     join_stored,
     product,
     product_with,
     save_rows,
+    smaller_form,
     stored_rows,
     take_rows,
     take_stored,
 )
 from cagdask.engine.search import chunks, pivots
 from cagdask.engine.search.sketches import sketches, sketches_of
-from cagdask.storage import arrays
+from cagdask.storage.arrays import read_only
 
 
 def table(n: int, n_samples: int, density: float, seed: int = 0) -> NDArray[np.float64]:
@@ -51,7 +53,7 @@ def test_rows_come_back_and_multiply_as_they_were(n: int, density: float, n_samp
     np.testing.assert_array_equal(all_of(stored), rows)
     other = np.random.default_rng(1).normal(size=n_samples)
     for i in range(n):
-        assert product_with(other, stored, i) == product(other, arrays.read_only(rows[i].copy()))
+        assert product_with(other, stored, i) == product(other, read_only(rows[i].copy()))
 
 
 @pytest.mark.parametrize("density", [0.02, 0.9])
@@ -96,8 +98,8 @@ def test_sparse_rows_stay_so_from_block_to_chunk(
     rows = rows[rows.any(axis=1)]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     block, folder = str(tmp_path / "block"), str(tmp_path)
-    save_rows(block, rows)
-    arrays.save(block, gene=np.arange(len(rows)), size=np.ones(len(rows), np.int64))
+    groups = GroupFiles(**smaller_form(rows)._asdict(), gene=np.arange(len(rows)), size=np.ones(len(rows), np.int64))
+    groups.write(block)
     described = {"folder": block, "n": len(rows)}
     pivots.train_pivots([described], len(rows), 2**24, (4, 8), 0.8, 0.0, 0, f"{folder}/pivots")
 
@@ -112,7 +114,7 @@ def test_sparse_rows_stay_so_from_block_to_chunk(
     monkeypatch.undo()
     chunk = stored_rows(f"{folder}/chunks/0")
     assert len(chunk.dense) == (0 if density < engine_rows.SPARSE_BELOW else n)
-    np.testing.assert_array_equal(all_of(chunk), rows[arrays.load(f"{folder}/chunks/0", "gene")])
+    np.testing.assert_array_equal(all_of(chunk), rows[GroupFiles.open(f"{folder}/chunks/0").gene])
 
 
 def test_joined_rows_that_have_become_many_values_are_written_dense(tmp_path: Path) -> None:

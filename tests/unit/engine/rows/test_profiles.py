@@ -7,9 +7,9 @@ import pytest
 
 from cagdask import storage
 from cagdask.engine.rows import profiles
+from cagdask.engine.rows.files import FoldFiles
 from cagdask.engine.rows.profiles import FILTERED, ZERO
 from cagdask.normalization.sample_statistics import SampleStatistics
-from cagdask.storage import arrays
 from tests import reference
 from tests.conftest import MakeStore
 
@@ -66,7 +66,8 @@ def test_genes_are_marked_folded_and_weighted(abundance_store: MakeStore, tmp_pa
     ]
     assert counts == [{"n": 1, "n_filtered": 2, "n_zero": 0}, {"n": 3, "n_filtered": 0, "n_zero": 1}]
     assert profiles.fold_identical(folders, 7, str(tmp_path / "fold")) == {"n": 2}
-    first, weight = arrays.load_all(str(tmp_path / "fold"), "first", "weight")
+    fold = FoldFiles.open(str(tmp_path / "fold"))
+    first, weight = fold.first, fold.weight
     assert first.tolist() == [FILTERED, 1, FILTERED, 1, ZERO, 1, 6]
     assert weight.tolist() == [0, 3, 0, 0, 0, 0, 1]
     assert [profiles.count_members(url, str(tmp_path / "fold")) for url in folders] == [1, 1]

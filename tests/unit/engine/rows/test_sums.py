@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cagdask.engine.rows import sums as aggregate
+from cagdask.engine.rows import sums
 
 
 @pytest.mark.parametrize("density", [1.0, 0.05])
@@ -23,10 +23,10 @@ def test_sums_are_exact_however_genes_and_groups_are_cut(
     parts = []
     for a, b in pairwise(edges):
         parts.append(str(tmp_path / f"{a}"))
-        aggregate.write_part(parts[-1], label[a:b], values[a:b], present=present[a:b])
-    read = [aggregate.read_sums(parts, begin, end, 6, "present") for begin, end in ranges]
-    sums, flags = np.concatenate([r[0] for r in read]), np.concatenate([r[1][0] for r in read])
+        sums.write_part(parts[-1], label[a:b], values[a:b], present[a:b])
+    total = np.concatenate([sums.read_sums(parts, begin, end, 6) for begin, end in ranges])
+    flags = np.concatenate([sums.read_present(parts, begin, end, 6) for begin, end in ranges])
     for g in range(20):
-        mine = values[label == g]
-        assert sums[g].tolist() == [math.fsum(mine[:, j]) for j in range(6)]
+        members = values[label == g]
+        assert total[g].tolist() == [math.fsum(members[:, j]) for j in range(6)]
         assert flags[g].tolist() == present[label == g].any(axis=0).tolist()

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cagdask.engine.linkage import average
 from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
-from cagdask.engine.rows.files import Block
-from cagdask.storage import arrays
+from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
+from cagdask.engine.search.neighbors import ListFiles
 
 
 def noisy_groups(n: int, n_samples: int) -> NDArray[np.float64]:
@@ -34,11 +34,13 @@ def searched(rows: NDArray[Any], size: NDArray[Any], gene: NDArray[Any], thresho
     for begin in range(0, len(rows), 170):
         folders.append(Block(str(where / f"block-{begin}"), len(rows[begin : begin + 170])))
         part = slice(begin, begin + 170)
-        arrays.save(folders[-1].folder, rows=rows[part], size=size[part], gene=gene[part])
+        GroupFiles(**smaller_form(rows[part])._asdict(), size=size[part], gene=gene[part]).write(folders[-1].folder)
     plan, account = LinkagePlan(150, 150, sizes=(8, 24)), Linked()
     chunked = average.order_rows(InPlace(), folders, threshold, plan, str(where), "", None, seed=1)
     lists = average.search(InPlace(), chunked, k, str(where), "search", account, None)
-    found_gene, row, sim, bound = (arrays.concatenate(lists, name) for name in ("gene", "row", "sim", "bound"))
+    files = list(ListFiles.open_all(lists))
+    found_gene, row = np.concatenate([part.gene for part in files]), np.concatenate([part.row for part in files])
+    sim, bound = np.concatenate([part.sim for part in files]), np.concatenate([part.bound for part in files])
     order = np.argsort(found_gene)
     return np.where(row >= 0, found_gene[row], -1)[order], sim[order], bound[order], account
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cagdask.engine.linkage.average import shared_rows
+from cagdask.engine.rows.files import GroupFiles, smaller_form
 from cagdask.engine.search import chunks, pivots
-from cagdask.storage import arrays
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 20, 1000])
@@ -41,10 +41,11 @@ def test_order_of_pivots_is_a_permutation(pivot: np.ndarray) -> None:
 def test_pivots_of_rows_that_point_everywhere(tmp_path: Path) -> None:
     """Centered rows may cancel each other out: a mean of length 0 is no pivot."""
     rows = np.concatenate([np.eye(4), -np.eye(4)] * 40)
-    arrays.save(str(tmp_path / "b"), rows=rows, gene=np.arange(len(rows)), size=np.ones(len(rows), np.int64))
+    groups = GroupFiles(**smaller_form(rows)._asdict(), gene=np.arange(len(rows)), size=np.ones(len(rows), np.int64))
+    groups.write(str(tmp_path / "b"))
     block = {"folder": str(tmp_path / "b"), "n": len(rows), "weight": None}
     pivots.train_pivots([block], len(rows), 2**20, (2, 3), 0.8, 0.0, 0, str(tmp_path / "p"))
-    found = arrays.load(str(tmp_path / "p"), "pivots")
+    found = pivots.PivotFiles.open(str(tmp_path / "p")).pivots
     assert len(found) > 0
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
 
