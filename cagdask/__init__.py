@@ -32,6 +32,7 @@ _PUBLIC = {
     "report": "reports.page",
     "simulate": "simulation.writing",
     "connect": "compute.runner",
+    "plot": "plot",
     "errors": "errors",
 }
 
@@ -42,7 +43,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'cagdask' has no attribute {name!r}")
     module = importlib.import_module(f"cagdask.{_PUBLIC[name]}")
-    return module if name == "errors" else getattr(module, name)
+    return module if name in ("errors", "plot") else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from cagdask.cli.data import ingest, normalize, simulate
 from cagdask.cli.factors import nmf
 from cagdask.cli.failures import explain, is_verbose
 from cagdask.cli.looking import info, plan, report
+from cagdask.cli.plot import plot
 from cagdask.cli.twopass import twopass
 from cagdask.cli.vectors import analogy, similar
 
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 _COMMANDS = (
-    run, ingest, cluster, cut, assign, normalize, similar, analogy, nmf, twopass, info, plan, report, simulate
+    run, ingest, cluster, cut, assign, normalize, similar, analogy, nmf, twopass, info, plan, report, plot, simulate
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

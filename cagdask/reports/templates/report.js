@@ -1,0 +1,325 @@
+"use strict";
+// The page's own script: draws the charts, and searches, sorts and pages the table of CAGs. It loads nothing.
+(() => {
+  const page = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+
+  async function unpack(text) {
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  }
+  const asBytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+  // -- charts ------------------------------------------------------------------------------------------------------
+
+  function looks() {
+    const style = getComputedStyle(document.documentElement);
+    const color = (name) => style.getPropertyValue(name).trim();
+    const text = { labelColor: color("--ink"), titleColor: color("--ink"), labelFontSize: 12, titleFontSize: 12 };
+    return {
+      background: "transparent", font: "system-ui, sans-serif", padding: { left: 2, top: 4, right: 14, bottom: 2 }, mark: { color: dark.matches ? "#56b4e9" : "#0072b2" },
+      axis: { ...text, titleFontWeight: "normal", gridColor: color("--line"), domainColor: color("--soft"), tickColor: color("--soft"), labelOverlap: "greedy", labelSeparation: 4 },
+      legend: { ...text, titleFontWeight: "normal", labelLimit: 180, titleLimit: 260, columns: window.innerWidth < 600 ? 2 : 0 },
+      title: { color: color("--ink"), fontSize: 13, fontWeight: "normal", anchor: "start" },
+      view: { stroke: null },
+      range: { category: dark.matches ? ["#56b4e9", ...page.samples.categories.filter((c) => c !== "#56b4e9")] : page.samples.categories },
+    };
+  }
+
+  function draw(name, spec, renderer) {
+    const place = byId("chart-" + name);
+    if (!place) return Promise.resolve();
+    const label = place.closest("figure")?.querySelector("figcaption")?.textContent.trim() ?? name;
+    const described = { description: label, ...spec };
+    return vegaEmbed(place, described, { actions: false, renderer: renderer ?? "svg", config: looks(), tooltip: { theme: dark.matches ? "dark" : "light" } });
+  }
+
+  function drawAll() {
+    for (const [name, spec] of Object.entries(page.charts)) draw(name, structuredClone(spec));
+    drawSamples();
+  }
+
+  // -- samples: heat map and plane, by the column that is picked ---------------------------------------------------
+
+  const samples = page.samples;
+  const share = asBytes(samples.share);
+  const MOST = 160;
+
+  function picked() {
+    const name = byId("column")?.value;
+    return name ? { name, ...samples.columns[name] } : null;
+  }
+
+  function orderBy(column) {
+    const order = [...samples.order];
+    if (!column) return order;
+    const rank = new Map(samples.order.map((sample, i) => [sample, i]));
+    const key = (i) => column.values[i];
+    return order.sort((a, b) => {
+      const x = key(a), y = key(b);
+      if (x === y) return rank.get(a) - rank.get(b);
+      if (x === null) return 1;
+      if (y === null) return -1;
+      return x < y ? -1 : 1;
+    });
+  }
+
+  const color = (column, legend) => ({
+    field: "value", title: column.name,
+    type: column.kind === "number" ? "quantitative" : "nominal",
+    scale: column.kind === "number" ? { scheme: samples.scheme } : { range: samples.categories },
+    legend: legend ? { orient: "top" } : null,
+  });
+
+  function drawSamples() {
+    if (!samples.cags.length) return;
+    const column = picked();
+    const order = orderBy(column);
+    const n = order.length, per = Math.max(1, Math.ceil(n / MOST));
+    const cells = [], bar = [];
+    for (let begin = 0; begin < n; begin += per) {
+      const group = order.slice(begin, begin + per);
+      const label = samples.samples[group[0]] + (group.length > 1 ? " … " + samples.samples[group.at(-1)] : "");
+      samples.cags.forEach((cag, row) => {
+        let sum = 0;
+        for (const sample of group) sum += (share[row * n + sample] / 255) ** 2;
+        cells.push({ x: begin / per, cag: "CAG " + cag, v: Math.round(100 * Math.sqrt(sum / group.length)) / 100, sample: label });
+      });
+      if (column) bar.push({ x: begin / per, value: column.values[group[0]], sample: label });
+    }
+    const x = { field: "x", type: "ordinal", axis: null };
+    const rows = samples.cags.map((cag) => "CAG " + cag);
+    const width = Math.max(120, byId("chart-heat-map").clientWidth - 76);
+    const labels = { title: null, labelOverlap: "greedy", labelSeparation: 0, labelFontSize: 11, domain: false, ticks: false, minExtent: 52 };
+    const map = {
+      width, height: Math.max(60, 16 * rows.length), data: { values: cells }, mark: "rect",
+      encoding: {
+        x, y: { field: "cag", type: "nominal", sort: rows, axis: labels },
+        color: { field: "v", type: "quantitative", title: "share of the row's largest (root)", scale: { scheme: samples.scheme, domain: [0, 1] }, legend: { orient: "bottom", gradientLength: 200 } },
+        tooltip: [{ field: "cag", title: "CAG" }, { field: "sample", title: "sample" }, { field: "v", title: "root of share" }],
+      },
+    };
+    const strip = {
+      width, height: 14, data: { values: bar }, mark: "rect",
+      encoding: { x, color: color(column ?? { name: "", kind: "word" }, true), tooltip: [{ field: "sample" }, { field: "value", title: column?.name }] },
+    };
+    draw("heat-map", { vconcat: column ? [strip, map] : [map], spacing: 4, resolve: { scale: { color: "independent" } } }, "canvas");
+    byId("binned").textContent = per > 1 ? ` Each column is the mean of up to ${per} neighboring samples.` : "";
+    drawPlane(column);
+  }
+
+  function drawPlane(column) {
+    const values = samples.xy.map(([a, b], i) => ({ a, b, sample: samples.samples[i], value: column ? column.values[i] : null }));
+    const title = (i) => `axis ${i + 1} (${Math.round(100 * samples.explained[i])} %)`;
+    const encoding = {
+      x: { field: "a", type: "quantitative", title: title(0), axis: { grid: false, tickCount: 6 } },
+      y: { field: "b", type: "quantitative", title: title(1), axis: { grid: false, tickCount: 6 } },
+      tooltip: [{ field: "sample" }, ...(column ? [{ field: "value", title: column.name }] : [])],
+    };
+    if (column) {
+      encoding.color = color(column, true);
+      if (column.kind === "word") encoding.shape = { field: "value", type: "nominal", title: column.name, legend: { orient: "top" } };
+    }
+    draw("composition", { width: "container", height: 360, data: { values }, mark: { type: "point", filled: true, size: 55, opacity: 0.8 }, encoding });
+    byId("method").textContent = ` ${samples.method} on ${samples.n_compared.toLocaleString("en")} CAGs.`;
+  }
+
+  // -- the table of CAGs -------------------------------------------------------------------------------------------
+
+  const ROWS = 25;
+  const HEADS = { cag: "CAG", size: "genes", prevalence: "prevalence", mean_abundance: "mean abundance", std_abundance: "std abundance", entropy: "entropy", cohesion: "cohesion", status: "status", gene: "gene", symbol: "symbol", taxonomy: "taxonomy", description: "description", shape: "shape" };
+  const TEXT = new Set(["status", "gene", "symbol", "taxonomy", "description"]);
+  let cags, columns, shapes, steps, shown = [], first = 0, sortBy = "cag", falling = false, open = -1, starts = null, names = null;
+
+  const cell = (name, i) => {
+    if (name === "cag") return i;
+    if (name === "status") return cags.status_words[cags.status[i]];
+    return cags[name][i];
+  };
+  const written = (name, value) => value === null || value === undefined ? "–" : name === "size" || name === "cag" ? value.toLocaleString("en") : typeof value === "number" ? Number(value.toPrecision(3)).toString() : value;
+
+  function filter() {
+    const words = byId("search").value.trim().toLowerCase();
+    const least = Number(byId("least").value) || 1;
+    const status = byId("status").value;
+    const number = /^cag (\d+)$/.exec(words);
+    shown = [];
+    for (let i = 0; i < cags.size.length; i++) {
+      if (cags.size[i] < least) continue;
+      if (status && cell("status", i) !== status) continue;
+      if (number) { if (i !== Number(number[1])) continue; }
+      else if (words && words !== String(i) && !columns.some((name) => TEXT.has(name) && String(cell(name, i)).toLowerCase().includes(words))) continue;
+      shown.push(i);
+    }
+    sort();
+  }
+
+  function sort() {
+    const sign = falling ? -1 : 1;
+    if (sortBy !== "cag" || falling) {
+      shown.sort((a, b) => {
+        const x = cell(sortBy, a), y = cell(sortBy, b);
+        if (x === y) return a - b;
+        if (x === null) return 1;
+        if (y === null) return -1;
+        return x < y ? -sign : sign;
+      });
+    } else shown.sort((a, b) => a - b);
+    first = 0; open = -1;
+    table();
+  }
+
+  function spark(i) {
+    if (i * steps >= shapes.length) return "";
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    svg.setAttribute("class", "spark"); svg.setAttribute("viewBox", "0 0 96 20"); svg.setAttribute("aria-hidden", "true");
+    let d = "";
+    for (let k = 0; k < steps; k++) d += `${k ? "L" : "M"}${(2 + 92 * k / Math.max(1, steps - 1)).toFixed(1)} ${(18 - 16 * shapes[i * steps + k] / 255).toFixed(1)}`;
+    path.setAttribute("d", d); svg.append(path);
+    return svg;
+  }
+
+  function table() {
+    const body = byId("cags").tBodies[0];
+    body.replaceChildren();
+    for (const i of shown.slice(first, first + ROWS)) {
+      const row = body.insertRow();
+      for (const name of columns) {
+        const td = row.insertCell();
+        if (TEXT.has(name)) td.className = "text";
+        if (name === "shape") td.append(spark(i));
+        else if (name === "cag") {
+          const button = document.createElement("button");
+          button.type = "button"; button.textContent = i; button.setAttribute("aria-expanded", String(open === i));
+          button.setAttribute("aria-label", `CAG ${i}: show its genes`);
+          button.onclick = () => { open = open === i ? -1 : i; table(); };
+          td.append(button);
+        } else { const text = written(name, cell(name, i)); td.textContent = text; if (TEXT.has(name)) td.title = text; }
+      }
+      if (open === i) details(body.insertRow(), i);
+    }
+    const last = Math.min(shown.length, first + ROWS);
+    byId("count").textContent = `${shown.length.toLocaleString("en")} of ${cags.size.length.toLocaleString("en")} CAGs`;
+    byId("page").textContent = shown.length ? `${first + 1} to ${last}` : "none";
+    byId("before").disabled = first === 0;
+    byId("after").disabled = last >= shown.length;
+  }
+
+  function details(row, i) {
+    row.className = "open";
+    const td = row.insertCell();
+    td.colSpan = columns.length;
+    const box = document.createElement("div");
+    box.className = "members"; box.tabIndex = 0;
+    box.textContent = page.genes ? "…" : "The names of all genes do not fit this page; see CAGs.csv.gz.";
+    td.append(box);
+    if (page.genes) genes().then(() => {
+      const begin = starts[i], end = starts[i] + cags.size[i], most = Math.min(end, begin + 1000);
+      box.textContent = names.slice(begin, most).join(", ") + (most < end ? `, … and ${(end - most).toLocaleString("en")} more` : "");
+    });
+  }
+
+  async function genes() {
+    if (names) return;
+    names = await unpack(page.genes);
+    starts = [0];
+    for (const size of cags.size) starts.push(starts.at(-1) + size);
+  }
+
+  function head() {
+    const row = byId("cags").tHead.insertRow();
+    for (const name of columns) {
+      const th = document.createElement("th");
+      th.scope = "col";
+      if (TEXT.has(name)) th.className = "text";
+      if (name === "shape") th.textContent = HEADS[name];
+      else {
+        const button = document.createElement("button");
+        button.type = "button"; button.textContent = HEADS[name];
+        button.onclick = () => {
+          falling = sortBy === name ? !falling : !TEXT.has(name) && name !== "cag";
+          sortBy = name;
+          for (const other of row.cells) other.removeAttribute("aria-sort");
+          th.setAttribute("aria-sort", falling ? "descending" : "ascending");
+          sort();
+        };
+        th.append(button);
+      }
+      row.append(th);
+    }
+  }
+
+  function download() {
+    const plain = columns.filter((name) => name !== "shape");
+    const clean = (value) => value === null || value === undefined ? "" : String(value).replace(/[\t\r\n]/g, " ");
+    const lines = [plain.join("\t"), ...shown.map((i) => plain.map((name) => clean(cell(name, i))).join("\t"))];
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/tab-separated-values" }));
+    link.download = "cags.tsv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  // -- from a gene to its CAG --------------------------------------------------------------------------------------
+
+  async function find() {
+    const words = byId("find").value.trim().toLowerCase();
+    const place = byId("found");
+    place.replaceChildren();
+    if (!words) return;
+    await genes();
+    if (byId("find").value.trim().toLowerCase() !== words) return;
+    const hits = [];
+    for (let i = 0; i < names.length && hits.length < 20; i++) if (names[i].toLowerCase().startsWith(words)) hits.push(i);
+    if (!hits.length) { place.textContent = "No gene in a CAG begins like this."; return; }
+    const list = document.createElement("ul");
+    for (const i of hits) {
+      let low = 0, high = starts.length - 1;
+      while (high - low > 1) { const middle = (low + high) >> 1; if (starts[middle] <= i) low = middle; else high = middle; }
+      const item = document.createElement("li");
+      const inside = low < cags.size.length && i < starts[cags.size.length];
+      item.append(names[i] + ": ");
+      if (inside) {
+        const button = document.createElement("button");
+        button.type = "button"; button.textContent = `CAG ${low} (${cags.size[low].toLocaleString("en")} genes)`;
+        button.onclick = () => { byId("search").value = "CAG " + low; byId("least").value = 1; byId("status").value = ""; filter(); open = low; table(); byId("table").scrollIntoView(); };
+        item.append(button);
+      } else item.append("alone");
+      list.append(item);
+    }
+    place.append(list);
+  }
+
+  async function start() {
+    drawAll();
+    cags = await unpack(page.cags);
+    shapes = asBytes(cags.shapes);
+    const drawnOnes = Math.min(cags.size.length, 20000);
+    steps = drawnOnes ? shapes.length / drawnOnes : 1;
+    columns = ["cag", ...Object.keys(HEADS).filter((name) => name !== "cag" && name !== "shape" && cags[name])];
+    if (columns.includes("status") && new Set(cags.status).size < 2) columns.splice(columns.indexOf("status"), 1);
+    columns.splice(2, 0, "shape");
+    for (const word of cags.status_words) if (cags.status.includes(cags.status_words.indexOf(word))) byId("status").append(new Option(word));
+    head();
+    filter();
+    for (const id of ["search", "least", "status"]) byId(id).addEventListener("input", filter);
+    byId("download").onclick = download;
+    byId("before").onclick = () => { first = Math.max(0, first - ROWS); table(); };
+    byId("after").onclick = () => { first += ROWS; table(); };
+    byId("find")?.addEventListener("input", find);
+    byId("column")?.addEventListener("input", drawSamples);
+    dark.addEventListener("change", drawAll);
+    let width = window.innerWidth, waiting;
+    window.addEventListener("resize", () => {
+      if (window.innerWidth === width) return;  // a phone's bars come and go
+      width = window.innerWidth;
+      clearTimeout(waiting);
+      waiting = setTimeout(drawSamples, 200);
+    });
+    document.body.dataset.ready = "yes";
+  }
+  start();
+})();

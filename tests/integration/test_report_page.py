@@ -1,0 +1,187 @@
+"""The report in a real browser: what a reader clicks, and what a phone shows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cagdask
+from cagdask.reports.page import render
+from tests.result_store import write_result_store
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium")
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+OVERLAPS = """() => {
+  const boxes = [...document.querySelectorAll("svg.marks text")]
+    .filter((t) => t.textContent.trim() && getComputedStyle(t).opacity !== "0")
+    .map((t) => ({ svg: t.closest("svg"), text: t.textContent, box: t.getBoundingClientRect() }))
+    .filter((t) => t.box.width > 0);
+  const wrong = [];
+  boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b) => {
+    if (a.svg !== b.svg) return;
+    const x = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
+    const y = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
+    if (x > 1 && y > 2) wrong.push([a.text, b.text]);
+  }));
+  return wrong;
+}"""
+SMALL = """() => [...document.querySelectorAll("body *")]
+  .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()))
+  .filter((e) => !["SCRIPT", "STYLE", "NOSCRIPT"].includes(e.tagName))
+  .filter((e) => parseFloat(getComputedStyle(e).fontSize) < 10).map((e) => e.textContent.slice(0, 40))"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+def write_page(folder: Path, labels: list[int], samples: list[str], **columns: Any) -> Path:
+    url = write_result_store(str(folder / "cags.zarr"), labels, samples=samples)
+    ds = cagdask.open_dataset(url).load()
+    for name, values in columns.items():
+        ds[f"sample_{name}"] = ("sample", np.asarray(values))
+    (folder / "report.html").write_text(render(ds))
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = [cag for cag, size in enumerate([40, 20, 9, 5, *[3] * 40, *[1] * 20]) for _ in range(size)]
+    samples = [f"sample_{i}" for i in range(30)]
+    return write_page(
+        tmp_path_factory.mktemp("page"), labels, samples, site=["gut", "soil"] * 15, age=np.linspace(20, 80, 30)
+    )
+
+
+class Opened:
+    """A page, with what it complained of and what it asked for."""
+
+    def __init__(self, browser: Any, path: Path, width: int = 1280, scheme: str = "light") -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type != "log" else None)
+        self.page.on("pageerror", lambda err: self.complaints.append(str(err)))
+        self.page.on("request", lambda asked: self.requests.append(asked.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("body[data-ready]")
+        if json.loads(self.page.text_content("#data") or "{}").get("samples", {}).get("cags"):
+            self.page.wait_for_selector("#chart-composition svg.marks")
+
+    def rows(self) -> list[str]:
+        return [row.inner_text() for row in self.page.query_selector_all("#cags tbody tr:not(.open)")]
+
+
+@pytest.fixture
+def opened(browser: Any, page_file: Path) -> Iterator[Opened]:
+    made = Opened(browser, page_file)
+    yield made
+    made.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_its_window_and_asks_nobody(browser: Any, page_file: Path, width: int, scheme: str) -> None:
+    made = Opened(browser, page_file, width, scheme)
+    made.page.wait_for_timeout(300)
+    assert made.complaints == []
+    assert [url for url in made.requests if not url.startswith(("file:", "blob:", "data:"))] == []
+    assert made.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert made.page.evaluate(OVERLAPS) == []
+    assert made.page.evaluate(SMALL) == []
+    made.context.close()
+
+
+def test_no_serious_fault_of_accessibility(opened: Opened) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(opened.page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_a_search_leaves_what_it_finds(opened: Opened) -> None:
+    opened.page.fill("#search", "gene40")  # the gene that stands for CAG 1
+    assert len(opened.rows()) == 1
+    assert opened.rows()[0].split("\t")[1] == "20"
+    opened.page.fill("#search", "")
+    opened.page.fill("#least", "5")
+    assert len(opened.rows()) == 4
+    opened.page.fill("#least", "1")
+    assert opened.page.inner_text("#count") == "64 of 64 CAGs"
+
+
+def test_a_head_sorts_and_pages_turn(opened: Opened) -> None:
+    opened.page.click("#cags thead button:has-text('cohesion')")
+    falling = [float(row.split("\t")[-2]) for row in opened.rows()]
+    assert falling == sorted(falling, reverse=True)
+    opened.page.click("#cags thead button:has-text('cohesion')")
+    assert opened.rows()[0].split("\t")[0].strip() == "63"
+    opened.page.click("#after")
+    assert opened.page.inner_text("#page") == "26 to 50"
+
+
+def test_a_gene_leads_to_its_cag_and_a_cag_to_its_genes(opened: Opened) -> None:
+    opened.page.fill("#find", "gene6")
+    opened.page.click("#found li:has-text('gene60:') button")
+    assert len(opened.rows()) == 1
+    opened.page.wait_for_function("document.querySelector('.members').textContent.startsWith('gene60')")
+    assert opened.page.inner_text(".members").split(", ") == [f"gene{i}" for i in range(60, 69)]
+
+
+def test_samples_are_colored_by_what_is_picked(opened: Opened) -> None:
+    opened.page.select_option("#column", "site")
+    opened.page.wait_for_selector("#chart-composition svg.marks text:has-text('soil')")
+    opened.page.select_option("#column", "age")
+    opened.page.wait_for_selector("#chart-composition svg.marks text:has-text('age')")
+    assert opened.complaints == []
+
+
+def test_what_is_shown_can_be_kept(opened: Opened) -> None:
+    opened.page.fill("#least", "9")
+    with opened.page.expect_download() as waiting:
+        opened.page.click("#download")
+    lines = Path(waiting.value.path()).read_text().splitlines()
+    assert lines[0].split("\t")[:2] == ["cag", "size"]
+    assert [line.split("\t")[1] for line in lines[1:]] == ["40", "20", "9"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "samples"),
+    [
+        ([0, 0, 0], ["only"]),
+        ([0], [f"s{i}" for i in range(5)]),
+        ([i // 3 for i in range(1200)], ["x" * 80, "y" * 80, "z"]),
+        ([0] * 5 + [1] * 4 + [2] * 3, [f"s{i}" for i in range(5000)]),
+        ([-1, -1], ["a", "b"]),
+    ],
+    ids=["one sample", "one gene", "400 CAGs and long names", "5,000 samples", "nothing left"],
+)
+def test_small_large_and_odd_results_are_pages_too(
+    browser: Any, tmp_path: Path, labels: list[int], samples: list[str]
+) -> None:
+    for width in (1280, 390):
+        made = Opened(browser, write_page(tmp_path / str(width), labels, samples), width)
+        made.page.wait_for_timeout(200)
+        assert made.complaints == []
+        assert made.page.evaluate(OVERLAPS) == []
+        assert made.page.evaluate("document.documentElement.scrollWidth") <= width
+        made.context.close()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cagdask
+from cagdask.plot import numbers
+from cagdask.simulation.writing import simulate_store
+from tests.inline_runner import InlineRunner
+from tests.result_store import write_result_store
+
+
+def test_size_classes_hold_every_cag_and_every_gene() -> None:
+    table = numbers.size_classes(np.array([1, 1, 2, 3, 4, 5, 8, 9, 16, 17]))
+    assert list(table.genes) == ["1", "2", "3–4", "5–8", "9–16", "17–32"]
+    assert list(table.n_cags) == [2, 1, 2, 2, 2, 1]
+    assert list(table.n_genes) == [2, 2, 7, 13, 25, 17]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
+def test_coverage_is_the_share_of_genes_in_cags_of_at_least_that_size(sizes: list[int]) -> None:
+    ordered = np.array(sorted(sizes, reverse=True))
+    table = numbers.coverage_by_size(ordered, np.ones(len(ordered)))
+    genes = table[table.what == "genes"]
+    assert set(genes["size"]) == set(sizes)
+    for size, share in zip(genes["size"], genes["share"], strict=True):
+        assert share == pytest.approx(ordered[ordered >= size].sum() / ordered.sum())
+
+
+def test_log_ratios_have_no_share_of_abundance() -> None:
+    assert set(numbers.coverage_by_size(np.array([2, 1]), np.array([0.5, -0.5])).what) == {"genes"}
+
+
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("sweep")
+    simulate_store(str(folder / "cohort.zarr"), n_genes=300, n_samples=20, seed=1)
+    runner = InlineRunner()
+    cagdask.find_cags(
+        str(folder / "cohort.zarr"), max_dist=0.4, refine="none", output=str(folder / "cags.zarr"), client=runner
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize("at", [0.0, 0.1, 0.25, 0.4])
+def test_the_threshold_curve_is_what_cut_gives(clustered: str, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "N_THRESHOLDS", 9)  # 0, .05, .1, …
+    ds = cagdask.open_dataset(f"{clustered}/cags.zarr")
+    table = numbers.threshold_table(ds)
+    row = table[np.isclose(table.max_dist, at)].iloc[0]
+    sizes = cagdask.cut(ds.encoding["source"], max_dist=at, store=f"{clustered}/cohort.zarr", client=InlineRunner())[
+        "cag_size"
+    ].values
+    assert row.n_groups == (sizes >= 2).sum()
+    assert row.n_alone == (sizes == 1).sum()
+    assert row.largest == pytest.approx(sizes.max() / sizes.sum())
+
+
+def test_cags_are_called_what_they_are(tmp_path: Path) -> None:
+    url = write_result_store(str(tmp_path / "cags.zarr"), [0, 0, 0, 1, 1, 2, 2, 3], n_samples=10)
+    ds = cagdask.open_dataset(url).load()
+    ds["cag_prevalence"][:] = [0.5, 0.1, 0.9, 0.1]
+    ds["cag_cohesion"][:] = [0.65, 0.9, 0.9, 1]
+    assert numbers.cag_status(ds).tolist() == ["loose", "in one sample", "solid", "solid"]
