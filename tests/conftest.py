@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,36 @@ settings.register_profile("dev", max_examples=25, deadline=None, suppress_health
 settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=_QUIET, derandomize=True)
 settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=_QUIET)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+N_SLOWEST = 30
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write how long tests took into the file that ``CAGDASK_TEST_DURATIONS`` names, as scripts/test asks for it."""
+    target = os.environ.get("CAGDASK_TEST_DURATIONS")
+    if not target:
+        return
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):  # setup, call and teardown of a test come as one each
+                seconds[report.nodeid] += report.duration
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    Path(target).write_text(durations_text(seconds))
+
+
+def durations_text(seconds: Counter[str]) -> str:
+    """The slowest tests and the slowest files, one a line, with their seconds."""
+    files: Counter[str] = Counter()
+    for test, duration in seconds.items():
+        files[test.split("::")[0]] += duration
+    lines = [
+        f"{sum(seconds.values()):8.1f} s in {len(seconds)} tests; of all processes, start and end of each included"
+    ]
+    for head, counted in (("the slowest tests", seconds), ("the slowest files", files)):
+        lines += ["", f"{head}:", *(f"{duration:8.1f} s {name}" for name, duration in counted.most_common(N_SLOWEST))]
+    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture(autouse=True)

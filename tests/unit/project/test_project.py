@@ -157,6 +157,7 @@ def test_demo_cohort_names_source_and_license() -> None:
         "make_certificates.py",
         "make_demo_cohort.py",
         "test",
+        "test-slow",
         "update-lock",
         "wait_for_workers.py",
     ],
@@ -165,7 +166,7 @@ def test_scripts_can_be_started(name: str) -> None:
     assert os.access(ROOT / "scripts" / name, os.X_OK)
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "environment.sh", "update-lock"])
+@pytest.mark.parametrize("name", ["demo", "test", "test-slow", "environment.sh", "update-lock"])
 def test_shell_scripts_parse(name: str) -> None:
     subprocess.run(["sh", "-n", ROOT / "scripts" / name], check=True)
 
