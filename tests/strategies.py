@@ -41,17 +41,23 @@ def abundance_matrices(
 
 @st.composite
 def planted_matrices(
-    draw: st.DrawFn, *, max_genes: int = 60, max_samples: int = 12, min_samples: int = 3
+    draw: st.DrawFn, *, max_genes: int = 60, max_samples: int = 12, min_samples: int = 3, distinct: bool = False
 ) -> NDArray[np.float32]:
-    """Abundances with groups in them: noisy multiples of a few profiles, so that merges of any height happen."""
-    n_samples = draw(st.integers(min_samples, max_samples))
+    """Abundances with groups in them: noisy multiples of a few profiles, so that merges of any height happen.
+
+    With ``distinct``, what makes equal distances likely is left out: tests of what holds only without ties would throw
+    most of such cases away.
+    """
+    n_samples = draw(st.integers(max(min_samples, 5) if distinct else min_samples, max_samples))
     n_genes = draw(st.integers(2, max_genes))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     profiles = rng.lognormal(0, 1.5, (draw(st.integers(1, 6)), n_samples)) * (rng.random((1, n_samples)) < 0.9)
-    noise = draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
+    noise = draw(st.sampled_from([0.05, 0.3, 1.0] if distinct else [0.0, 0.05, 0.3, 1.0]))
     scale = rng.lognormal(0, 1, (n_genes, 1))
     matrix = profiles[rng.integers(0, len(profiles), n_genes)] * scale * rng.lognormal(0, noise, (n_genes, n_samples))
-    matrix *= rng.random((n_genes, n_samples)) < draw(st.sampled_from([1.0, 0.7, 0.3]))
+    matrix *= rng.random((n_genes, n_samples)) < draw(st.sampled_from([1.0, 0.7] if distinct else [1.0, 0.7, 0.3]))
+    if distinct:
+        return matrix.astype(np.float32)
     if draw(st.booleans()):
         matrix = np.round(matrix)  # counts: many ties
     return _spoil(draw, matrix.astype(np.float32))

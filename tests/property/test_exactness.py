@@ -36,6 +36,10 @@ ROOT_HALF = 1 - 1 / np.sqrt(2)  # distance of (1, 0) and (1, 1)
 MAX_DISTS = st.sampled_from([0.0, 0.1, 0.2, ROOT_HALF, 0.3, 0.5, 0.9])
 
 
+MOST_BLOCKS = 14
+"""Tasks grow with the square of the number of blocks, and what can go wrong between two of them does not."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a run is cut into tasks: nothing of this may show in the result."""
@@ -64,7 +68,7 @@ def plans(draw: st.DrawFn, n: int) -> Plan:
     sizes = st.sampled_from([2, 3, 5, 8, 1000])
     return Plan(
         chunks=draw(chunkings(n)),
-        block_rows=draw(st.sampled_from([1, 2, 3, 5, 8, 1000])),
+        block_rows=draw(st.sampled_from([rows for rows in (1, 2, 3, 5, 8, 1000) if n <= MOST_BLOCKS * rows])),
         merge_rows=draw(sizes),
         k=draw(st.sampled_from([1, 2, 3, 8, 16, 32])),
         sizes=draw(st.sampled_from([None, (1, 1), (1, 3), (2, 2), (64, 64)])),
@@ -216,7 +220,7 @@ def check_reference(values: Float64, metric: str, method: str, max_dist: float, 
 
 
 @given(st.data())
-@settings(max_examples=3 * settings().max_examples)
+@settings(max_examples=2 * settings().max_examples)
 def test_engine_equals_the_naive_reference(tmp_path: Path, data: st.DataObject) -> None:
     values = data.draw(matrices(), label="values")
     plan = data.draw(plans(len(values)), label="plan")
@@ -230,10 +234,8 @@ def test_families_of_equal_similarities(family: str, method: str, tmp_path: Path
     values = FAMILIES[family]
     n = len(values)
     pieces = Plan((n,) if n == 1 else (n // 2, n - n // 2), block_rows=3, merge_rows=4, k=2, sizes=(2, 3), n_pivots=3)
-    for metric, max_dist in [("cosine", d) for d in (0.0, 0.5, ROOT_HALF, 0.9)] + [
-        ("correlation", 0.5),
-        ("spearman", 0.5),
-    ]:
+    cosine = [("cosine", max_dist) for max_dist in (0.0, ROOT_HALF, 0.9)]
+    for metric, max_dist in [*cosine, ("correlation", 0.5), ("spearman", 0.5)]:
         check_reference(values, metric, method, max_dist, pieces, tmp_path)
     check_reference(values, "cosine", method, 0.9, Plan((n,)), tmp_path)
 
@@ -242,9 +244,8 @@ def test_families_of_equal_similarities(family: str, method: str, tmp_path: Path
 
 
 @given(st.data())
-@settings(max_examples=2 * settings().max_examples)
 def test_engine_equals_scipy_where_nothing_ties(tmp_path: Path, data: st.DataObject) -> None:
-    values = data.draw(planted_matrices(max_genes=40), label="values").astype(np.float64)
+    values = data.draw(planted_matrices(max_genes=40, distinct=True), label="values").astype(np.float64)
     metric, method = data.draw(METRICS, label="metric"), data.draw(LINKAGES, label="linkage")
     max_dist = data.draw(MAX_DISTS, label="max_dist")
     unit = reference.unit_profiles(values, metric)
@@ -268,7 +269,6 @@ def test_engine_equals_scipy_where_nothing_ties(tmp_path: Path, data: st.DataObj
 
 
 @given(st.data())
-@settings(max_examples=2 * settings().max_examples)
 def test_merge_table_is_the_same_bytes_for_any_plan(tmp_path: Path, data: st.DataObject) -> None:
     values = data.draw(matrices(), label="values")
     metric, method = data.draw(METRICS, label="metric"), data.draw(LINKAGES, label="linkage")
@@ -284,7 +284,7 @@ def test_merge_table_is_the_same_bytes_for_any_plan(tmp_path: Path, data: st.Dat
 
 @given(st.data())
 def test_gene_order_does_not_matter_where_nothing_ties(tmp_path: Path, data: st.DataObject) -> None:
-    values = data.draw(planted_matrices(max_genes=40), label="values").astype(np.float64)
+    values = data.draw(planted_matrices(max_genes=40, distinct=True), label="values").astype(np.float64)
     metric, method = data.draw(METRICS, label="metric"), data.draw(LINKAGES, label="linkage")
     max_dist = data.draw(MAX_DISTS, label="max_dist")
     wanted = reference.naive_linkage(reference.unit_profiles(values, metric), similarity_of(max_dist), method)
