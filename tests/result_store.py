@@ -49,7 +49,6 @@ def write_result_store(
         "linkage": "average",
         "max_dist": 0.2,
         "certified": True,
-        "engine": json.dumps({"rounds": 4, "pairs_evaluated": 1000, "pairs_share": 0.25}),
     }
     arrays = {
         "gene_id": np.asarray(genes),

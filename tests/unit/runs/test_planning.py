@@ -74,11 +74,23 @@ def test_a_plan_never_exceeds_the_budget(
     shape = Shape("x", "sheet", n_genes, n_samples, n_values=n_values, id_bytes=20 * n_values)
     try:
         made = make_plan(shape, n_workers=n_workers, memory_limit=memory * GIB)
-    except MemoryLimitError:
-        return
-    assert all(0 < stage.n_tasks for stage in made.stages)
-    assert made.worst.task_bytes <= made.task_budget
-    json.dumps(made.to_json())
+    except MemoryLimitError as err:  # refused: then the memory that it names would do
+        wanted = resources.parse_bytes(str(err).split("--memory-limit ")[1].split()[0])
+        assert wanted > memory * GIB
+        made = make_plan(shape, n_workers=n_workers, memory_limit=wanted)
+    for stage in made.stages:
+        assert stage.n_tasks > 0
+        assert 0 <= stage.task_bytes <= resources.TASK_SHARE * made.memory_limit, stage
+        assert stage.task_bytes + resources.WORKER_BASE <= resources.HIGHEST_SHARE * made.memory_limit, stage
+    assert json.loads(json.dumps(made.to_json()))["worst_stage"] == made.worst.stage
+    read = next(stage for stage in made.stages if stage.stage == "read samples")
+    assert read.n_tasks == n_samples
+
+
+@pytest.mark.parametrize(("n_genes", "memory"), [(10**5, 2), (10**6, 2), (10**7, 4)])
+def test_what_small_workers_have_done_is_not_refused(n_genes: int, memory: int) -> None:
+    shape = Shape("x", "store", n_genes, 200, n_values=n_genes * 20)
+    assert make_plan(shape, n_workers=2, memory_limit=memory * GIB).n_tasks > 0
 
 
 def test_genes_are_estimated_from_how_often_they_recur() -> None:
