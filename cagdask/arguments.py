@@ -12,10 +12,9 @@ number.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
@@ -35,9 +34,8 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
     ValueError
         It is something else, or out of bounds.
     """
-    found = _plain(value)
-    if isinstance(found, int | np.integer) and not isinstance(found, bool):
-        taken = int(found)
+    taken = _plain(value)
+    if isinstance(taken, int) and not isinstance(taken, bool):
         if (least is None or taken >= least) and (most is None or taken <= most):
             return taken
     raise ValueError(f"{name} is {_shown(value)}; it must be a whole number{_bounds(least, most, None, None)}.")
@@ -72,9 +70,8 @@ def number(
         It is something else, not finite, or out of bounds.
     """
     found = _plain(value)
-    if isinstance(found, int | float | np.integer | np.floating) and not isinstance(found, bool):
-        short = isinstance(found, np.floating) and found.dtype.itemsize < 8
-        taken = float(str(found)) if short else float(found)
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        taken = float(found)
         inside = (least is None or taken >= least) and (most is None or taken <= most)
         inside = inside and (above is None or taken > above) and (below is None or taken < below)
         if inside and math.isfinite(taken):
@@ -90,8 +87,9 @@ def flag(name: str, value: Any) -> bool:
     ValueError
         It is something else; 0 and 1 are, too.
     """
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
+    taken = _plain(value)
+    if isinstance(taken, bool):
+        return taken
     raise ValueError(f"{name} is {_shown(value)}; it must be True or False.")
 
 
@@ -109,15 +107,21 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The scalar of an array without dimensions; anything else as it is. NumPy's bool becomes Python's."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    return bool(value) if isinstance(value, np.bool_) else value
+    """A number of NumPy, or an array without dimensions, as plain Python; anything else as it is.
+
+    NumPy is not imported for this: commands declare their options with this module, and must start at once.
+    """
+    if not hasattr(value, "dtype") or getattr(value, "ndim", None) != 0:
+        return value
+    scalar = value[()]
+    if scalar.dtype.kind == "f" and scalar.dtype.itemsize < 8:
+        return float(str(scalar))
+    return scalar.item()
 
 
 def _shown(value: Any) -> str:
     """A value as a person would write it, however long."""
-    text = str(value) if isinstance(value, np.generic) and not isinstance(value, np.str_) else repr(value)
+    text = repr(_plain(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -127,3 +131,124 @@ def _bounds(least: float | None, most: float | None, above: float | None, below:
     upper = f"at most {most:g}" if most is not None else f"below {below:g}" if below is not None else ""
     words = " and ".join(part for part in (lower, upper) if part)
     return f" {words}" if words else ""
+
+
+# -- options: said once --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Option:
+    """A parameter of a public function that is an option of a command, too: declared once, used by all of them.
+
+    The check of the function, the option of the command, its help and its default all come from here; tests compare
+    the default with the function's signature.
+
+    Attributes
+    ----------
+    name
+        Of the parameter; the command has ``--name`` with hyphens unless ``flags`` say otherwise.
+    default
+        Value that is taken if none is given.
+    help
+        What it is, with its unit; one or two sentences for a command's help.
+    kind
+        ``int``, ``float``, ``str`` or ``bool``.
+    choices
+        Words that are allowed, if only these are.
+    words
+        Words that are allowed beside numbers.
+    least, most, above, below
+        Bounds of numbers; the last two are not allowed values themselves.
+    optional
+        Whether None is allowed.
+    metavar
+        What stands for the value in a command's help.
+    flags
+        Names on the command line.
+    """
+
+    name: str
+    default: Any
+    help: str
+    kind: type = str
+    choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    optional: bool = False
+    metavar: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """Its first name on the command line."""
+        return self.flags[0] if self.flags else f"--{self.name.replace('_', '-')}"
+
+    def check(self, value: Any) -> Any:
+        """The value as plain Python has it.
+
+        Raises
+        ------
+        ValueError
+            It is not allowed; says what is.
+        """
+        if value is None and self.optional:
+            return None
+        if self.choices:
+            return choice(self.name, value, self.choices)
+        if self.words and isinstance(value, str):
+            return choice(self.name, value, (*self.words, "a number"))
+        if self.kind is bool:
+            return flag(self.name, value)
+        if self.kind is int:
+            least, most = (None if bound is None else int(bound) for bound in (self.least, self.most))
+            return whole(self.name, value, least=least, most=most)
+        if self.kind is float:
+            return number(self.name, value, least=self.least, most=self.most, above=self.above, below=self.below)
+        if not isinstance(value, str):
+            raise ValueError(f"{self.name} is {_shown(value)}; it must be text.")
+        return str(value)
+
+
+class Options(Mapping[str, Option]):
+    """Options by name, in the order of a command's help.
+
+    Parameters
+    ----------
+    *options
+        Each with a name of its own.
+    """
+
+    def __init__(self, *options: Option) -> None:
+        self._options = {option.name: option for option in options}
+
+    def __getitem__(self, name: str) -> Option:
+        return self._options[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Default of each."""
+        return {name: option.default for name, option in self._options.items()}
+
+    def check(self, **values: Any) -> dict[str, Any]:
+        """Values by name, each as its option takes it.
+
+        Raises
+        ------
+        TypeError
+            There is no such option.
+        ValueError
+            A value is not allowed.
+        """
+        unknown = [name for name in values if name not in self._options]
+        if unknown:
+            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(self._options)}.")
+        return {name: self._options[name].check(value) for name, value in values.items()}

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 
-from cagdask import arguments
+from cagdask.cags.options import CLUSTER
 from cagdask.normalization import methods
 
-METRICS = ("cosine", "correlation", "spearman")
-LINKAGES = ("average", "single")
-REFINEMENTS = ("aggregate", "none")
-SEARCHES = ("exact", "approximate")
 DEFAULT_REFINE_DIST = 0.2
 
 
@@ -38,24 +34,8 @@ class Parameters:
         ValueError
             One is not known or out of range; names it, its value and what is allowed.
         """
-        arguments.choice("metric", self.metric, METRICS)
-        arguments.choice("linkage", self.linkage, LINKAGES)
-        arguments.choice("refine", self.refine, REFINEMENTS)
-        arguments.choice("search", self.search, SEARCHES)
-        floor = self.clr_floor
-        if floor is not None and not isinstance(floor, str):
-            floor = arguments.number("clr_floor", floor)
-        methods.check_options(self.normalization, floor)  # type: ignore[arg-type]  # it checks the type
-        max_dist = arguments.number("max_dist", self.max_dist, least=0, below=1)
-        refine_dist = min(max_dist, DEFAULT_REFINE_DIST)
-        if self.refine_dist is not None:
-            refine_dist = arguments.number("refine_dist", self.refine_dist, least=0, below=1)
-        return replace(
-            self,
-            clr_floor=floor,
-            max_dist=max_dist,
-            min_samples=arguments.whole("min_samples", self.min_samples, least=1),
-            refine_dist=refine_dist,
-            probes=arguments.whole("probes", self.probes, least=1),
-            seed=arguments.whole("seed", self.seed, least=0),
-        )
+        taken = CLUSTER.check(**asdict(self))
+        methods.check_options(taken["normalization"], taken["clr_floor"])
+        if taken["refine_dist"] is None:
+            taken["refine_dist"] = min(taken["max_dist"], DEFAULT_REFINE_DIST)
+        return Parameters(**taken)

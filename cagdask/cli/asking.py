@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cagdask.cli.options import COUNT, Floor, Outcome, Setting, chain
+from cagdask.cli.options import Outcome, Setting, chain
 
-asking = chain(
-    click.option("-k", type=COUNT, default=10, show_default=True, help="Answers to each question."),
+if TYPE_CHECKING:
+    from cagdask.vectors.answers import Answers
+
+outputs = chain(
+    click.option("--descriptions", metavar="FILE", help="Table of id, symbol, description; default: the store's own."),
     click.option(
-        "--normalization",
-        type=click.Choice(["sum", "clr", "median", "hellinger", "none"]),
-        help="Of abundances; default: sum for a store as ingested, none for all others.",
+        "--query-file", metavar="FILE", help="Many questions: one per line, its genes separated by blanks or tabs."
     ),
-    click.option("--clr-floor", type=Floor(), help="Floor of clr, as for cluster."),
-    click.option("--descriptions", metavar="FILE", help="Table of id, symbol, description; default: the store's."),
-    click.option("--query-file", metavar="FILE", help="Many questions: the genes of one on each line."),
     click.option("--interactive", is_flag=True, help="Ask at a prompt, until quit."),
     click.option(
         "--output", metavar="FILE", multiple=True, help="Write .md, .tsv, .json or .parquet; may be repeated."
     ),
-    click.option("--picture", metavar="FILE", help="Draw a heat map of what was found as .png; of pairs, a histogram."),
+    click.option("--picture", metavar="FILE", help="Draw the answer as .png: a heat map; of all pairs, a histogram."),
     click.option(
         "--link",
         metavar="TEMPLATE",
-        help="Address of a gene in Markdown, with {gene}, or none; default: Ensembl ids to the Protein Atlas.",
+        help="Web address of a gene in Markdown, with {gene} for its id, or none; default: Ensembl ids are linked to "
+        "the Human Protein Atlas.",
     ),
 )
 
@@ -49,6 +48,16 @@ def check_files(setting: Setting, output: Sequence[str], picture: str | None, li
     if not picture.endswith(".png"):
         raise InputError(f"{picture}: pictures are .png. Rename it.")
     storage.check_target(storage.absolute(picture), overwrite=setting.overwrite)
+
+
+def check_ways(setting: Setting, output: Sequence[str], picture: str | None, **given: Any) -> None:
+    """Refuse none and more than one of the ways to ask, and files for answers at a prompt."""
+    chosen = [name for name, value in given.items() if value]
+    if len(chosen) != 1:
+        ways = ", ".join(given)
+        raise click.UsageError(f"Ask in one way of {ways}" + (f", not {' and '.join(chosen)}." if chosen else "."))
+    if given["--interactive"] and (setting.as_json or output or picture):
+        raise click.UsageError("--interactive prints tables; --json, --output and --picture are for questions given.")
 
 
 def read_queries(url: str, most: int | None, what: str = "questions") -> list[list[str]]:
@@ -82,61 +91,35 @@ def read_candidates(url: str | None) -> list[str] | None:
     return [name for line in read_queries(url, None, "candidates") for name in line]
 
 
-def names_of(vectors: Any, descriptions: str | None) -> Any:
-    """Names of vectors, with symbols and descriptions of a file if there is one."""
-    from cagdask.vectors.names import Names
+def read_descriptions(url: str | None) -> dict[str, tuple[str, str]] | None:
+    """Symbol and description by id, from a file if there is one."""
+    if url is None:
+        return None
+    from cagdask.io.vectors import descriptions
 
-    if descriptions is None:
-        return Names(vectors)
-    from cagdask.io.vectors.descriptions import read_descriptions
-
-    return Names(vectors, read_descriptions(descriptions))
+    return descriptions.read_descriptions(url)
 
 
-def converse(answer: Callable[[list[str]], str], names: Any, usage: str) -> Outcome:
+def converse(answer: Callable[[list[str]], Answers], names: Any, usage: str) -> Outcome:
     """Ask at a prompt that completes names; see :func:`cagdask.cli.prompt.converse`."""
     from cagdask.cli import prompt
     from cagdask.compute.progress import Reporter, reporting
 
     known = names.ids.tolist() + ([] if names.symbols is None else [s for s in names.symbols.tolist() if s])
     with reporting(Reporter()):
-        prompt.converse(answer, known, usage)
+        prompt.converse(lambda words: answer(words).to_text(), known, usage)
     return {}, ""
 
 
-def as_text(sections: Sequence[Any]) -> str:
-    """Answers for a terminal."""
-    from cagdask.cli.tables import table
-    from cagdask.vectors.tables import as_rows
-
-    parts = []
-    for section in sections:
-        body = table(*as_rows(section.table)) if len(section.table) else "Nothing found."
-        parts.append("\n".join(part for part in (section.title, body, section.note) if part))
-    return "\n\n".join(parts)
-
-
-def written(
-    sections: Sequence[Any], content: dict[str, Any], output: Sequence[str], picture: str | None, link: str | None
-) -> Outcome:
-    """Write answers to files; gives the same for ``--json`` and as text."""
-    from cagdask.vectors.tables import write_sections
-
-    for url in output:
-        write_sections(url, sections, content, link)
+def write_answers(answers: Answers, output: Sequence[str], picture: str | None, link: str | None) -> Outcome:
+    """Write answers to files; gives them for ``--json``, and as text."""
+    if picture:
+        answers.draw(picture)
+    answers.write(output, link)
     files = [*output, *([picture] if picture else [])]
-    text = as_text(sections)
-    if files:
-        content, text = content | {"files": files}, f"{text}\n\nwrote {', '.join(files)}"
-    return content, text
-
-
-def check_kinds(**given: Any) -> None:
-    """Refuse none and more than one of the ways to ask."""
-    chosen = [name for name, value in given.items() if value]
-    if len(chosen) != 1:
-        ways = ", ".join(given)
-        raise click.UsageError(f"Ask in one way of {ways}" + (f", not {' and '.join(chosen)}." if chosen else "."))
+    if not files:
+        return answers.content, answers.to_text
+    return answers.content | {"files": files}, lambda: f"{answers.to_text()}\n\nwrote {', '.join(files)}"
 
 
 def refuse_unused(unless: str, *names: str) -> None:

@@ -6,15 +6,20 @@ import functools
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
+from cagdask.arguments import Option, Options
+from cagdask.cags.options import CLUSTER, MAX_DIST
 from cagdask.cli.failures import set_verbose
+from cagdask.io.options import INGEST
+from cagdask.normalization.options import CLR_FLOOR, NORMALIZATION
 
-Outcome = tuple[dict[str, Any], str]
-"""What a command found: for ``--json``, and for people. It is printed once the progress bar is gone."""
+Outcome = tuple[dict[str, Any], str | Callable[[], str]]
+"""What a command found: for ``--json``, and for people, or what makes the text. It is printed once the progress bar is
+gone."""
 Command = Callable[..., Outcome]
 Parsed = Callable[..., None]
 
@@ -45,9 +50,12 @@ class Setting:
         """Arguments that say where to compute."""
         return {"client": self.client, "n_workers": self.n_workers, "memory_limit": self.memory_limit}
 
-    def emit(self, content: dict[str, Any], text: str) -> None:
+    def emit(self, content: dict[str, Any], text: str | Callable[[], str]) -> None:
         """Print the outcome: ``content`` as one JSON object, or ``text`` for people."""
-        click.echo(json.dumps(content) if self.as_json else text)
+        if self.as_json:
+            click.echo(json.dumps(content))
+        else:
+            click.echo(text if isinstance(text, str) else text())
 
 
 class Size(click.ParamType[str]):
@@ -66,19 +74,21 @@ class Size(click.ParamType[str]):
         return str(value)
 
 
-class Floor(click.ParamType[Any]):
-    """``auto`` or a number."""
+class WordOrNumber(click.ParamType[Any]):
+    """One of some words, or a number."""
 
-    name = "auto|number"
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+        self.name = "|".join((*words, "number"))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Give the floor as the library takes it."""
-        if value == "auto":
+        """Give the value as the library takes it, which checks its range."""
+        if value in self.words:
             return value
         try:
             return float(value)
         except ValueError:
-            self.fail(f"{value!r} is neither auto nor a number (log10 of a ratio).", param, ctx)
+            self.fail(f"{value!r} is neither {' nor '.join(self.words)} nor a number.", param, ctx)
 
 
 _TLS = "cagdask.tls"
@@ -223,6 +233,49 @@ def _named(address: str | None, file: str | None, cluster: str | None) -> dict[s
 # -- decorators ------------------------------------------------------------------------------------------------------
 
 
+def declared(*options: Option | Options) -> Callable[[Parsed], Parsed]:
+    """Options of a command from their declarations in the library, shown in this order."""
+    single = [one for part in options for one in (part.values() if isinstance(part, Options) else [part])]
+    return chain(*map(_from_declaration, single))
+
+
+def _from_declaration(option: Option) -> Callable[[Parsed], Parsed]:
+    flags = option.flags or (option.flag,)
+    if option.kind is bool:
+        with_no = any("/" in flag for flag in flags)
+        return click.option(
+            *flags, option.name, is_flag=True, default=option.default, show_default=with_no, help=option.help
+        )
+    return click.option(
+        *flags,
+        option.name,
+        type=_type_of(option),
+        default=option.default,
+        show_default=option.default is not None,
+        metavar=option.metavar,
+        help=option.help,
+    )
+
+
+def _type_of(option: Option) -> click.ParamType[Any] | type:
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.words:
+        return WordOrNumber(option.words)
+    if option.kind is int:
+        least, most = (None if bound is None else int(bound) for bound in (option.least, option.most))
+        return click.IntRange(least, most)
+    if option.kind is float:
+        low, high = option.least, option.most
+        return click.FloatRange(
+            option.above if low is None else low,
+            option.below if high is None else high,
+            min_open=option.above is not None,
+            max_open=option.below is not None,
+        )
+    return str
+
+
 def chain(*options: Callable[[Parsed], Parsed]) -> Callable[[Parsed], Parsed]:
     """Several options as one decorator, shown in this order."""
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
@@ -331,103 +384,20 @@ def _run_reported(command: Command, setting: Setting, arguments: dict[str, Any])
     setting.emit(*outcome)
 
 
-keys = chain(
-    click.option("--results-key", default="results", show_default=True, help="Key of a sample's list of genes."),
-    click.option("--abundance-key", default="depth", show_default=True, help="Key of a gene's abundance."),
-    click.option("--gene-id-key", default="id", show_default=True, help="Key of a gene's name."),
-    click.option(
-        "--orient",
-        type=click.Choice(["genes-by-samples", "samples-by-genes"]),
-        default="genes-by-samples",
-        show_default=True,
-        help="Which of the two the rows of a table are.",
-    ),
-)
+keys = declared(*(INGEST[name] for name in ("results_key", "abundance_key", "gene_id_key", "orient")))
 """How to read a sample sheet or table."""
-
-on_bad_sample = click.option(
-    "--on-bad-sample",
-    type=click.Choice(["stop", "finish", "skip"]),
-    default="stop",
-    show_default=True,
-    help="When one can not be used: stop; read the others, then stop and name all; or leave it out.",
-)
-
-kind = click.option(
-    "--kind",
-    type=click.Choice(["abundance", "expression", "embedding"]),
-    default="abundance",
-    show_default=True,
-    help="What the values are; only abundances must be 0 or more.",
-)
-
-clr_floor = click.option(
-    "--clr-floor",
-    type=Floor(),
-    help="Floor of clr: auto is the largest of the samples' own minima; default: the minimum of the table.",
-)
+kind = declared(INGEST["kind"])
+on_bad_sample = declared(INGEST["on_bad_sample"])
+max_dist = declared(MAX_DIST)
+clustering = declared(CLUSTER)
+"""How genes are grouped."""
 
 
 def method(*names: str) -> Callable[[Parsed], Parsed]:
     """How samples are made comparable, under these names."""
-    return click.option(
-        *names,
-        type=click.Choice(["sum", "clr", "median", "hellinger", "none"]),
-        default="sum",
-        show_default=True,
-        help="How samples are made comparable.",
-    )
+    return declared(replace(NORMALIZATION, name=names[-1].lstrip("-"), flags=tuple(n for n in names if n[0] == "-")))
 
 
 def normalizing(*names: str) -> Callable[[Parsed], Parsed]:
     """How samples are made comparable, under these names, and the floor of ``clr``."""
-    return chain(method(*names), clr_floor)
-
-
-max_dist = click.option(
-    "--max-dist", type=DISTANCE, default=0.2, show_default=True, help="Largest distance that is joined."
-)
-
-clustering = chain(
-    normalizing("--normalization"),
-    max_dist,
-    click.option("--min-samples", type=COUNT, default=1, show_default=True, help="Leave out genes in fewer samples."),
-    click.option(
-        "--metric",
-        type=click.Choice(["cosine", "correlation", "spearman"]),
-        default="cosine",
-        show_default=True,
-        help="Distance of two genes.",
-    ),
-    click.option(
-        "--linkage",
-        type=click.Choice(["average", "single"]),
-        default="average",
-        show_default=True,
-        help="Distance of two groups.",
-    ),
-    click.option(
-        "--refine",
-        type=click.Choice(["aggregate", "none"]),
-        default="aggregate",
-        show_default=True,
-        help="Join CAGs whose mean profiles are alike.",
-    ),
-    click.option("--refine-dist", type=DISTANCE, help="How alike; default: the smaller of --max-dist and 0.2."),
-    click.option(
-        "--search",
-        type=click.Choice(["exact", "approximate"]),
-        default="exact",
-        show_default=True,
-        help="Whether all neighbors are found; if not, how many are is measured.",
-    ),
-    click.option(
-        "--probes",
-        type=COUNT,
-        default=8,
-        show_default=True,
-        help="Pivots near a gene that --search approximate looks at.",
-    ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn."),
-)
-"""How genes are grouped."""
+    return chain(method(*names), declared(CLR_FLOOR))

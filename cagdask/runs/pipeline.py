@@ -14,11 +14,14 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from cagdask import provenance, schema, storage
+from cagdask import provenance, storage
+from cagdask.arguments import Options
 from cagdask.cags.clustering import check_source, find_cags
+from cagdask.cags.options import CLUSTER
 from cagdask.cags.parameters import Parameters
 from cagdask.compute import runner as clients
 from cagdask.errors import InputError
+from cagdask.io.options import INGEST
 from cagdask.reports import page, tables
 from cagdask.runs import resume
 
@@ -60,19 +63,7 @@ class RunOptions(IngestOptions, ClusterOptions, total=False):
     """Options of :func:`run`: those of ingest and those of find_cags."""
 
 
-INGEST_DEFAULTS: IngestOptions = {
-    "results_key": "results",
-    "abundance_key": "depth",
-    "gene_id_key": "id",
-    "orient": "genes-by-samples",
-    "kind": "abundance",
-    "on_bad_sample": "stop",
-}
-CHOICES = {
-    "orient": ("genes-by-samples", "samples-by-genes"),
-    "kind": schema.KINDS,
-    "on_bad_sample": ("stop", "finish", "skip"),
-}
+INGEST_DEFAULTS = INGEST.defaults
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------
@@ -100,14 +91,8 @@ def check_options(options: RunOptions | ClusterOptions, *, ingest: bool = True) 
     ValueError
         A value is not one of the choices, or out of range.
     """
-    defaults = {**(INGEST_DEFAULTS if ingest else {}), **asdict(Parameters())}
-    unknown = sorted(set(options) - set(defaults))
-    if unknown:
-        raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(defaults)}.")
-    chosen = defaults | dict(options)
-    for name, choices in CHOICES.items():
-        if name in chosen and chosen[name] not in choices:
-            raise ValueError(f"{name} is {chosen[name]!r}; choose one of {', '.join(choices)}.")
+    known = Options(*(INGEST.values() if ingest else ()), *CLUSTER.values())
+    chosen = known.check(**known.defaults | dict(options))
     return chosen | asdict(_parameters(chosen).checked())
 
 

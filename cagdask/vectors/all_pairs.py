@@ -19,9 +19,11 @@ from numba import njit
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from cagdask import arguments
 from cagdask.compute import memory
 from cagdask.compute.runner import Runner
 from cagdask.vectors.names import Names
+from cagdask.vectors.options import PAIR_METRICS
 from cagdask.vectors.ranking import best, float32_error, rounded
 from cagdask.vectors.sources import Vectors, opened, prepared
 
@@ -38,7 +40,6 @@ TILE = 1024
 BINS = 200
 WAVE = 32
 """Tasks of a wave, per thread."""
-PAIR_METRICS = ("cosine", "correlation")
 
 
 def similar_pairs(
@@ -84,24 +85,25 @@ def similar_pairs(
     All pairs are multiplied: n_genes^2 / 2 products of vectors, in tasks of 8192 x 8192, the pairs exact and any result
     the same for any number of workers.
     """
-    check_pairs(n, metric)
-    options = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
-    with opened(source, normalize=normalization, clr_floor=clr_floor, **options) as (vectors, runner):  # type: ignore[arg-type]  # a dict of mixed values
+    n, metric = check_pairs(n, metric)
+    options: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    options |= {"normalize": normalization, "clr_floor": clr_floor}
+    with opened(source, **options) as (vectors, runner):
         return find_pairs(prepared(vectors, runner), Names(vectors), runner, n, metric)
 
 
-def check_pairs(n: int, metric: str) -> None:
-    """Refuse what can not be asked.
+def check_pairs(n: int, metric: str) -> tuple[int, str]:
+    """Refuse what can not be asked; gives both as plain Python has them.
 
     Raises
     ------
     ValueError
         Naming the parameter.
     """
-    if n < 1:
-        raise ValueError(f"top pairs: {n} are asked for; ask for 1 or more.")
+    n = arguments.whole("n", n, least=1)
     if metric not in PAIR_METRICS:
         raise ValueError(f"top pairs are by {' or '.join(PAIR_METRICS)}, not by {metric!r}.")
+    return n, str(metric)
 
 
 def find_pairs(vectors: Vectors, names: Names, runner: Runner, n: int, metric: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -123,16 +123,13 @@ class Names:
         """What a person calls a row: its symbol, else its id."""
         return (str(self.symbols[row]) if self.symbols is not None else "") or str(self.ids[row])
 
-    def described(self, rows: Iterable[int]) -> list[dict[str, str]]:
-        """``gene``, and ``symbol`` and ``description`` where the store has any, of each row."""
-        found = []
-        for row in rows:
-            entry = {"gene": str(self.ids[row])}
-            if self.symbols is not None:
-                entry["symbol"] = str(self.symbols[row])
-            if self.descriptions is not None:
-                entry["description"] = str(self.descriptions[row])
-            found.append(entry)
+    def columns(self, rows: NDArray[np.int64]) -> dict[str, list[str]]:
+        """Columns ``gene``, and ``symbol`` and ``description`` where the store has any, of some rows."""
+        found = {"gene": self.ids[rows].tolist()}
+        if self.symbols is not None:
+            found["symbol"] = self.symbols[rows].tolist()
+        if self.descriptions is not None:
+            found["description"] = self.descriptions[rows].tolist()
         return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +12,24 @@ from cagdask.vectors.names import Names
 from cagdask.vectors.ranking import directions
 from cagdask.vectors.sources import Vectors
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MOST = 40
 """Rows of a heat map; more can not be read."""
 
 
-def draw_neighbors(
-    url: str, vectors: Vectors, names: Names, asked: list[str], table: pd.DataFrame, metric: str
-) -> None:
+def draw_neighbors(url: str, vectors: Vectors, names: Names, asked: list[str], found: list[str], metric: str) -> None:
     """Heat map of the similarities of those asked for and those found, each with each."""
-    rows = names.rows([*asked, *table["gene"]])[:MOST]
+    rows = names.rows([*asked, *found])[:MOST]
     unit = directions(vectors.read_at(rows), "correlation" if metric == "correlation" else "cosine")
     word = "correlation" if metric == "correlation" else "cosine"
     _heat_map(url, unit @ unit.T, [names.label(int(row)) for row in rows], word)
 
 
-def draw_analogies(url: str, vectors: Vectors, names: Names, table: pd.DataFrame, sign: int) -> None:
+def draw_analogies(url: str, vectors: Vectors, names: Names, found: dict[str, list[Any]], sign: int) -> None:
     """Heat map of the cosines between the differences (or sums) asked for and found, each with each."""
-    first = table[["gene_a", "gene_b"]].drop_duplicates().itertuples(index=False)
-    pairs = [*map(tuple, first), *zip(table["gene_c"], table["gene_d"], strict=True)]
+    pairs = [
+        *zip(found["gene_a"], found["gene_b"], strict=True),
+        *zip(found["gene_c"], found["gene_d"], strict=True),
+    ]
     pairs = list(dict.fromkeys(pairs))[:MOST]
     rows = names.rows([name for pair in pairs for name in pair])
     read = vectors.read_at(rows).astype(np.float64)

@@ -25,6 +25,7 @@ DECIMALS = 10
 NO_SCORE = -np.inf
 """Of a vector without direction."""
 EPSILON32 = 2.0**-24
+EPSILON64 = 2.0**-53
 
 
 @njit(cache=True, nogil=True)
@@ -105,6 +106,11 @@ def score(rows: Float32, queries: Float64, metric: str) -> Float64:
 def rounded(scores: Float64) -> Float64:
     """Scores as they are compared and reported."""
     return np.round(scores, DECIMALS) + 0.0  # and no -0
+
+
+def rounding_slack(scores: Float64) -> Float64:
+    """How far a score may lie from what :func:`rounded` makes of it, at most; for bounds of scores."""
+    return 1.1 * 10.0**-DECIMALS + 1e-9 * np.abs(scores)
 
 
 def best(scores: Float64, k: int, *keys: Int64) -> Int64:

@@ -7,7 +7,9 @@ distance compares the vectors as they are. See :mod:`cagdask.vectors.questions` 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,18 +17,20 @@ import numpy as np
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.vectors.names import Names
+from cagdask.vectors.options import SIMILAR
 from cagdask.vectors.questions import Answer, Question, ask
-from cagdask.vectors.ranking import METRICS, directions
+from cagdask.vectors.ranking import directions
 from cagdask.vectors.sources import Vectors, opened, prepared
+from cagdask.vectors.tables import Found, cut_columns
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from distributed import Client
 
-logger = logging.getLogger(__name__)
+    from cagdask.normalization.sample_statistics import Floor
 
-COMBINATIONS = ("joint", "contrast")
+logger = logging.getLogger(__name__)
 
 
 def similar(
@@ -84,44 +88,102 @@ def similar(
     One pass over the store, exact, in float64; equal similarities are ordered by row. Memory of a task: one block of
     about 16 MiB and a few copies.
     """
-    asked = [genes] if isinstance(genes, str) else list(genes)
-    check_search(k, metric, combine, [asked])
-    options = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
-    with opened(source, normalize=normalization, clr_floor=clr_floor, **options) as (vectors, runner):  # type: ignore[arg-type]  # a dict of mixed values
-        names = Names(vectors)
-        names.rows(asked)  # all are known, before anything is read
-        return search(prepared(vectors, runner), names, runner, [asked], k=k, metric=metric, combine=combine)[0]
+    asked = [[genes] if isinstance(genes, str) else list(genes)]
+    chosen = check_search([*asked], k=k, metric=metric, combine=combine)
+    options: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    options |= {"normalization": normalization, "clr_floor": clr_floor}
+    with open_similarity(source, **options) as session:
+        return session.find(asked, **chosen)[0].to_table()
 
 
-def check_search(k: int, metric: str, combine: str, queries: Sequence[Sequence[str]]) -> None:
-    """Refuse what can not be asked, before anything is opened.
+def check_search(queries: Sequence[Sequence[str]], **options: Any) -> dict[str, Any]:
+    """Refuse what can not be asked, before anything is opened; gives ``k``, ``metric`` and ``combine``.
 
     Raises
     ------
     ValueError, InputError
         Naming the parameter or the gene.
     """
-    if k < 1:
-        raise ValueError(f"k is {k}; ask for 1 gene or more.")
-    for name, value, choices in (("metric", metric, METRICS), ("combine", combine, COMBINATIONS)):
-        if value not in choices:
-            raise ValueError(f"{name} {value!r} is not known; choose one of {', '.join(choices)}.")
+    chosen = SIMILAR.check(**SIMILAR.defaults | options)
     for genes in queries:
         if not genes:
             raise ValueError("no gene is given; name one or more.")
-        twice = next((gene for i, gene in enumerate(genes) if gene in genes[:i]), None)
-        if twice is not None:
+        if len(set(genes)) < len(genes):
+            twice = next(gene for i, gene in enumerate(genes) if gene in genes[:i])
             raise InputError(f"gene {twice!r} is given twice. Name every gene once.")
-        if len(genes) == 1 and combine == "contrast":
+        if len(genes) == 1 and chosen["combine"] == "contrast":
             raise ValueError(f"combine contrast needs a gene to be unlike; {genes[0]!r} is alone. Name another.")
-        if len(genes) > 1 and metric == "euclidean" and combine == "joint":
+        if len(genes) > 1 and chosen["metric"] == "euclidean" and chosen["combine"] == "joint":
             raise ValueError(
                 "metric euclidean has no sum of squared cosines to several genes. Use cosine or correlation, or "
                 "combine contrast."
             )
+    return chosen
+
+
+# -- many questions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class SimilaritySession:
+    """Vectors opened for any number of questions about similarity.
+
+    Attributes
+    ----------
+    vectors, names, runner
+        What is searched, and where. Abundances as ingested are made ready to be read by the first question.
+    """
+
+    vectors: Vectors
+    names: Names
+    runner: Runner
+
+    def find(
+        self, queries: Sequence[Sequence[str]], *, k: int = 10, metric: str = "cosine", combine: str = "joint"
+    ) -> list[Found]:
+        """The answer of :func:`cagdask.similar` to each query, in as few passes over the store as can be.
+
+        Raises
+        ------
+        ValueError, InputError
+            As :func:`cagdask.similar`; before anything is read where it can be.
+        """
+        chosen = check_search(queries, k=k, metric=metric, combine=combine)
+        if not queries:
+            return []
+        self.names.rows([name for genes in queries for name in genes])  # all are known, before anything is read
+        self.vectors = prepared(self.vectors, self.runner)
+        return _search(self.vectors, self.names, self.runner, queries, **chosen)
+
+
+@contextmanager
+def open_similarity(
+    source: str | xr.Dataset,
+    *,
+    descriptions: dict[str, tuple[str, str]] | None = None,
+    normalization: str | None = None,
+    clr_floor: Floor = None,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> Iterator[SimilaritySession]:
+    """Open vectors for any number of questions; see :func:`cagdask.similar` for the parameters.
+
+    ``descriptions`` gives symbol and description by id, in place of the store's own.
+    """
+    options: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    with opened(source, normalize=normalization, clr_floor=clr_floor, **options) as (vectors, runner):
+        yield SimilaritySession(vectors, Names(vectors, descriptions), runner)
 
 
 def search(
+    vectors: Vectors, names: Names, runner: Runner, queries: Sequence[Sequence[str]], **options: Any
+) -> list[pd.DataFrame]:
+    """The tables of :func:`similar` for many queries, of vectors that are ready to be read."""
+    return [found.to_table() for found in _search(vectors, names, runner, queries, **options)]
+
+
+def _search(
     vectors: Vectors,
     names: Names,
     runner: Runner,
@@ -130,14 +192,13 @@ def search(
     k: int,
     metric: str,
     combine: str,
-) -> list[pd.DataFrame]:
-    """The tables of :func:`similar` for many queries, in as few passes over the store as can be."""
+) -> list[Found]:
     flat = [name for genes in queries for name in genes]
     rows = names.rows(flat)
     wanted, place = np.unique(rows, return_inverse=True)
     found = directions(vectors.read_at(wanted), metric)
     if metric != "euclidean":
-        without = np.flatnonzero(~found[place].any(axis=1))
+        without = np.flatnonzero(~np.asarray(found.any(axis=1))[place])
         if len(without):
             what = "constant" if metric == "correlation" else "zero"
             raise InputError(
@@ -147,35 +208,35 @@ def search(
     questions, first = [], 0
     for genes in queries:
         here = slice(first, first + len(genes))
-        if len(set(rows[here].tolist())) < len(genes):
+        own = rows[here].tolist()
+        if len(set(own)) < len(genes):
             raise InputError(f"{', '.join(genes)}: two of these names are one gene. Name every gene once.")
         how = "one" if len(genes) == 1 else combine
-        questions.append(Question(found[place[here]], how, tuple(rows[here].tolist())))
+        questions.append(Question(found[place[here]], how, tuple(own)))
         first += len(genes)
     answers = ask(vectors, runner, questions, k, metric)
     _warn(answers, vectors, k)
-    return [_table(names, answer, metric) for answer in answers]
+    return _described(names, answers, metric)
 
 
 def _warn(answers: list[Answer], vectors: Vectors, k: int) -> None:
-    fewest = min(len(answer.rows) for answer in answers)
+    fewest = min((len(answer.rows) for answer in answers), default=k)
     if fewest < k:
         logger.warning("%d %ss were asked for, and there are only %d others", k, vectors.thing, fewest)
-    n_without = answers[0].n_without
+    n_without = answers[0].n_without if answers else 0
     if n_without:
         logger.info("%d vectors without direction were left out", n_without)
 
 
-def _table(names: Names, answer: Answer, metric: str) -> pd.DataFrame:
-    import pandas as pd
-
-    described = names.described(answer.rows.tolist())
-    columns: dict[str, Any] = {"gene": [entry["gene"] for entry in described], "similarity": answer.scores}
+def _described(names: Names, answers: list[Answer], metric: str) -> list[Found]:
+    """Answers with names; looked up for all answers at once."""
+    if not answers:
+        return []
+    rows = np.concatenate([answer.rows for answer in answers])
+    scores = np.concatenate([answer.scores for answer in answers])
+    described = names.columns(rows)
+    columns: dict[str, Any] = {"gene": described.pop("gene"), "similarity": scores}
     if metric == "euclidean":
-        columns["distance"] = -answer.scores + 0.0
-    for name in ("symbol", "description"):
-        if described and name in described[0]:
-            columns[name] = [entry[name] for entry in described]
-    table = pd.DataFrame(columns)
-    table.attrs = {"n_without_direction": answer.n_without}
-    return table
+        columns["distance"] = -scores + 0.0
+    parts = cut_columns(columns | described, [len(answer.rows) for answer in answers])
+    return [Found(part, {"n_without_direction": answer.n_without}) for part, answer in zip(parts, answers, strict=True)]

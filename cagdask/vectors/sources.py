@@ -274,8 +274,11 @@ def _fitting(vectors: Vectors, runner: Runner) -> Vectors:
 
 
 def prepared(vectors: Vectors, runner: Runner) -> Vectors:
-    """The same, ready to be read: abundances as ingested take one pass for the sums that normalize them."""
-    if vectors.method == "none":
+    """The same, ready to be read: abundances as ingested take one pass for the sums that normalize them.
+
+    What is ready already is given back as it is.
+    """
+    if vectors.method == "none" or vectors.statistics:
         return vectors
     with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
         found = sample_statistics(vectors.url, runner, vectors.method, scratch)

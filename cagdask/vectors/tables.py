@@ -6,7 +6,7 @@ Section: title, table, what to say below it  -->  one file for all sections, by 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,35 +24,76 @@ DECIMALS = 6
 
 
 @dataclass(frozen=True)
+class Found:
+    """The answer to one question, in columns: thousands of these are made and read much sooner than tables of pandas.
+
+    Attributes
+    ----------
+    columns
+        Values by name, best first, all of the same length.
+    attrs
+        What is known beside the columns.
+    """
+
+    columns: dict[str, list[Any]]
+    attrs: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Found:
+        """The same as a table of pandas."""
+        return cls({str(name): table[name].tolist() for name in table.columns}, dict(table.attrs))
+
+    def to_table(self) -> pd.DataFrame:
+        """The same as a table of pandas."""
+        import pandas as pd
+
+        numbers = {"similarity": "float64", "distance": "float64", "certified": "bool"}
+        table = pd.DataFrame(self.columns).astype({n: t for n, t in numbers.items() if n in self.columns})
+        table.attrs = dict(self.attrs)
+        return table
+
+
+@dataclass(frozen=True)
 class Section:
-    """The answer to one question.
+    """The answer to one question, as it is shown.
 
     Attributes
     ----------
     title
         What was asked.
-    table
-        What was found, best first.
+    found
+        The answer.
     note
         A sentence to stand below it, or none.
     """
 
     title: str
-    table: pd.DataFrame
+    found: Found
     note: str = ""
 
 
-def with_descriptions(table: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """A table of pairs with symbol and description of the genes that were found, where the store has any."""
-    found = table.copy()
-    for column in [name for name in ("gene_b", "gene_c", "gene_d", "gene_1", "gene_2") if name in table.columns]:
-        if column == "gene_b" and table["gene_b"].nunique() < 2:
-            continue  # it was given
-        described = names.described(names.rows(table[column].tolist()).tolist())
-        for what in ("symbol", "description"):
-            if described and what in described[0]:
-                found[column.replace("gene", what)] = [entry[what] for entry in described]
-    return found
+def with_descriptions(found: Found, names: Names) -> Found:
+    """Pairs with symbol and description of the genes that were found, where the store has any."""
+    columns = dict(found.columns)
+    for place in ("b", "c", "d", "1", "2"):
+        genes = columns.get(f"gene_{place}", [])
+        if not genes or (place == "b" and len(set(genes)) < 2):
+            continue  # b was given
+        described = names.columns(names.rows(genes))
+        columns |= {f"{what}_{place}": described[what] for what in described if what != "gene"}
+    return Found(columns, found.attrs)
+
+
+def cut_columns(columns: dict[str, Any], lengths: Sequence[int]) -> Iterator[dict[str, list[Any]]]:
+    """Columns of these lengths, one after the other cut from the same."""
+    lists = {name: values if isinstance(values, list) else values.tolist() for name, values in columns.items()}
+    first = 0
+    for length in lengths:
+        yield {name: values[first : first + length] for name, values in lists.items()}
+        first += length
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -97,21 +138,21 @@ def _together(sections: Sequence[Section]) -> pd.DataFrame:
     import pandas as pd
 
     if len(sections) == 1:
-        return sections[0].table
-    parts = [section.table.copy() for section in sections]
-    for part, section in zip(parts, sections, strict=True):
-        part.insert(0, "query", section.title)
-        part.attrs = {}
-    return pd.concat(parts, ignore_index=True)
+        return sections[0].found.to_table()
+    names = list(dict.fromkeys(name for section in sections for name in section.found.columns))
+    columns: dict[str, list[Any]] = {"query": [s.title for s in sections for _ in range(len(s.found))]}
+    for name in names:
+        columns[name] = [v for s in sections for v in s.found.columns.get(name, [None] * len(s.found))]
+    return pd.DataFrame(columns)
 
 
 def _markdown(url: str, sections: Sequence[Section], content: dict[str, Any], link: str | None) -> None:
     lines: list[str] = []
     for section in sections:
-        columns = section.table.columns.tolist()
+        columns = list(section.found.columns)
         lines += [f"# {section.title}", "", _row([name.replace("_", " ") for name in columns])]
         lines += ["|" + " --- |" * len(columns)]
-        for values in section.table.itertuples(index=False):
+        for values in zip(*section.found.columns.values(), strict=True):
             lines.append(_row([_linked(value, name, link) for name, value in zip(columns, values, strict=True)]))
         lines += ["", *([section.note, ""] if section.note else [])]
     storage.write_bytes(url, "\n".join(lines).encode())
@@ -166,15 +207,34 @@ def shown(value: Any) -> str:
     return str(value) or MISSING
 
 
-def as_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of a table, as text; a column of ranks first, columns of text last."""
-    described = [name for name in table.columns if name.startswith("description")]
-    columns = [name for name in table.columns if name not in described] + described
-    cells = [[shown(value) for value in row] for row in table[columns].itertuples(index=False)]
-    return ["", *columns], [[str(i), *row] for i, row in enumerate(cells, start=1)]
+def as_rows(found: Found) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of an answer, as text; a column of ranks first, columns of text last."""
+    described = [name for name in found.columns if name.startswith("description")]
+    names = [name for name in found.columns if name not in described] + described
+    rows = zip(*(found.columns[name] for name in names), strict=True)
+    return ["", *names], [[str(i), *map(shown, row)] for i, row in enumerate(rows, start=1)]
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON objects."""
-    found: list[dict[str, Any]] = table.to_dict("records")
-    return found
+def records(found: Found) -> list[dict[str, Any]]:
+    """Rows as JSON objects, without what :func:`with_descriptions` adds."""
+    columns = {n: values for n, values in found.columns.items() if not n.startswith(("symbol_", "description_"))}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def as_text(sections: Sequence[Section]) -> str:
+    """Answers for a terminal: titles, aligned columns, notes."""
+    parts = []
+    for section in sections:
+        body = align(*as_rows(section.found)) if len(section.found) else "Nothing found."
+        parts.append("\n".join(part for part in (section.title, body, section.note) if part))
+    return "\n\n".join(parts)
+
+
+def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned to the right, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for first, *rest in (header, *rows):
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cagdask.errors import InputError
 from cagdask.vectors.analogies.pairs import IDENTICAL, PairIndex, Query
+from cagdask.vectors.options import ANALOGY
 from cagdask.vectors.ranking import directions, score
 
 Int64 = NDArray[np.int64]
 
-OPERATIONS = ("difference", "sum")
-PAIR_METRICS = ("cosine", "euclidean")
-METHODS = ("add", "mul")
+Asked = tuple[str, str | None, str | None]
+"""A question: the genes a, b and c; without c, c and d are searched, without b and c all three."""
 
 
 @dataclass(frozen=True)
@@ -49,32 +50,17 @@ class Rules:
         return 1 if self.operation == "difference" else -1
 
 
-def check_rules(
-    rules: Rules,
-    k: int,
-    method: str,
-    queries: Sequence[tuple[str, str | None, str | None]],
-    *,
-    exact: bool = False,
-) -> None:
-    """Refuse what can not be asked, before anything is opened.
+def check_rules(queries: Sequence[Asked], **options: Any) -> tuple[Rules, dict[str, Any]]:
+    """Refuse what can not be asked, before anything is opened; gives the rules, and ``k``, ``method``, ``exact``.
 
     Raises
     ------
     ValueError, InputError
         Naming the parameter or the gene.
     """
-    if k < 1:
-        raise ValueError(f"k is {k}; ask for 1 answer or more.")
-    for name, value, choices in (
-        ("metric", rules.metric, PAIR_METRICS),
-        ("operation", rules.operation, OPERATIONS),
-        ("method", method, METHODS),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name} {value!r} is not known; choose one of {', '.join(choices)}.")
-    if rules.max_sim is not None and not -1 <= rules.max_sim <= 1:
-        raise ValueError(f"max_sim is {rules.max_sim}; a cosine is between -1 and 1.")
+    chosen = ANALOGY.check(**ANALOGY.defaults | options)
+    rules = Rules(*(chosen.pop(name) for name in ("metric", "operation", "shared", "max_sim")))
+    method, exact = chosen["method"], chosen["exact"]
     for a, b, given in queries:
         if a == b:
             raise InputError(f"a and b are both {a!r}, and a gene has no difference to itself. Name two genes.")
@@ -90,6 +76,7 @@ def check_rules(
             raise ValueError("without b only metric cosine can be searched. Name b, or leave metric out.")
         if exact and b is not None:
             raise ValueError("exact is for a alone; with b every answer is exact.")
+    return rules, chosen
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""a is to b as c is to d: the pairs (c, d) most like a pair, the fourth of three, or all but the first.
+"""Solve a : b :: c : d for the genes that are not given.
 
 a, b            pairs c, d     all vectors in memory, one float32 matrix; see cagdask.vectors.analogies.pairs
 a, b, given c   d              one pass over the store; see cagdask.vectors.questions
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,19 @@ from cagdask.compute.runner import Runner, as_runner
 from cagdask.errors import InputError
 from cagdask.vectors.analogies.pairs import BLOCK, PairIndex
 from cagdask.vectors.analogies.quadruples import Quadruples, in_full, screen
-from cagdask.vectors.analogies.rules import QueryMaker, Rules, check_rules
+from cagdask.vectors.analogies.rules import Asked, QueryMaker, Rules, check_rules
 from cagdask.vectors.names import Names
 from cagdask.vectors.questions import Question, ask
-from cagdask.vectors.ranking import best, directions, score
+from cagdask.vectors.ranking import best, directions
 from cagdask.vectors.sources import Vectors, opened, prepared
+from cagdask.vectors.tables import Found, cut_columns, with_descriptions
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from distributed import Client
+
+    from cagdask.normalization.sample_statistics import Floor
 
 logger = logging.getLogger(__name__)
 
@@ -118,14 +122,35 @@ def analogies(
     .. [1] Mikolov, Yih and Zweig (2013). Linguistic regularities in continuous space word representations.
     .. [2] Levy and Goldberg (2014). Linguistic regularities in sparse and explicit word representations.
     """
-    rules = Rules(metric, operation, shared, max_sim)
-    check_rules(rules, k, method, [(a, b, given)], exact=exact)
-    options = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
-    with opened(source, normalize=normalization, clr_floor=clr_floor, **options) as (vectors, runner):  # type: ignore[arg-type]  # a dict of mixed values
-        names, among = Names(vectors), list(candidates) if candidates is not None else None
-        names.rows([name for name in (a, b, given, *(among or ())) if name is not None])  # known, before any is read
-        session = Session(prepared(vectors, runner), names, runner, among)
-        return session.answer(a, b, given, rules, k=k, method=method, exact=exact, n_workers=n_workers)
+    asked: list[Asked] = [(a, b, given)]
+    options: dict[str, Any] = {"k": k, "method": method, "exact": exact}
+    rules, _ = check_rules(asked, metric=metric, operation=operation, shared=shared, max_sim=max_sim, **options)
+    where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    where |= {"normalization": normalization, "clr_floor": clr_floor}
+    with open_analogies(source, candidates=candidates, **where) as session:
+        return session.find(asked, rules, n_workers=n_workers, **options)[0].to_table()
+
+
+@contextmanager
+def open_analogies(
+    source: str | xr.Dataset,
+    *,
+    candidates: Sequence[str] | None = None,
+    descriptions: dict[str, tuple[str, str]] | None = None,
+    normalization: str | None = None,
+    clr_floor: Floor = None,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> Iterator[Session]:
+    """Open vectors for any number of questions; see :func:`cagdask.analogies` for the parameters.
+
+    ``descriptions`` gives symbol and description by id, in place of the store's own.
+    """
+    where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    with opened(source, normalize=normalization, clr_floor=clr_floor, **where) as (vectors, runner):
+        among = list(candidates) if candidates is not None else None
+        yield Session(vectors, Names(vectors, descriptions), runner, among)
 
 
 @dataclass
@@ -155,28 +180,68 @@ class Session:
             raise InputError("there are no candidates. Name genes that answers are taken from.")
         return np.unique(self.names.rows(self.candidates))
 
-    def answer(
+    def answer(self, a: str, b: str | None, given: str | None, rules: Rules, **options: Any) -> pd.DataFrame:
+        """The table of :func:`analogies` for one question; options as for :meth:`find`."""
+        return self.find([(a, b, given)], rules, **options)[0].to_table()
+
+    def find(
         self,
-        a: str,
-        b: str | None,
-        given: str | None,
+        questions: Sequence[Asked],
         rules: Rules,
         *,
-        k: int,
+        k: int = 10,
         method: str = "add",
         exact: bool = False,
+        described: bool = False,
         n_workers: int | None = None,
-    ) -> pd.DataFrame:
-        """The table of :func:`analogies` for one question."""
-        asked = [name for name in (a, b, given) if name is not None]
-        rows = self.names.rows(asked)
-        if len(set(rows.tolist())) < len(rows):
-            raise InputError(f"{', '.join(asked)}: two of these names are one gene. Name different ones.")
-        if given is not None:
-            return self._fourth(rows, rules, k, method)
-        if b is not None:
-            return self._pairs(int(rows[0]), int(rows[1]), rules, k)
-        return self._free(int(rows[0]), rules, k, exact, n_workers)
+    ) -> list[Found]:
+        """The answer of :func:`analogies` to each question.
+
+        All questions with a third gene take one pass over the store together.
+
+        Parameters
+        ----------
+        questions
+            Genes a, b and c; without c both c and d are searched, without b and c all three.
+        rules, k, method, exact, n_workers
+            What counts as an answer, and how it is searched.
+        described
+            Whether answers get ``symbol_c``, ``description_c`` and so on, where the store has them.
+
+        Raises
+        ------
+        ValueError, InputError
+            A question can not be meant, or a gene is not known; before anything is read.
+        """
+        check_rules(questions, **asdict(rules), k=k, method=method, exact=exact)
+        if not questions:
+            return []
+        rows = self._known(questions)
+        self.vectors = prepared(self.vectors, self.runner)
+        answers: list[Any] = [None] * len(questions)
+        fourth = [i for i, (_, _, given) in enumerate(questions) if given is not None]
+        for i, found in zip(fourth, self._fourth([rows[i] for i in fourth], rules, k, method, described), strict=True):
+            answers[i] = found
+        for i, (_, b, given) in enumerate(questions):
+            if given is None:
+                a = int(rows[i][0])
+                found = (
+                    self._free(a, rules, k, exact, n_workers)
+                    if b is None
+                    else self._pairs(a, int(rows[i][1]), rules, k)
+                )
+                answers[i] = with_descriptions(found, self.names) if described else found
+        return answers
+
+    def _known(self, questions: Sequence[Asked]) -> list[Int64]:
+        """Rows of the genes of each question."""
+        asked = [[name for name in question if name is not None] for question in questions]
+        rows = self.names.rows([*(name for names in asked for name in names), *(self.candidates or ())])
+        found = np.split(rows[: sum(map(len, asked))], np.cumsum([len(names) for names in asked])[:-1])
+        for names, own in zip(asked, found, strict=True):
+            if len(set(own.tolist())) < len(names):
+                raise InputError(f"{', '.join(names)}: two of these names are one gene. Name different ones.")
+        return found
 
     # -- c and d ---------------------------------------------------------------------------------------------------
 
@@ -194,7 +259,7 @@ class Session:
             self._index[key] = wanted, load(self.vectors, wanted, self.runner.memory_limit)
         return self._index[key]
 
-    def _pairs(self, a: int, b: int, rules: Rules, k: int) -> pd.DataFrame:
+    def _pairs(self, a: int, b: int, rules: Rules, k: int) -> Found:
         rows, index = self.index(a, b)
         maker = QueryMaker(index, rows, self.candidate_rows, int(np.searchsorted(rows, a)), rules)
         query = maker.query(int(np.searchsorted(rows, b)))
@@ -211,49 +276,61 @@ class Session:
 
     # -- d alone ---------------------------------------------------------------------------------------------------
 
-    def _fourth(self, rows: Int64, rules: Rules, k: int, method: str) -> pd.DataFrame:
-        unit = directions(self.vectors.read_at(rows), "cosine")
-        for row, vector in zip(rows, unit, strict=True):
-            if not vector.any():
-                raise InputError(
-                    f"{self.vectors.url}: the vector of {self._name(int(row))!r} is zero. Ask for another."
-                )
-        a, b, given = unit
-        excluded = tuple(rows[2:].tolist() if rules.shared else rows.tolist())
-        if method == "mul":
-            question = Question(np.stack([given, b, a]), "mul", excluded)
-        else:
-            target = directions((given + b - a)[None], "cosine")
-            if not target.any():
-                raise InputError(
-                    f"{self.vectors.url}: {', '.join(self._name(int(row)) for row in rows)} cancel out, so there is no "
-                    "direction to search in. Ask for others."
-                )
-            question = Question(target, "one", excluded)
-        allowed = self._allowed_fourth(rows, rules)
-        n = k if allowed is None else self.vectors.n  # few are allowed: rank all, then choose
-        found = ask(self.vectors, self.runner, [question], n, "cosine")[0]
-        keep = np.ones(len(found.rows), bool) if allowed is None else allowed[found.rows]
-        d, scores = found.rows[keep][:k], found.scores[keep][:k]
-        b_rows, c_rows = (np.full(len(d), row, np.int64) for row in rows[1:])
-        return self._table(int(rows[0]), b_rows, c_rows, d, scores, np.ones(len(d), bool), k, found.n_without)
+    def _fourth(self, questions: Sequence[Int64], rules: Rules, k: int, method: str, described: bool) -> list[Found]:
+        """Answers to questions with a third gene, given as rows of a, b and c; one pass over the store."""
+        if not questions:
+            return []
+        among = self.candidate_rows
+        asked = self._questions_for_fourth(np.stack(questions), rules, method)
+        found = ask(self.vectors, self.runner, asked, k, "cosine", among)
+        lengths = [len(answer.rows) for answer in found]
+        a, b, c = (np.repeat(column, lengths) for column in np.stack(questions).T)
+        d = np.concatenate([answer.rows for answer in found])
+        scores = np.concatenate([answer.scores for answer in found])
+        columns = self._columns(a, b, c, d, scores, np.ones(len(d), bool))
+        if described:
+            for place, rows in (("c", c), ("d", d)):
+                more = self.names.columns(rows)
+                columns |= {f"{name}_{place}": more[name] for name in more if name != "gene"}
+        if min(lengths) < k:
+            logger.warning("%d answers were asked for, and there are only %d", k, min(lengths))
+        if found[0].n_without:
+            logger.info("%d zero vectors were left out", found[0].n_without)
+        attrs = {"n_zero": found[0].n_without, "n_duplicates": 0}
+        return [Found(part, attrs) for part in cut_columns(columns, lengths)]
 
-    def _allowed_fourth(self, rows: Int64, rules: Rules) -> NDArray[np.bool_] | None:
-        if self.candidate_rows is None and rules.max_sim is None:
-            return None
-        allowed = np.ones(self.vectors.n, bool)
-        if self.candidate_rows is not None:
-            allowed[:] = False
-            allowed[self.candidate_rows] = True
+    def _questions_for_fourth(self, rows: Int64, rules: Rules, method: str) -> list[Question]:
+        """What is asked of every row; ``rows`` has shape (n_questions, 3)."""
+        distinct, place = np.unique(rows, return_inverse=True)
+        unit = directions(self.vectors.read_at(distinct), "cosine")
+        zero = np.flatnonzero(~unit.any(axis=1))
+        if len(zero):
+            name = self._name(int(distinct[zero[0]]))
+            raise InputError(f"{self.vectors.url}: the vector of {name!r} is zero. Ask for another.")
+        a, b, given = (unit[column] for column in place.reshape(rows.shape).T)
+        if method == "mul":
+            vectors = np.stack([given, b, a], axis=1)
+        else:
+            target = directions(given + b - a, "cosine")
+            without = np.flatnonzero(~target.any(axis=1))
+            if len(without):
+                names = ", ".join(self._name(int(row)) for row in rows[without[0]])
+                raise InputError(
+                    f"{self.vectors.url}: {names} cancel out, so there is no direction to search in. Ask for others."
+                )
+            vectors = target[:, None]
         if rules.max_sim is not None:
-            b = directions(self.vectors.read_at(rows[1:2]), "cosine")
-            for begin, block in self.vectors.blocks():
-                allowed[begin : begin + len(block)] &= score(block, b, "cosine")[:, 0] <= rules.max_sim
-        return allowed
+            vectors = np.concatenate([vectors, b[:, None]], axis=1)
+        combine = "mul" if method == "mul" else "one"
+        excluded = rows[:, 2:] if rules.shared else rows
+        return [
+            Question(own, combine, tuple(none), rules.max_sim)
+            for own, none in zip(vectors, excluded.tolist(), strict=True)
+        ]
 
     # -- b, c and d ------------------------------------------------------------------------------------------------
 
-    def _free(self, a: int, rules: Rules, k: int, exact: bool, n_workers: int | None) -> pd.DataFrame:
+    def _free(self, a: int, rules: Rules, k: int, exact: bool, n_workers: int | None) -> Found:
         rows, index = self.index(a)
         maker = QueryMaker(index, rows, self.candidate_rows, int(np.searchsorted(rows, a)), rules)
         if not index.rows[maker.a].any():
@@ -297,25 +374,25 @@ class Session:
         scores: NDArray[np.float64],
         certified: NDArray[np.bool_],
         k: int,
-        counted: PairIndex | int,
-    ) -> pd.DataFrame:
-        import pandas as pd
-
+        index: PairIndex,
+    ) -> Found:
         if len(scores) < k:
             logger.warning("%d answers were asked for, and there are only %d", k, len(scores))
-        if isinstance(counted, int):
-            n_zero, n_duplicates = counted, 0
-        else:
-            n_zero, n_duplicates = counted.n_zero, counted.n_duplicates
+        n_zero, n_duplicates = index.n_zero, index.n_duplicates
         if n_zero or n_duplicates:
             logger.info("%d zero vectors were left out; %d vectors are equal to another", n_zero, n_duplicates)
+        columns = self._columns(np.full(len(b), a, np.int64), b, c, d, scores, certified)
+        attrs = {"n_zero": n_zero, "n_duplicates": n_duplicates}
+        return Found(next(cut_columns(columns, [len(b)])), attrs)
+
+    def _columns(
+        self, a: Int64, b: Int64, c: Int64, d: Int64, scores: NDArray[np.float64], certified: NDArray[np.bool_]
+    ) -> dict[str, Any]:
         ids = self.names.ids
-        columns: dict[str, Any] = {"gene_a": [str(ids[a])] * len(b)}
-        for name, rows in (("gene_b", b), ("gene_c", c), ("gene_d", d)):
-            columns[name] = [str(ids[row]) for row in rows]
-        table = pd.DataFrame(columns | {"similarity": scores, "certified": certified})
-        table.attrs = {"n_zero": n_zero, "n_duplicates": n_duplicates}
-        return table
+        columns: dict[str, Any] = {
+            f"gene_{place}": ids[rows].tolist() for place, rows in zip("abcd", (a, b, c, d), strict=True)
+        }
+        return columns | {"similarity": scores, "certified": certified}
 
 
 def load(vectors: Vectors, rows: Int64, memory_limit: int) -> PairIndex:

@@ -27,7 +27,7 @@ def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
         ("metric", "euclidean", "metric is 'euclidean'; choose one of cosine, correlation, spearman"),
         ("linkage", "ward", "linkage is 'ward'; choose one of average, single"),
         ("refine", True, "refine is True; choose one of aggregate, none"),
-        ("normalization", "Sum", "'Sum' is not known; choose one of sum, median"),
+        ("normalization", "Sum", "normalization is 'Sum'; choose one of sum, median"),
         ("clr_floor", -2, "clr_floor is only for normalization clr"),
         ("max_dist", 1, "max_dist is 1; it must be a number of at least 0 and below 1"),
         ("max_dist", -1e-9, "at least 0 and below 1"),

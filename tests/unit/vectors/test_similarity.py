@@ -61,7 +61,7 @@ def test_the_most_similar_are_those_of_the_definition(tmp_path, rows, metric, k,
     if not asked:
         return
     with pytest.MonkeyPatch.context() as patch, opened(store, client=InProcess()) as (vectors, runner):
-        patch.setattr(questions, "SPARE", 1)
+        patch.setattr(questions, "SCORES_AT_ONCE", 40)
         tables = search(
             vectors, Names(vectors), runner, [[f"g{i}"] for i in asked], k=k, metric=metric, combine="joint"
         )
@@ -75,8 +75,8 @@ def test_the_most_similar_are_those_of_the_definition(tmp_path, rows, metric, k,
 def test_many_questions_at_once_have_the_answers_of_each_alone(tmp_path, metric):
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(60, 20))[rng.integers(0, 60, 3000)] + 0.3 * rng.normal(size=(3000, 20))).astype(np.float32)
-    rows[40:70] = rows[3]  # more equal ones than FAISS is asked for
-    rows[200:300] = rows[17] * (1 + 2e-7 * rng.normal(size=(100, 20)))  # more than it can tell apart
+    rows[40:70] = rows[3]  # many equal ones
+    rows[200:300] = rows[17] * (1 + 2e-7 * rng.normal(size=(100, 20)))  # more than float32 can tell apart
     store = write_vectors(str(tmp_path / "v.zarr"), rows, chunk_rows=700)
     asked = [[f"g{i}"] for i in (3, 0, 45, 100, 2999, 17, 18, 19, 20, 21)]
     with opened(store) as (vectors, runner):
@@ -263,9 +263,11 @@ def store(tmp_path):
         (["CD3E", "CD3E"], {}, "gene 'CD3E' is given twice"),
         ([], {}, "no gene is given"),
         ("ZERO", {}, "the vector of 'ZERO' is zero, so it has no direction"),
-        ("CD3E", {"k": 0}, "k is 0; ask for 1 gene or more"),
-        ("CD3E", {"metric": "l2"}, "metric 'l2' is not known; choose one of cosine"),
-        ("CD3E", {"combine": "sum"}, "combine 'sum' is not known"),
+        ("CD3E", {"k": 0}, "k is 0; it must be a whole number of at least 1"),
+        ("CD3E", {"k": 3.0}, "k is 3.0; it must be a whole number"),
+        ("CD3E", {"k": True}, "k is True; it must be a whole number"),
+        ("CD3E", {"metric": "l2"}, "metric is 'l2'; choose one of cosine"),
+        ("CD3E", {"combine": "sum"}, "combine is 'sum'; choose one of joint, contrast"),
         ("CD3E", {"combine": "contrast"}, "combine contrast needs a gene to be unlike; 'CD3E' is alone"),
         (["CD3E", "CD8A"], {"metric": "euclidean"}, "euclidean has no sum of squared cosines"),
     ],
