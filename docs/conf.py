@@ -12,6 +12,7 @@ copyright = "2026, the cagdask developers"
 version = release = installed_version("cagdask")
 
 extensions = [
+    "code_map",
     "data_model",
     "myst_parser",
     "numpydoc",
