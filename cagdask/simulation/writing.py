@@ -114,7 +114,7 @@ def _stage(total: int, unit: str) -> Iterator[None]:
 
 
 def _write_sample(cohort: Cohort, sample: int, url: str, done: str) -> int:
-    """Write the records of a sample, unless a run before this one did; gives their number."""
+    """Write the records of a sample, unless an earlier run did; returns their number."""
     from isal import igzip
 
     n_values = storage.read_json(done)

@@ -1,4 +1,4 @@
-"""Two-pass clustering: cluster a sample in memory, then put everything to the nearest of its leaders.
+"""Two-pass clustering: cluster a sample of the items in memory, then label every item by its nearest representative.
 
     source --every n-th item--> sample --condensed distances, linkage, cut--> clusters --> leaders
        |                                                                                      |

@@ -1,4 +1,4 @@
-"""What is asked of a two-pass clustering: defaults filled in, and refused before any task if it can not be meant."""
+"""Parameters of a two-pass clustering: fill in defaults and check them before any task starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cagdask.twopass.sources import Items
 
 
 def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
-    """The recipe with defaults filled in, refused if it can not be meant."""
+    """The parameters with defaults filled in; raises if one makes no sense."""
     compat = asked.compat
     if compat is not None and compat not in first_pass.COMPATS:
         raise ValueError(f"compat is {compat!r}; choose {', '.join(first_pass.COMPATS)}.")
@@ -56,14 +56,14 @@ def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
 
 
 def check_metric(items: Items, metric: str) -> None:
-    """Refuse RMSD of anything but frames, and anything but RMSD of these."""
+    """Check the metric: RMSD is for trajectory frames only, and frames have no other."""
     if (metric == "rmsd") != (items.kind == "frames"):
         only = "frames have the metric rmsd" if items.kind == "frames" else "rmsd is for trajectories"
         raise ValueError(f"metric is {metric!r}, but {items.name} holds {items.kind}: {only}.")
 
 
 def check_second_pass(max_dist: float | None, block: int | None) -> None:
-    """Refuse a bound or a block size that is none."""
+    """Check the largest distance and the block size of the second pass."""
     if max_dist is not None and (isinstance(max_dist, bool) or not 0 <= max_dist < float("inf")):
         raise ValueError(f"max_dist is {max_dist!r}; it must be a number of at least 0.")
     if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):
@@ -71,7 +71,7 @@ def check_second_pass(max_dist: float | None, block: int | None) -> None:
 
 
 def check_sample(n: int, items: Items, recipe: Recipe, runner: Runner) -> None:
-    """Refuse a sample that does not fit a worker, and name the largest that does."""
+    """Check that the sample fits a worker's memory; the error names the largest that does."""
     need = first_pass.sample_bytes(n, items.n_features, recipe.compat)
     if need <= runner.task_budget:
         return
@@ -85,7 +85,7 @@ def check_sample(n: int, items: Items, recipe: Recipe, runner: Runner) -> None:
 
 
 def feature_order(items: Items, url: str, wanted: Any) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Places of the leaders' features among those of the items; None if they are the same."""
+    """Column of each feature of the representatives in the items' table; None if the columns are the same."""
     found = sources.features(items)
     if len(found) == len(wanted) and (found == wanted).all():
         return None

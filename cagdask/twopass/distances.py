@@ -1,4 +1,4 @@
-"""The metrics of two-pass clustering.
+"""Distance metrics of two-pass clustering.
 
 =========== ================================================= ======================
 metric      distance of two items                             made ready by
@@ -32,12 +32,15 @@ DIRECTIONS = ("cosine", "correlation")
 
 
 def made_ready(rows: Float64, metric: str) -> Float64:
-    """Rows as the other functions want them, shape (n, d); a row without direction is zero. May use up ``rows``."""
+    """Rows prepared for a metric (centered, scaled to unit length), shape (n, d). May overwrite ``rows``.
+
+    A row that has no direction, such as a constant one under correlation, becomes zero.
+    """
     return unit_profiles(rows, metric) if metric in DIRECTIONS else rows
 
 
 def without_direction(ready: Float64, metric: str) -> NDArray[np.bool_]:
-    """Which rows have no distance to others, shape (n,)."""
+    """Which rows have no direction, and so no distance to others, shape (n,) bool."""
     lost = np.zeros(len(ready), bool)
     if metric in DIRECTIONS:
         lost[:] = ~ready.any(axis=1)
@@ -45,7 +48,7 @@ def without_direction(ready: Float64, metric: str) -> NDArray[np.bool_]:
 
 
 def among(ready: Float64, metric: str, *, chord: bool = False) -> Float64:
-    """Distances of all pairs in the order of ``scipy.spatial.distance.pdist``, shape (n(n - 1)/2,).
+    """Distances of all pairs, in the order of ``scipy.spatial.distance.pdist``, shape (n(n - 1)/2,).
 
     ``chord`` asks for a Euclidean distance that grows with that of the metric, where there is one.
     """
@@ -61,7 +64,7 @@ def among(ready: Float64, metric: str, *, chord: bool = False) -> Float64:
 
 
 def nearest(ready: Float64, leaders: Float64, cluster: Int64, metric: str) -> tuple[Int64, Float64, Float64]:
-    """The nearest cluster of each row, the distance to its nearest leader, and how much farther the next cluster is.
+    """For each row its nearest cluster, the distance to it, and how much farther the second nearest is.
 
     Parameters
     ----------

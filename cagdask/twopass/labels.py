@@ -1,4 +1,4 @@
-"""The second pass: every item gets the label of its nearest leader, block by block.
+"""The second pass: label every item by its nearest representative, block by block.
 
     block of items, leaders.zarr --> label, distance, margin of the block, as files
     files --65,536 items at a time--> labels.zarr --> labels.parquet, and the numbers of the report
@@ -30,7 +30,10 @@ UNASSIGNED = 0
 
 
 class OrderFiles(Files):
-    """Features of the leaders among those of the items. Written before the second pass; read by :func:`label_block`."""
+    """Columns of the representatives' features in the items' table.
+
+    Written before the second pass; read by :func:`label_block`.
+    """
 
     place: Int64 = array(np.int64, "feature", "place of the leaders' feature in the items")
 
@@ -77,7 +80,7 @@ def label_block(
 
 
 def count_bad(items: dict[str, Any], begin: int, end: int) -> dict[str, Any]:
-    """Task: values of the items ``begin:end`` that can not be used: their number, and where the first is."""
+    """Task: count values of the items ``begin:end`` that are missing or infinite, and locate the first."""
     return _bad_values(sources.read_rows(sources.items_of(items), begin, end), begin)
 
 
@@ -103,7 +106,7 @@ def _labeled(rows: Float64, leaders: str, metric: str) -> tuple[Int64, Float64, 
 
 
 def create_labels(url: str, n_items: int, attrs: dict[str, Any]) -> None:
-    """``labels.zarr`` with arrays yet to fill."""
+    """Create ``labels.zarr``, its arrays still empty."""
     as_json = json.dumps(attrs, sort_keys=True)
     group = storage.create_group(
         url,
@@ -120,7 +123,7 @@ def create_labels(url: str, n_items: int, attrs: dict[str, Any]) -> None:
 
 
 def write_labels(items: dict[str, Any], parts: list[tuple[str, int]], begin: int, end: int, url: str) -> int:
-    """Task: the items ``begin:end`` of ``labels.zarr``, which this task alone writes.
+    """Task: write the items ``begin:end`` of ``labels.zarr``; no other task writes them.
 
     ``parts`` are the folders of :func:`label_block` that hold some of them, each with its first item.
     """
@@ -137,7 +140,7 @@ def write_labels(items: dict[str, Any], parts: list[tuple[str, int]], begin: int
 
 
 def summarize(url: str, leaders: str, drawn: bool) -> dict[str, Any]:
-    """Task: what the labels are in numbers, 65,536 items at a time; writes ``cluster_size``.
+    """Task: summarize the labels, 65,536 items at a time; writes ``cluster_size``.
 
     ``drawn`` says that the leaders were drawn from these items: then it is counted how many kept their first label.
     """

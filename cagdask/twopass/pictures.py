@@ -1,4 +1,4 @@
-"""Pictures of a two-pass clustering: how the sample joined, how far items are, how large clusters are."""
+"""Pictures of a two-pass clustering: dendrogram of the sample, distances of the items, sizes of the clusters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST_BARS = 60
 
 
 def draw_all(report: dict[str, Any], leaders: str, folder: str) -> list[str]:
-    """Draw the pictures that a report has numbers for; gives the names of the files."""
+    """Draw every picture that the report has numbers for; returns the names of the files."""
     drawn = {"distances.png": _distances, "sizes.png": _sizes}
     for name, draw in drawn.items():
         draw(report, storage.join(folder, name))

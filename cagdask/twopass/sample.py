@@ -1,4 +1,4 @@
-"""The first pass: which items are drawn, how they are clustered, and which of them lead.
+"""The first pass: draw a sample, cluster it, choose the representatives of each cluster.
 
     drawn rows --distances, condensed--> linkage --cut into k--> clusters --rule--> leaders, leaders.zarr
 
@@ -36,7 +36,7 @@ _STEP = 1e10  # sums of distances are compared in steps of the largest one / _ST
 
 
 class DrawnFiles(Files):
-    """Which items are drawn. Written before the first pass; read by :func:`cluster_sample`."""
+    """Rows of the sample. Written before the first pass; read by :func:`cluster_sample`."""
 
     item: Int64 = array(np.int64, "drawn", "rows of the drawn items, ascending")
 
@@ -68,7 +68,7 @@ def sample_bytes(n: int, n_features: int, compat: str | None = None) -> int:
 
 
 def largest_sample(n_features: int, budget: int, compat: str | None = None) -> int:
-    """The most items whose :func:`sample_bytes` are within a budget."""
+    """Largest sample whose :func:`sample_bytes` fit a budget."""
     a, b = (16 if compat else 8), 24 * n_features
     n = int(((b * b + 4 * a * budget) ** 0.5 - b) / (2 * a))
     while sample_bytes(n + 1, n_features, compat) <= budget:
@@ -79,7 +79,7 @@ def largest_sample(n_features: int, budget: int, compat: str | None = None) -> i
 
 
 def drawn_items(n_items: int, recipe: Recipe) -> Int64:
-    """Rows of the sample, ascending: every ``stride``-th from the first, or ``sample`` of them by chance."""
+    """Rows of the sample, ascending: every ``stride``-th item, or ``sample`` items drawn at random."""
     if recipe.stride is not None:
         return np.arange(0, n_items, recipe.stride)
     assert recipe.sample is not None
@@ -90,7 +90,7 @@ def drawn_items(n_items: int, recipe: Recipe) -> Int64:
 
 
 def read_drawn(items: dict[str, Any], begin: int, rows: list[int], folder: str) -> list[int]:
-    """Task: the drawn rows of one block, ``rows`` ascending from ``begin`` on; gives those that hold no numbers."""
+    """Task: read the sampled rows of one block; returns the rows with missing or infinite values."""
     source = sources.items_of(items)
     block = sources.read_rows(source, begin, rows[-1] + 1)
     found = block[np.asarray(rows) - begin]
@@ -122,7 +122,7 @@ def link(between: Float64, n: int, recipe: Recipe) -> tuple[Float64, Int64]:
 
 
 def pair_row(between: Float64, n: int, i: int, members: Int64) -> Float64:
-    """Distances of item ``i`` to some others, out of the condensed ones; 0 to itself."""
+    """Distances of item ``i`` to some others, from the condensed matrix; 0 to itself."""
     found = np.zeros(len(members))
     others = members != i
     low, high = np.minimum(members[others], i), np.maximum(members[others], i)
@@ -131,7 +131,7 @@ def pair_row(between: Float64, n: int, i: int, members: Int64) -> Float64:
 
 
 def central(between: Float64, n: int, members: Int64, n_leaders: int) -> list[int]:
-    """Leaders to which the members are nearest in sum: the medoid, then whoever lowers the sum most (PAM's build)."""
+    """Representatives with the smallest sum of distances to the members: the build step of PAM (medoid first)."""
     near = np.full(len(members), np.inf)
     chosen: list[int] = []
     for _ in range(min(n_leaders, len(members))):
@@ -144,7 +144,7 @@ def central(between: Float64, n: int, members: Int64, n_leaders: int) -> list[in
 
 
 def spread(between: Float64, n: int, members: Int64, n_leaders: int) -> list[int]:
-    """The medoid, then again and again the member that is farthest from all leaders."""
+    """Representatives that are far apart: the medoid, then repeatedly the member farthest from all chosen."""
     chosen = central(between, n, members, 1)
     near = pair_row(between, n, chosen[0], members)
     while len(chosen) < min(n_leaders, len(members)):
@@ -155,7 +155,7 @@ def spread(between: Float64, n: int, members: Int64, n_leaders: int) -> list[int
 
 
 def leaders_of(between: Float64, label: Int64, recipe: Recipe) -> tuple[Int64, Int64]:
-    """Positions in the sample of the leaders, and their clusters."""
+    """Positions in the sample of all representatives, and the cluster of each."""
     n = len(label)
     if recipe.compat:
         return _drawn_with_replacement(label, recipe)
@@ -175,7 +175,7 @@ def leaders_of(between: Float64, label: Int64, recipe: Recipe) -> tuple[Int64, I
 
 
 def _drawn_with_replacement(label: Int64, recipe: Recipe) -> tuple[Int64, Int64]:
-    """As the notebook does: clusters in the order of their first items, the same item perhaps twice."""
+    """Representatives as the published notebook draws them: at random, with replacement."""
     rng = np.random.RandomState(recipe.seed)
     in_order = label[np.sort(np.unique(label, return_index=True)[1])]
     chosen = [rng.choice(np.flatnonzero(label == cluster), recipe.n_leaders) for cluster in in_order]
@@ -230,7 +230,7 @@ def _vectors(parts: list[str]) -> Float64:
 
 
 def _cut_heights(merges: Float64, n_clusters: int) -> list[float]:
-    """Heights of the last merge that was made and of the first that was not."""
+    """Heights of the last merge below the cut and of the first above it."""
     made = len(merges) + 1 - n_clusters
     last = float(merges[made - 1, 2]) if made else 0.0
     return [last, float(merges[made, 2]) if made < len(merges) else last]

@@ -1,4 +1,4 @@
-"""What is clustered: items, each a row of numbers, read block by block from wherever they lie.
+"""Items to cluster, each a row of numbers: read block by block from a store, Parquet or trajectories.
 
 ========== ===================================== ==================== ================
 items      from                                  a row is             features are
@@ -43,7 +43,7 @@ _NAMES_AT_ONCE = 2**16
 
 @dataclass(frozen=True)
 class Items:
-    """Where the items are.
+    """Location and shape of the items.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def items_of(content: dict[str, Any]) -> Items:
 
 
 def describe(source: str | Sequence[str], *, of: str | None = None, topology: str | None = None) -> Items:
-    """Find out what items a source has, from its metadata.
+    """Describe the items of a source from its metadata, without reading values.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def features(items: Items) -> Names:
 
 
 def check_rows(items: dict[str, Any]) -> None:
-    """Task: refuse Parquet with a name that is missing, or occurs twice. 16 bytes per item and one batch.
+    """Task: check that each item of a Parquet table has a name of its own. 16 bytes per item and one batch.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def read_rows(items: Items, begin: int, end: int) -> Float64:
 
 
 def are_numbers(rows: Float64) -> NDArray[np.bool_]:
-    """Which values can be used, shape of ``rows``: those whose squares are finite."""
+    """Which values are usable (their squares are finite), shape of ``rows``."""
     fine: NDArray[np.bool_] = np.abs(rows) <= LARGEST  # false for NaN, too
     return fine
 
@@ -263,7 +263,7 @@ def _parquet_column(items: Items, begin: int, end: int) -> Names:
 
 
 def names_of(items: Items, rows: list[int]) -> list[str]:
-    """Names of some items, rows in any order; no stretch of names is read twice."""
+    """Names of some items, rows in any order; each block of names is read once."""
     found: dict[int, str] = {}
     for chunk, members in groupby(sorted(set(rows)), lambda row: row // _NAMES_AT_ONCE):
         begin = chunk * _NAMES_AT_ONCE
@@ -276,7 +276,7 @@ def names_of(items: Items, rows: list[int]) -> list[str]:
 
 
 def turned_round(items: Items, runner: Runner, folder: str, done: str) -> Items:
-    """Samples as rows of a matrix of their own on disk, since a store keeps all samples of a gene together."""
+    """Transposed copy of a store on disk, a row per sample: a store keeps all samples of a gene together."""
     if items.kind != "samples":
         return items
     n_genes, n_samples = items.n_features, items.n_items
@@ -294,7 +294,7 @@ def turned_round(items: Items, runner: Runner, folder: str, done: str) -> Items:
 
 
 def turn_round(store: str, name: str, begin: int, end: int, url: str) -> int:
-    """Task: the genes ``begin:end`` of a store as columns of a matrix of samples, which this task alone writes."""
+    """Task: write the genes ``begin:end`` of a store as columns of the transposed copy; no other task writes them."""
     block = np.asarray(storage.open_array(store, name)[begin:end], np.float32)
     storage.open_array(url, "rows", writable=True)[:, begin:end] = np.ascontiguousarray(block.T)
     return end - begin
