@@ -1,12 +1,12 @@
-"""The data model: one table of variables that validates input, annotates output and becomes a page of the docs.
+"""The data model: one table of variables, used to check input, to annotate output and to write the docs.
 
 Everything cagdask reads and writes is an :class:`xarray.Dataset` on Zarr v3 with singular dims:
 
     abundance store        gene x sample      what was measured
-    embedding store        gene x component   any vectors, one a gene
-    result store           gene, cag, merge   what co-abundance found in it
-    leaders, labels        leader, item       what two-pass clustering found in anything
-    factors store          gene, sample x component   programs of a non-negative matrix
+    embedding store        gene x component   any vectors, one per gene
+    result store           gene, cag, merge   CAGs, and the merge tree
+    leaders, labels        leader, item       leaders and labels of a two-pass clustering
+    factors store          gene, sample x component   latent factors of a non-negative matrix
 
 Genes are the long axis: chunks split ``gene`` and keep ``sample`` whole, so a gene's profile is always in one block.
 """

@@ -1,1 +1,1 @@
-"""Simulated cohorts with planted genomes: the model, and writing it as samples or as a store."""
+"""Simulated cohorts with planted genomes, as sample files or as a store."""

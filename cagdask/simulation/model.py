@@ -1,21 +1,22 @@
 """The model of a simulated cohort: planted genomes, their coverage, and the reads of their genes.
 
-Genes belong to genomes of log-normal size, or are alone. A genome is in a sample or not, at a coverage that is
-log-normal between genomes and between samples; a gene's reads are Poisson around its length times its genome's
-coverage, its own constant factor and a gamma noise:
+Genes belong to genomes, or to none (*loners*). Sizes of genomes are log-normal. A genome is present in a sample or
+absent; where it is present, its coverage is log-normal over genomes and over samples. The reads of a gene are Poisson
+distributed. Their mean is the coverage of the genome times the length of the gene, a constant factor of the gene, and
+gamma noise:
 
     nreads ~ Poisson(coverage[genome, sample] * factor[gene] * length[gene] / 150 * Gamma(10, 1/10))
     depth  = nreads * 150 / length
 
-Random numbers come from generators of their own for every sample (coverage of its genomes) and for every block of 4,096
-genes in every sample (reads), so a cohort can be made sample by sample or block by block, and is the same:
+Every sample has a random generator of its own for the coverage of its genomes, and every block of 4,096 genes in a
+sample has one for the reads. So a cohort can be made sample by sample or block by block, with the same numbers:
 
                 sample 0   sample 1   ...
     block 0     (0, 0)     (0, 1)               a sample file is a column, gene by gene: O(genes) memory
     block 1     (1, 0)     (1, 1)               a store chunk is some rows: a block, and O(genomes x samples)
     ...
 
-Gene ids say nothing of genomes: which genome a gene has is shuffled.
+Genes are shuffled, so that gene ids do not reveal genomes.
 """
 
 from __future__ import annotations

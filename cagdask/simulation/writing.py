@@ -1,4 +1,4 @@
-"""Write simulated cohorts: as sample files in find-cags' format, in memory, or straight into a store.
+"""Write simulated cohorts as sample files in find-cags' format, as arrays in memory, or as a store.
 
 All three hold the same numbers for the same seed; the model is in :mod:`cagdask.simulation.model`.
 """

@@ -1,15 +1,15 @@
-"""Where things lie: a local path, ``s3://bucket/key`` or any fsspec URL, the same everywhere.
+"""Reading and writing at a local path, an ``s3://bucket/key`` or any fsspec URL, with the same functions.
 
-    paths      words about paths and URLs
+    paths      taking paths and URLs apart
     s3         the S3 client: server, credentials, retries, what its errors mean
     files      read, write, list and delete files and folders
-    manifest   what a store consists of, and whether it is all there
+    manifest   the files of a store, and whether all of them are there
     locks      one run at a time for one target
     targets    work folders, and publication: complete or absent
     groups     Zarr groups and xarray datasets in them
 
-A target is complete or absent. Whatever takes time is written beside it, under ``TARGET.work``, and moved into place at
-the very end: :mod:`cagdask.storage.targets` says how.
+A target is complete or absent. It is written under ``TARGET.work`` and moved into place at the end: see
+:mod:`cagdask.storage.targets`.
 """
 
 from cagdask.storage.files import (

@@ -1,4 +1,4 @@
-"""Files and folders: local ones, S3 objects and prefixes, and through fsspec any other URL, under the same names."""
+"""Read, write, list and delete files and folders: local, on S3, or at any other URL through fsspec."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def check_protocol(url: str) -> None:
 
 
 def check_reach(url: str) -> None:
-    """Refuse a URL whose server does not answer or does not let us in, before any work.
+    """Refuse a URL whose server does not answer or does not accept the credentials, before any work.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def open_by_tail(url: str) -> Any:
 
 
 def ahead(load: Callable[[Item], Loaded], items: Sequence[Item], n: int = 1) -> Iterator[Loaded]:
-    """What ``load`` gives for each item; the next ``n`` are read while one is worked on, so that n + 1 are held."""
+    """Results of ``load`` for each item. The next ``n`` are loaded while one is in use, so n + 1 are in memory."""
     if not n:
         yield from map(load, items)
         return
@@ -237,7 +237,7 @@ def list_files(url: str) -> dict[str, int]:
 
 @contextmanager
 def open_output(url: str) -> Iterator[BinaryIO]:
-    """A binary file to write that appears at ``url`` when the block ends well, and not at all when it does not."""
+    """Open a binary file for writing. It appears at ``url`` only if the block ends without an error."""
     if is_s3(url):  # kept here until it is whole, so that an upload can be repeated
         with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spooled:
             yield spooled  # type: ignore[misc]  # a BinaryIO in all but its stubs

@@ -1,4 +1,4 @@
-"""Zarr groups, their arrays, and the datasets in them.
+"""Zarr groups, their arrays, and opening and saving them as datasets.
 
     URL --open_store--> Zarr store --open_group--> group --open_array--> rows, read and written by tasks
                              |
@@ -124,7 +124,7 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
 
 
 def find_damage(url: str) -> list[str]:
-    """What is wrong with the files of a store, each in a few words, from their digests: reads everything.
+    """List damaged and missing files of a store, with the reason. Compares digests, so it reads everything.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def create_array(
 
 
 def write_array(group: zarr.Group, name: str, values: NDArray[Any], **options: Any) -> None:
-    """A whole small array, in one go; text goes in blocks of :data:`ID_CHUNK` names."""
+    """Write a whole small array at once; text in blocks of :data:`ID_CHUNK` names."""
     is_text = values.dtype.kind in "OUT"
     rows = ID_CHUNK if values.ndim == 1 else max(1, 2**22 // max(1, int(np.prod(values.shape[1:])) * values.itemsize))
     chunks = options.pop("chunks", (rows, *values.shape[1:]))
@@ -229,7 +229,7 @@ def _no_complaints() -> Iterator[None]:
 
 
 def finish_group(group: zarr.Group) -> None:
-    """Tell xarray which variables are coordinates. Call once all arrays are there."""
+    """Mark the coordinates for xarray. Call once all arrays are written."""
     found = _arrays(group)
     names = sorted(found)
     coordinates = [n for n in names if n in schema.VARIABLES and schema.VARIABLES[n].coordinate]
@@ -294,7 +294,7 @@ def open_dataset(url: str, *, chunks: dict[str, int] | None = None) -> xr.Datase
 
 
 def _refuse_unpublished(url: str) -> None:
-    """Say why a store without a manifest can not be opened; a local one may do without."""
+    """Refuse a store without a manifest on an object store; a local one needs none."""
     there = exists(url)
     if (is_s3(url) or not there) and exists(join(work_folder(url), "recipe.json")):
         raise StoreError(f"{url}: is unfinished. Run the command that makes it again; it goes on where it stopped.")

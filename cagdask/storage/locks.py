@@ -1,11 +1,11 @@
-"""One run at a time for one target.
+"""Locks: only one run at a time may write a target.
 
     TARGET.lock    {"host", "boot", "pid", "begun", "owner", "beat"}
 
-The lock is made by a write that fails where there is one already: an exclusive create on a disk, a put with
-If-None-Match on S3. Its process rewrites it every :data:`BEAT_SECONDS`. A lock whose process is gone is taken over: on
-the same machine the process is looked up; of another machine's lock it takes :data:`STALE_SECONDS` without a beat,
-which are waited for, since clocks of two machines need not agree.
+The lock is made by a write that fails where there is one already: an exclusive create on a disk, a put with If-None-
+Match on S3. Its process rewrites it every :data:`BEAT_SECONDS`; this is its *beat*. A lock whose process has ended is
+taken over. On the same machine the process is looked up. A lock of another machine counts as abandoned after
+:data:`STALE_SECONDS` without a beat. These are measured by waiting, since the clocks of two machines may differ.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _guard = threading.Lock()
 
 
 def acquire(target: str) -> None:
-    """Claim a target for this thread's run; again, it counts.
+    """Lock a target for this thread's run. Locking it again in the same thread counts up.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def acquire(target: str) -> None:
 
 
 def release(target: str, *, whole: bool = False) -> None:
-    """Give a target back; with ``whole`` however often it was claimed."""
+    """Unlock a target once; with ``whole``, as often as it was locked."""
     with _guard:
         mine = _held.get(target)
         if mine is None:
@@ -186,7 +186,7 @@ def _content(owner: str, beat: int) -> bytes:
 
 
 def _boot() -> str:
-    """Something that is another one after a restart of the machine, and in another container."""
+    """An identifier that changes when the machine restarts, and differs between containers."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as handle:
             return handle.read().strip() + os.readlink("/proc/self/ns/pid")

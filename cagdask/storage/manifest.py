@@ -1,13 +1,13 @@
-"""The manifest of a store: which files it has, how long each is, and its digest.
+"""The manifest of a store: its files, their sizes and digests.
 
     cohort.zarr/zarr.json
                 abundance/c/0/0 ...
                 manifest/zarr.json      written last: {"files": {"abundance/c/0/0": [size, sha256], ...}}
 
-A chunk that was never written, or was lost, reads as zeros, and zero is an abundance. So a store is what its manifest
-says: a file that is missing or of another length is an error that names it, a file that is read whole is compared with
-its digest, and a store on an object store without a manifest was never published. The manifest looks like an empty Zarr
-group, so that every other program takes it for one.
+Zarr reads a missing chunk as zeros, and zero is a valid abundance. The manifest makes a lost chunk an error: a file
+that is missing or has another size is named, and a file that is read whole is compared with its digest. On an object
+store, a store without a manifest was never published. The manifest is written as an empty Zarr group, so that other
+programs can read the store.
 
 On an object store it is also the switch of a publication: see :mod:`cagdask.storage.targets`.
 """

@@ -1,4 +1,4 @@
-"""Words about paths and URLs; nothing here looks at a file."""
+"""Paths and URLs as text: joining, splitting, making absolute. Nothing here opens a file."""
 
 from __future__ import annotations
 

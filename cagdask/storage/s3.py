@@ -1,4 +1,4 @@
-"""The S3 client of a process: which server, whose credentials, how long it tries.
+"""The S3 client of a process: server, credentials, retries, and what its errors mean.
 
     flags --> environment --> Setting --> one client per bucket --> get, put, list, copy, delete
                   |                              |
@@ -8,9 +8,9 @@ Everything is read from the environment, so that a worker process that inherits 
 :mod:`cagdask.compute.runner`, reaches the same server. Secrets stay in the process that read them: no object here can
 be pickled with them, and no message quotes them.
 
-A request that meets a server error (also 503 SlowDown), a refused or dropped connection or a time-out is repeated,
-first after half a second and then after twice as long each time up to 5 s, with jitter, for :data:`RETRY_SECONDS` in
-all. Only the first look at a URL, before any work, gives up sooner.
+A request is repeated after a server error (also 503 SlowDown), a refused or dropped connection, or a time-out. The
+first wait is half a second; each further one is twice as long, up to 5 s, with jitter. After :data:`RETRY_SECONDS` in
+all the request fails. Only the first look at a URL, before any work, fails sooner.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ KNOWN_OPTIONS = tuple(sorted(_CLIENT_OPTIONS + _SERVER_OPTIONS))
 
 @dataclass(frozen=True)
 class Setting:
-    """What the environment says of S3.
+    """Settings of S3 from the environment.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ def client_at(url: str) -> S3Store:
 
 
 def probe(url: str) -> None:
-    """List one object below a URL, to learn soon whether the server answers and lets us in.
+    """List one object below a URL, to learn early whether the server answers and accepts the credentials.
 
     Raises
     ------
@@ -313,7 +313,7 @@ def get_tail(client: S3Store, key: str, n_bytes: int) -> tuple[bytes, int]:
 
 
 def head(client: S3Store, key: str) -> dict[str, Any] | None:
-    """What is said of an object, or None where there is none."""
+    """Size, tag and age of an object, or None where there is none."""
     import obstore
 
     try:
@@ -358,7 +358,7 @@ _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRef
 
 
 def explain(err: BaseException, url: str, seconds: int = RETRY_SECONDS) -> StoreError:
-    """A failure of the S3 client in one line, without what it quotes of the request."""
+    """A failure of the S3 client as one line, without secrets that the client quotes."""
     if isinstance(err, StoreError):
         return err
     text = str(err)

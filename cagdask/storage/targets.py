@@ -1,6 +1,6 @@
-"""Targets are complete or absent: work beside them, and one switch at the end.
+"""Targets are complete or absent: they are written in a work folder, then published in one step.
 
-    cohort.zarr.lock                who is at it
+    cohort.zarr.lock                which run is writing it
     cohort.zarr.work/recipe.json    what is being made: a resumed run must ask for the same
                      done/…         one small JSON per finished task
                      …              files that tasks hand to each other
@@ -13,8 +13,8 @@ switch is the put of the manifest, on the condition that nobody else has written
     new target      copy all objects into place --> put the manifest
     replacement     put a manifest that says "in cohort.zarr.work/store" --> replace the objects --> put the manifest
 
-A reader follows the manifest, so it finds the old store, or the new one, whole, at any moment, also when the process
-that publishes is killed between two steps: whoever starts work on the target next ends the publication first.
+A reader follows the manifest, so at any moment it finds either the old store or the new one, complete. If the
+publishing process is killed between two steps, the next run for the target first finishes the publication.
 """
 
 from __future__ import annotations
@@ -124,14 +124,14 @@ def _begin(target: str, recipe: dict[str, Any], *, overwrite: bool) -> tuple[str
 
 
 def end_work(target: str) -> None:
-    """Throw away what the work for a finished target left; first what would let a later try rely on it."""
+    """Delete the work folder of a finished target, its recipe first, so that no later run resumes from it."""
     remove(join(work_folder(target), "recipe.json"))
     remove(work_folder(target))
     locks.release(target, whole=True)
 
 
 def abandon_work(folder: str) -> None:
-    """Throw away a work folder that no later try can go on with, and unlock its target."""
+    """Delete a work folder that no later run can resume from, and unlock its target."""
     end_work(folder.removesuffix(work_folder("")))
 
 
@@ -139,7 +139,7 @@ def abandon_work(folder: str) -> None:
 
 
 def publish(staged: str, target: str) -> None:
-    """Move a finished file or folder into place; what it replaces is there until then.
+    """Move a finished file or folder into place. Until then, what it replaces stays.
 
     Raises
     ------
