@@ -31,7 +31,7 @@ _PUBLIC = {
     "plan": "runs.planning",
     "report": "reports.page",
     "simulate": "simulation.writing",
-    "connect": "compute.runner",
+    "connect": "compute.connect",
     "plot": "plot",
     "errors": "errors",
 }

@@ -14,7 +14,7 @@ Genes are the long axis: chunks split ``gene`` and keep ``sample`` whole, so a g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cagdask.errors import SchemaError
 
@@ -142,6 +142,22 @@ VARIABLES: dict[str, Variable] = _table(
     ),
 )
 
+
+class View(Protocol):
+    """What a dataset and a look at a store have in common."""
+
+    @property
+    def attrs(self) -> Any:
+        """Attributes by name."""
+
+    @property
+    def variables(self) -> Any:
+        """Variables by name."""
+
+    def __getitem__(self, name: str) -> Any:
+        """A variable, with its dims and dtype."""
+
+
 STORE_ATTRIBUTES = ("schema_version", "kind", "source", "history")
 RESULT_ATTRIBUTES = (
     *STORE_ATTRIBUTES,
@@ -166,7 +182,7 @@ def value_name(kind: str) -> str:
     return "embedding" if kind == "embedding" else "abundance"
 
 
-def validate(ds: xr.Dataset, *names: str, where: str = "dataset") -> None:
+def validate(ds: xr.Dataset | View, *names: str, where: str = "dataset") -> None:
     """Check that variables are there with the dims and kind of dtype of the data model.
 
     Parameters

@@ -391,6 +391,8 @@ def planted_store(store: str, genes: int, samples: int, seed: int) -> None:
 def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: str | None) -> None:
     """Cluster a store, by default four times as large as all workers' memory limits together, stage by stage."""
     import cagdask
+    from cagdask.cags.clustering import cluster_store
+    from cagdask.cags.parameters import Parameters
     from cagdask.compute.memory import format_bytes
     from cagdask.engine.plan.task_memory import plan_engine
 
@@ -400,9 +402,11 @@ def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: s
             planted_store(store, genes, samples, seed)
         with cagdask.connect(n_workers=2, memory_limit=memory_limit) as runner:
             plan = plan_engine(genes, samples, runner.task_budget, runner.n_threads)
-            pids = runner.client.run(os.getpid)
+            pids = runner.executor.client.run(os.getpid)
             begun = time.perf_counter()
-            ds = cagdask.find_cags(store, refine="none", client=runner)
+            parameters = Parameters(refine="none").checked()
+            account = cluster_store(store, f"{folder}/cags.zarr", parameters, runner, overwrite=False)
+            ds = cagdask.open_dataset(f"{folder}/cags.zarr")
             rows = [
                 {
                     "stage": used.stage,
@@ -413,8 +417,8 @@ def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: s
                 }
                 for used in runner.usage
             ]
-            same = pids == runner.client.run(os.getpid)
-            limit, account = runner.memory_limit, runner.account
+            same = pids == runner.executor.client.run(os.getpid)
+            limit = runner.memory_limit
     show(rows, seed)
     peak = max(row["peak_mib"] for row in rows)
     seconds = time.perf_counter() - begun

@@ -138,6 +138,8 @@ def tree_seconds() -> float:
 def one(store: str, output: str, workers: int, memory_limit: str, options: str) -> None:
     """Cluster one store on workers that are warm, and say what it took (called by the others)."""
     import cagdask
+    from cagdask.cags.clustering import cluster_store
+    from cagdask.cags.parameters import Parameters
     from cagdask.simulation.writing import simulate_store
 
     chosen = {"refine": "none"} | json.loads(options)
@@ -151,7 +153,9 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
         runner.usage.clear()
         begun, used = time.perf_counter(), tree_seconds()
         with largest_size(f"{output}.work") as size:
-            ds = cagdask.find_cags(store, output=output, overwrite=True, client=runner, **chosen)
+            parameters = Parameters(**chosen).checked()
+            account = cluster_store(store, output, parameters, runner, overwrite=True)
+            ds = cagdask.open_dataset(output)
         wall, cpu = time.perf_counter() - begun, tree_seconds() - used
         search = sum(u.cpu_seconds for u in runner.usage if "search" in u.stage)
         found = {
@@ -166,7 +170,7 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
             "certified": bool(ds.attrs["certified"]),
             "recall": ds.attrs.get("search_recall"),
             "digest": digest(output),
-            **runner.account,
+            **account,
         }
     click.echo(json.dumps(found))
 

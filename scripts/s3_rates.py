@@ -27,7 +27,7 @@ import pyarrow as pa
 from numcodecs.zstd import Zstd
 
 from cagdask import ingest, storage
-from cagdask.compute.runner import connect
+from cagdask.compute.connect import connect
 from cagdask.io.layout import create_store, plan_chunks, write_rows
 from cagdask.simulation.writing import simulate
 
@@ -103,7 +103,7 @@ def with_xarray(runner, url: str, path: str, n_genes: int, n_samples: int, optio
     ds = xr.Dataset(
         {"abundance": (("gene", "sample"), values), "gene_id": ("gene", ids), "sample_id": ("sample", samples)}
     )
-    with runner.client.as_current():
+    with runner.dask_scheduler():
         ds.to_zarr(url, mode="w", zarr_format=3, consolidated=False, storage_options=options)
 
 

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 
 from cagdask import provenance, schema, storage
-from cagdask.compute.runner import Runner, connect
+from cagdask.compute.connect import connect
+from cagdask.compute.runner import Runner
 from tests.s3_server import S3Server, program
 
 # stores of a test lie in one tmp_path, each under a name of its own: drawing many of them in one test is safe

@@ -22,10 +22,10 @@ import numpy as np
 
 from cagdask import arguments, provenance, schema, storage
 from cagdask.cags import assignment_tasks
-from cagdask.cags.clustering import WORK_FORMAT, check_source, checked_plan
+from cagdask.cags.clustering import WORK_FORMAT, check_source, checked_plan, work_bytes
 from cagdask.cags.parameters import Parameters
-from cagdask.compute.memory import check_fits
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.search.nearest_group import POINTS_AT_ONCE, ROWS_AT_ONCE
 from cagdask.errors import SchemaError
@@ -112,9 +112,13 @@ def assign(
     max_dist = sources.parameters.max_dist if max_dist is None else max_dist
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
+    n_genes, n_samples = storage.open_array(sources.clustered, "abundance").shape
+    if sources.store != sources.clustered:
+        n_genes += storage.open_array(sources.store, "gene_id").shape[0]
+    work = work_bytes(n_genes, n_samples)
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         asked = {"max_dist": max_dist, "min_size": min_size, "min_support": float(min_support)}
@@ -140,7 +144,7 @@ def _sources(store: str, to: str, clustered: str | None) -> _Sources:
     url, store = storage.absolute(to), storage.absolute(store)
     inside = storage.join(url, "cags.zarr")
     url = inside if storage.exists(inside) else url
-    ds = storage.open_dataset(url)
+    ds = storage.look(url)
     if ds.attrs.get("kind") != schema.RESULT_KIND:
         raise SchemaError(f"{url}: holds no CAGs. Cluster the data first: cagdask cluster STORE --output URL.")
     schema.validate(ds, "gene_cag", "gene_linkage_cag", "cag_size", "merge_child", "sample_id", where=url)
@@ -279,8 +283,7 @@ def _begin(
         digests.append(_digest(sources.store))
     plan = checked_plan(at_most, n_samples, sources.parameters.linkage, runner)
     need = plan.block_rows * 8 * n_samples + 8 * ROWS_AT_ONCE * POINTS_AT_ONCE + 16 * POINTS_AT_ONCE * n_samples
-    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
-    check_fits("nearest CAGs", need, f"{at_most:,} genes x {n_samples:,} samples", runner.memory_limit, at_once)
+    runner.check_fits("nearest CAGs", need, f"{at_most:,} genes x {n_samples:,} samples")
     recipe = {
         "command": "assign",
         "work": WORK_FORMAT,

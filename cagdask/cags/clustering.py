@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, schema, storage
 from cagdask.cags.parameters import Parameters
-from cagdask.compute.memory import check_fits
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute import memory, settings
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.engine.plan.task_memory import EnginePlan, plan_engine
 from cagdask.errors import InputError, SchemaError
 from cagdask.normalization.sample_statistics import sample_statistics
@@ -121,10 +122,13 @@ def find_cags(
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     if isinstance(source, str):
-        check_source(source, parameters)
+        n_genes, n_samples = check_source(source, parameters)
+    else:
+        n_genes, n_samples = source.sizes.get("gene", 0), source.sizes.get("sample", 0)
+    work = work_bytes(n_genes, n_samples)
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
     ):
         if isinstance(source, str):
             store = storage.absolute(source)
@@ -135,7 +139,7 @@ def find_cags(
             storage.save_dataset(whole, store, overwrite=True)
             check_source(store, parameters)
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
-        _cluster(store, target, parameters, runner, overwrite=overwrite)
+        cluster_store(store, target, parameters, runner, overwrite=overwrite)
         if not isinstance(source, str):
             storage.remove(store)
         result = storage.open_dataset(target)
@@ -158,7 +162,7 @@ def check_source(
     InputError
         It has fewer samples than ``min_samples``.
     """
-    ds = storage.open_dataset(url)
+    ds = storage.look(url)
     kind = ds.attrs.get("kind", "abundance")
     if kind not in ("abundance", "expression"):
         raise SchemaError(f"{url}: holds {kind}, and CAGs are found in abundance or expression. Name another store.")
@@ -174,6 +178,13 @@ def check_source(
         held = f"is normalized already, by {earlier}" if earlier != "none" else "holds expression values"
         raise SchemaError(f"{url}: {held}. {remedy}")
     return n_genes, n_samples
+
+
+def work_bytes(n_genes: int, n_samples: int) -> int:
+    """About how many bytes clustering handles: the matrix, and what the largest tasks hold at once."""
+    n_threads = settings.n_cores()
+    plan = plan_engine(n_genes, max(1, n_samples), memory.task_budget(2**32), n_threads)
+    return 4 * n_genes * n_samples + n_threads * max(plan.task_bytes.values())
 
 
 def checked_plan(n_genes: int, n_samples: int, linkage: str, runner: Runner) -> EnginePlan:
@@ -247,13 +258,13 @@ def cut(
     if store is None and not storage.exists(where):
         raise ValueError("the result is in memory only: name the store that was clustered (store=...).")
     store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(where)), "abundance.zarr"))
-    check_source(store, parameters)
+    work = work_bytes(*check_source(store, parameters))
     held = storage.open_group(store).attrs.get("input_digest", "")
     if held and held != ds.attrs["input_digest"]:
         raise SchemaError(f"{store}: is not the store that {where} was made from. Name that one with --store.")
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
     ):
         if not storage.exists(where):
             where = os.path.join(scratch, "earlier.zarr")
@@ -271,28 +282,38 @@ def cut(
 def _check_plan(plan: EnginePlan, n_genes: int, n_samples: int, runner: Runner) -> None:
     worst = max(plan.task_bytes, key=lambda name: plan.task_bytes[name])
     what = f"{n_genes:,} genes x {n_samples:,} samples"
-    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
-    check_fits(worst, plan.task_bytes[worst], what, runner.memory_limit, at_once)
+    runner.check_fits(worst, plan.task_bytes[worst], what)
 
 
-def _cluster(store: str, target: str, parameters: Parameters, runner: Runner, *, overwrite: bool) -> None:
-    """Make the result store ``target``, or resume making it."""
+def cluster_store(
+    store: str, target: str, parameters: Parameters, runner: Runner, *, overwrite: bool
+) -> dict[str, Any]:
+    """Make the result store ``target``, or resume making it.
+
+    Returns
+    -------
+    dict
+        What the searches did: ``rounds`` and ``refine_rounds``, ``active`` (groups at the beginning of each round),
+        the counts of :data:`cagdask.engine.linkage.average.COUNTED`, ``multiply_adds_share`` (of those that comparing
+        all pairs in full would take), and ``search_recall`` of an approximate search.
+    """
     from cagdask.engine.linkage.average import COUNTED
 
     job, attrs = _begin(store, target, parameters, runner, "find_cags", overwrite=overwrite)
     job.prepare()
     tree, found, linked = job.link()
     groups = job.refine(found)
-    runner.account = {
+    counts: dict[str, Any] = {
         "rounds": len(linked.active),
         "active": linked.active,
         "refine_rounds": len(groups.linked.active),
         **{name: getattr(linked, name) + getattr(groups.linked, name) for name in COUNTED},
     }
-    runner.account["multiply_adds_share"] = runner.account["multiply_adds"] / (job.n_genes**2 * job.n_samples)
+    counts["multiply_adds_share"] = counts["multiply_adds"] / (job.n_genes**2 * job.n_samples)
     if linked.recall is not None:
-        attrs["search_recall"] = runner.account["search_recall"] = linked.recall
+        attrs["search_recall"] = counts["search_recall"] = linked.recall
     _finish(job, target, tree, groups, attrs, "find_cags", certified=parameters.search == "exact")
+    return counts
 
 
 def _begin(

@@ -38,7 +38,7 @@ def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """
     from cagdask.runs import pipeline
 
-    pipeline.run(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
+    pipeline.write_run(source, output, options, {"overwrite": setting.overwrite} | setting.where)  # type: ignore[arg-type]  # click checks them
     return _outcome(output)
 
 
@@ -54,7 +54,7 @@ def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcom
     """
     from cagdask.runs import pipeline
 
-    pipeline.cluster(store, output=output, overwrite=setting.overwrite, **setting.where, **options)
+    pipeline.write_clusters(store, output, options, {"overwrite": setting.overwrite} | setting.where)  # type: ignore[arg-type]  # click checks them
     return _outcome(output)
 
 

@@ -56,12 +56,12 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
     Clustering normalizes by itself: this is for other programs.
     """
     from cagdask import storage
-    from cagdask.compute.runner import as_runner
+    from cagdask.compute.connect import as_runner
     from cagdask.normalization import methods
 
     storage.check_target(storage.absolute(output), overwrite=setting.overwrite)
     ds = methods.normalize(storage.open_dataset(source), method=method, clr_floor=clr_floor)
-    with as_runner(**setting.where) as runner, runner.client.as_current():
+    with as_runner(**setting.where, work_bytes=3 * ds["abundance"].nbytes) as runner, runner.dask_scheduler():
         storage.save_dataset(ds, output, overwrite=setting.overwrite)
     outcome = _outcome(output, ds)
     return outcome, _text(outcome)

@@ -140,7 +140,7 @@ def find(arguments: argparse.Namespace, options: dict[str, Any], folder: str) ->
 
     from cagdask import storage
     from cagdask.cags.clustering import find_cags
-    from cagdask.compute.runner import connect
+    from cagdask.compute.connect import connect
     from cagdask.io.ingest import ingest
     from cagdask.reports import tables
 

@@ -23,7 +23,7 @@ def info(setting: Setting, url: str, verify: bool) -> Outcome:
     from cagdask.reports import page
 
     inside = storage.join(url, "cags.zarr")
-    ds = storage.open_dataset(inside if storage.exists(inside) else url)
+    ds = storage.look(inside if storage.exists(inside) else url)
     if verify:
         wrong = storage.find_damage(ds.encoding["source"])
         if wrong:
@@ -38,7 +38,7 @@ def info(setting: Setting, url: str, verify: bool) -> Outcome:
     if verify:
         content["verified"] = True
     if "gene_cag" in ds.variables:
-        content["summary"] = page.summarize(ds)
+        content["summary"] = page.summarize(content["url"])
     return content, _info_text(content)
 
 

@@ -325,8 +325,15 @@ _where = chain(
             ("key", "Its key"),
         )
     ),
-    click.option("--workers", type=COUNT, help="Worker processes; default: one per core of this machine, 16 at most."),
-    click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them."),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        help="Worker processes; 0: compute in this process. Default: 0 for up to about 1 GiB of work, else one per "
+        "core of this machine, 16 at most.",
+    ),
+    click.option(
+        "--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each, or of this process."
+    ),
 )
 
 

@@ -4,7 +4,10 @@ settings         what cagdask sets in Dask, and how long it waits
 memory           what a task may use, and what a stage used
 progress         what is done, for whoever shows it
 finished_tasks   saved results of finished tasks, for resuming
-launchers        workers on SLURM, Kubernetes, ... (--cluster)
-checks           whether workers that somebody else started have the same versions and reach the same places
+executor         what runs tasks, and what it tells of each: in_process (threads here), on_dask (workers)
 runner           runs the tasks of a stage on an executor, and keeps account
+connect          which executor, and starting workers of this machine
+launchers        workers on SLURM, Kubernetes, ... (--cluster)
+worker_plugins   what is set up in worker processes
+checks           whether workers that somebody else started have the same versions and reach the same places
 """

@@ -11,31 +11,17 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any
-
-from distributed import Client, WorkerPlugin
+from typing import TYPE_CHECKING
 
 from cagdask import provenance, storage
 from cagdask.errors import CagdaskError, ClusterError
-from cagdask.storage import s3
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 SAME = ("python", "cagdask", "dask", "distributed", "zarr", "numpy", "obstore")
 """What must be of one version: results may depend on it, or messages do."""
 _NAMED = 3
-_FORWARDED = tuple(name for name in s3.VARIABLES if name != "AWS_PROFILE")
-
-
-class S3Environment(WorkerPlugin):
-    """Tells workers which S3 server to use. Credentials are not among it: every worker uses its own."""
-
-    name = "cagdask-s3"
-
-    def __init__(self) -> None:
-        self.values = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
-
-    def setup(self, worker: Any) -> None:
-        """On the worker, when it starts or the plug-in is registered."""
-        os.environ.update(self.values)
 
 
 def facts() -> dict[str, str]:

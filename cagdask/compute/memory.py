@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
@@ -55,6 +56,11 @@ def format_bytes(n: float) -> str:
     return f"{n:.1f} TiB"
 
 
+def tasks_at_once(n_threads: int, n_workers: int) -> int:
+    """Tasks that share the memory of a worker, of ``n_threads`` tasks over ``n_workers`` workers."""
+    return max(1, n_threads // max(1, n_workers))
+
+
 def task_budget(memory_limit: int, tasks_at_once: int = 1) -> int:
     """Bytes that the arrays of one task may take on a worker.
 
@@ -88,18 +94,17 @@ def check_fits(stage: str, task_bytes: int, what: str, memory_limit: int, tasks_
     )
 
 
-_threads = 1
+_of_thread = threading.local()
 
 
 def set_task_threads(n: int) -> None:
-    """Say how many threads libraries may use inside the tasks of this process."""
-    global _threads
-    _threads = n
+    """Say how many threads libraries may use inside the tasks that the calling thread runs."""
+    _of_thread.n = n
 
 
 def task_threads() -> int:
     """Threads that FAISS may use in the running task; it keeps its own number per calling thread."""
-    return _threads
+    return int(getattr(_of_thread, "n", 1))
 
 
 def one_thread() -> threadpool_limits:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.factors import results
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import ORIENTS, Matrix, check_table, convert_table, open_matrix
@@ -26,6 +27,7 @@ from cagdask.factors.sketch import OVERSAMPLING
 from cagdask.factors.steps import Job
 from cagdask.factors.survey import MISSING
 from cagdask.io.tables.parquet import is_table
+from cagdask.io.work_size import table_work_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -58,6 +60,13 @@ class Request:
     parameters: dict[str, Any]
     k: int
     overwrite: bool
+
+    def work_bytes(self) -> int:
+        """About how many bytes a factorization handles: a few passes hold a block of the matrix each."""
+        if is_table(self.source):
+            return table_work_bytes(storage.absolute(self.source))
+        matrix = open_matrix(self.source)
+        return 2 * 4 * matrix.n_genes * matrix.n_samples
 
     def check(self) -> None:
         """Refuse what can be refused without reading values.
@@ -291,7 +300,8 @@ def nmf(
     _choose("solver", solver, SOLVERS)
     request = Request("nmf", source, output, parameters, k, overwrite)
     request.check()
-    with as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+    where: dict[str, Any] = {"n_workers": n_workers, "memory_limit": memory_limit}
+    with as_runner(client, **where, work_bytes=request.work_bytes()) as runner:
         with begun(request, runner) as (job, folder):
             descent = job.descend(k, tol, max_passes)
             trace = descent.trace

@@ -175,7 +175,7 @@ def open_matrix(source: str) -> Matrix:
         There is no such store, or it holds neither abundances nor CAGs.
     """
     inside = storage.join(source, "cags.zarr")
-    ds = storage.open_dataset(inside if storage.exists(inside) else source)
+    ds = storage.look(inside if storage.exists(inside) else source)
     url = str(ds.encoding["source"])
     kind = ds.attrs.get("kind", "abundance")
     name = "cag_abundance" if "cag_abundance" in ds.variables else "abundance"

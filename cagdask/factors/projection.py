@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import provenance, schema, storage
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
 from cagdask.factors.consensus import USAGE
@@ -47,7 +48,7 @@ def open_factors(reference: str) -> str:
     """URL of the factors store of a reference: that store itself, or the folder of a factorization."""
     inside = storage.join(reference, results.STORE)
     url = storage.absolute(inside if storage.exists(inside) else reference)
-    ds = storage.open_dataset(url)
+    ds = storage.look(url)
     if ds.attrs.get("kind") != schema.FACTORS_KIND:
         raise SchemaError(f"{url}: holds no factors. Name the output of cagdask nmf.")
     schema.validate(ds, "gene_loading", "gene_id", where=url)
@@ -102,7 +103,8 @@ def nmf_project(
                   "tol": 0.5, "max_passes": 1, "orient": orient, "id_column": id_column}  # fmt: skip
     request = Request("nmf_project", source, output, parameters, 1, overwrite)
     request.check()
-    with as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+    where: dict[str, Any] = {"n_workers": n_workers, "memory_limit": memory_limit}
+    with as_runner(client, **where, work_bytes=request.work_bytes()) as runner:
         with begun_survey(request, runner, must_fit=k) as (job, folder):
             matching = job.matrix.to_json(), url, job.path("match")
             n_matched = runner.one("match genes", match_task, *matching, done=job.done)

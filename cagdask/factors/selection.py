@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cagdask import provenance, storage
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import MemoryLimitError
 from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun
@@ -83,7 +84,8 @@ def nmf_select(
                   "tol": tol, "max_passes": max_passes, "orient": orient, "id_column": id_column}  # fmt: skip
     request = Request("nmf_select", source, output, parameters, wanted[-1], overwrite)
     request.check()
-    with as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+    where: dict[str, Any] = {"n_workers": n_workers, "memory_limit": memory_limit}
+    with as_runner(client, **where, work_bytes=request.work_bytes()) as runner:
         check_programs(wanted[-1] * n_replicates, runner)
         with begun(request, runner) as (job, folder):
             seeds = replicate_seeds(seed, n_replicates)

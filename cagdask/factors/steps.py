@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.compute.memory import check_fits
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.factors.fitting import (
@@ -152,12 +151,11 @@ class Job:
         rows = min(matrix.block_rows, matrix.n_genes)
         block = 4 * (matrix.held_rows + 2 * rows) * m
         sums = 3 * 8 * matrix.task_blocks * m * width
-        at_once = max(1, runner.n_threads // max(1, runner.n_workers))
         what = f"a block of {rows:,} {matrix.rows_are} x {m:,} samples and chunks of {matrix.chunk_rows:,}"
-        check_fits("sketch", block + sums, what, runner.memory_limit, at_once)
+        runner.check_fits("sketch", block + sums, what)
         in_memory = 3 * min(SAMPLE_BYTES, 4 * matrix.n_genes * (width + k)) + 6 * 8 * m * width
         what = f"the sketch and loadings of {k} components"
-        check_fits("solve", in_memory, what, runner.memory_limit, at_once)
+        runner.check_fits("solve", in_memory, what)
 
     def survey(self) -> None:
         """Pass 1: refuse or drop what is missing, refuse or transform what is negative.

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cagdask import provenance, schema, storage
 from cagdask.compute import memory
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError, StoreError
 from cagdask.io.layout import ChunkPlan, create_store, plan_chunks
 from cagdask.io.sheets.sheet import SampleFile, read_sheet, stat
+from cagdask.io.work_size import sheet_work_bytes, table_work_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -126,6 +128,29 @@ def ingest(
     About 1.5 CPU microseconds per record of a sample. A task reads one sample: two to six times its decompressed JSON.
     The later stages are cut to fit the workers' memory.
     """
+    return storage.open_dataset(write_store(**locals()))
+
+
+def write_store(
+    source: str,
+    *,
+    store: str,
+    results_key: str,
+    abundance_key: str,
+    gene_id_key: str,
+    orient: Literal["genes-by-samples", "samples-by-genes"],
+    kind: Literal["abundance", "expression", "embedding"],
+    ids: str | None,
+    matrix: str | None,
+    descriptions: str | None,
+    shards: bool,
+    on_bad_sample: Literal["stop", "finish", "skip"],
+    overwrite: bool,
+    client: Runner | Client | str | None,
+    n_workers: int | None,
+    memory_limit: str | int,
+) -> str:
+    """Do what :func:`ingest` does, and give the URL: nothing is opened, so xarray is not imported."""
     vectors = {"ids": ids and storage.absolute(ids), "matrix": matrix} if kind == "embedding" else None
     if on_bad_sample not in BAD_SAMPLES:
         raise ValueError(f"--on-bad-sample {on_bad_sample!r} is not known; use {', '.join(BAD_SAMPLES)}.")
@@ -143,7 +168,9 @@ def ingest(
     with (
         _disk_full(store),
         storage.claimed(store),
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+        as_runner(
+            client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=_work_bytes(recipe, items)
+        ) as runner,
     ):
         runner.check_reach([source, *_first_sample(recipe, items)], [store])
         work, _ = storage.begin_work(store, recipe, overwrite=overwrite)
@@ -161,7 +188,7 @@ def ingest(
             _add_descriptions(storage.join(work, "store"), described)
         storage.publish(storage.join(work, "store"), store)
         storage.end_work(store)
-    return storage.open_dataset(store)
+    return store
 
 
 # -- what is asked for -----------------------------------------------------------------------------------------------
@@ -241,6 +268,12 @@ def _table_recipe(url: str, suffix: str, orient: str) -> tuple[dict[str, Any], t
     if not found[0]:
         raise InputError(f"{url}: the table is empty. Check the file.")
     return {"format": suffix, "input": url, "orient": orient}, (url, *found, orient)
+
+
+def _work_bytes(recipe: dict[str, Any], items: Any) -> int:
+    if recipe["format"] == "sheet":
+        return sheet_work_bytes((file.url, file.size) for file in items[0])
+    return table_work_bytes(items[0])
 
 
 def _first_sample(recipe: dict[str, Any], items: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cagdask import schema, storage
 from cagdask.errors import SchemaError
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def open_result(result: str | xr.Dataset) -> xr.Dataset:
+def open_result(result: str | xr.Dataset | storage.StoreView) -> xr.Dataset:
     """The dataset of a result: given, a result store's URL, or the folder of a run that holds ``cags.zarr``.
+
+    A URL is only looked at (:func:`cagdask.storage.look`): pictures take whole arrays, and need no xarray for that.
 
     Raises
     ------
@@ -23,11 +25,12 @@ def open_result(result: str | xr.Dataset) -> xr.Dataset:
     """
     if isinstance(result, str):
         inside = storage.join(result, "cags.zarr")
-        ds = storage.open_dataset(inside if storage.exists(inside) else result)
+        ds: Any = storage.look(inside if storage.exists(inside) else result)
         where = ds.encoding["source"]
     else:
         ds, where = result, "dataset"
     if "gene_cag" not in ds.variables:
         raise SchemaError(f"{where}: holds no CAGs. Cluster it first: cagdask cluster STORE --output URL.")
     schema.validate(ds, "gene_cag", "cag_size", "cag_abundance", where=where)
-    return ds
+    found: xr.Dataset = ds
+    return found

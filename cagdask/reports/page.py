@@ -34,7 +34,7 @@ __all__ = ["open_result", "report", "summarize"]
 _COLUMNS = ("size", "prevalence", "mean_abundance", "std_abundance", "entropy", "cohesion")
 
 
-def summarize(result: str | xr.Dataset, *, n_largest: int = 10) -> dict[str, Any]:
+def summarize(result: str | xr.Dataset | storage.StoreView, *, n_largest: int = 10) -> dict[str, Any]:
     """A result in numbers that JSON can hold.
 
     Parameters
@@ -63,7 +63,7 @@ def summarize(result: str | xr.Dataset, *, n_largest: int = 10) -> dict[str, Any
     }
 
 
-def _sizes(ds: xr.Dataset) -> NDArray[np.int64]:
+def _sizes(ds: xr.Dataset | storage.StoreView) -> NDArray[np.int64]:
     """Genes per CAG.
 
     Raises
@@ -82,7 +82,7 @@ def _as_bool(value: Any) -> bool | None:
     return None if value is None else str(value).lower() in ("true", "1")
 
 
-def _largest(ds: xr.Dataset, n: int) -> list[dict[str, Any]]:
+def _largest(ds: xr.Dataset | storage.StoreView, n: int) -> list[dict[str, Any]]:
     columns = {name: ds[f"cag_{name}"].values[:n] for name in _COLUMNS if f"cag_{name}" in ds.variables}
     count = min(n, ds.sizes["cag"])
     return [{"cag": i} | {name: _plain(values[i].item()) for name, values in columns.items()} for i in range(count)]

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from cagdask import provenance, storage
 from cagdask.arguments import Options
-from cagdask.cags.clustering import check_source, find_cags
+from cagdask.cags.clustering import check_source, cluster_store
 from cagdask.cags.options import CLUSTER
 from cagdask.cags.parameters import Parameters
-from cagdask.compute import runner as clients
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.io.options import INGEST
 from cagdask.reports import page, tables
@@ -108,7 +109,7 @@ def run(
     *,
     output: str,
     overwrite: bool = False,
-    client: clients.Runner | Client | str | None = None,
+    client: Runner | Client | str | None = None,
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
     **options: Unpack[RunOptions],
@@ -150,6 +151,20 @@ def run(
     -----
     An interrupted run goes on where it stopped when it is called again with the same arguments.
     """
+    where = {"overwrite": overwrite, "client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    return storage.open_dataset(write_run(source, output, options, where))
+
+
+def write_run(source: str, output: str, options: RunOptions, where: dict[str, Any]) -> str:
+    """Do what :func:`run` does, and give the URL of the result: nothing is opened, so xarray is not imported.
+
+    Parameters
+    ----------
+    source, output, options
+        As for :func:`run`.
+    where
+        Its arguments ``overwrite``, ``client``, ``n_workers`` and ``memory_limit``.
+    """
     chosen = check_options(options)
     output = storage.absolute(output)
     storage.check_target(output, overwrite=True)
@@ -162,21 +177,23 @@ def run(
     products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
     names = [*products.values(), *tables.FILES, REPORT, RUN]
     recipe = _recipe("run", found, chosen)
+    overwrite = where.pop("overwrite")
     progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
     store = found.url if found.is_store else storage.join(output, ABUNDANCE)
-    with resume.tidy(progress), clients.as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+    with resume.tidy(progress), as_runner(**where, work_bytes=found.work_bytes) as runner:
         if not found.is_store and "ingest" not in progress.done:
-            from cagdask.io.ingest import ingest
+            from cagdask.io import ingest
 
-            arguments = {name: chosen[name] for name in INGEST_DEFAULTS}
+            arguments: dict[str, Any] = {name: chosen[name] for name in INGEST_DEFAULTS}
+            arguments |= {"store": store, "overwrite": progress.replace, "client": runner}
             with progress.stage("ingest", runner):
-                ingest(found.url, store=store, overwrite=progress.replace, client=runner, **arguments)
+                ingest.write_store(found.url, **((ingest.ingest.__kwdefaults__ or {}) | arguments))
             storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another store
         written = _cluster_stages(store, progress, runner)
         with progress.stage("report", runner):
             page.report(storage.join(output, CAGS), output=storage.join(output, REPORT), overwrite=True)
         _finish(progress, runner, found, store, written, names)
-    return storage.open_dataset(storage.join(output, CAGS))
+    return storage.join(output, CAGS)
 
 
 def cluster(
@@ -184,7 +201,7 @@ def cluster(
     *,
     output: str,
     overwrite: bool = False,
-    client: clients.Runner | Client | str | None = None,
+    client: Runner | Client | str | None = None,
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
     **options: Unpack[ClusterOptions],
@@ -212,6 +229,12 @@ def cluster(
     TypeError, ValueError, StoreError, ResumeError
         As for :func:`run`.
     """
+    where = {"overwrite": overwrite, "client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    return storage.open_dataset(write_clusters(store, output, options, where))
+
+
+def write_clusters(store: str, output: str, options: ClusterOptions, where: dict[str, Any]) -> str:
+    """Do what :func:`cluster` does, and give the URL of the result; arguments as for :func:`write_run`."""
     chosen = check_options(options, ingest=False)
     output = storage.absolute(output)
     storage.check_target(output, overwrite=True)
@@ -219,11 +242,12 @@ def cluster(
     found = resume.look_at(store)
     products = {"cluster": CAGS}
     names = [CAGS, *tables.FILES, RUN]
+    overwrite = where.pop("overwrite")
     progress = resume.begin(output, _recipe("cluster", found, chosen), products, names, overwrite=overwrite)
-    with resume.tidy(progress), clients.as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
+    with resume.tidy(progress), as_runner(**where, work_bytes=found.work_bytes) as runner:
         written = _cluster_stages(found.url, progress, runner)
         _finish(progress, runner, found, found.url, written, names)
-    return storage.open_dataset(storage.join(output, CAGS))
+    return storage.join(output, CAGS)
 
 
 def _check_no_ingest(found: resume.Source, chosen: dict[str, Any]) -> None:
@@ -258,15 +282,15 @@ def _recipe(command: str, found: resume.Source, parameters: dict[str, Any]) -> d
     return {"command": command, "source": found.url, "source_digest": found.digest, "parameters": parameters}
 
 
-def _cluster_stages(store: str, progress: resume.Progress, runner: clients.Runner) -> list[dict[str, Any]]:
+def _cluster_stages(store: str, progress: resume.Progress, runner: Runner) -> list[dict[str, Any]]:
     result = storage.join(progress.output, CAGS)
     tables.check_sample_names(tables.sample_names(storage.open_group(store)), "cag")
     if "cluster" not in progress.done:
-        arguments = asdict(_parameters(progress.recipe["parameters"]))
+        parameters = _parameters(progress.recipe["parameters"])
         with progress.stage("cluster", runner):
-            find_cags(store, output=result, overwrite=progress.replace, client=runner, **arguments)
+            storage.check_target(result, overwrite=progress.replace)
+            progress.search = cluster_store(store, result, parameters, runner, overwrite=progress.replace)
             storage.remove(storage.join(progress.output, RUN))  # of an earlier run: it speaks of another result
-            progress.search = runner.account
     with progress.stage("outputs", runner):
         items = [(name, result, progress.output) for name in tables.FILES]
         return runner.map("write files", tables.write_file, items, unit="files")
@@ -274,14 +298,14 @@ def _cluster_stages(store: str, progress: resume.Progress, runner: clients.Runne
 
 def _finish(
     progress: resume.Progress,
-    runner: clients.Runner,
+    runner: Runner,
     found: resume.Source,
     store: str,
     written: list[dict[str, Any]],
     names: list[str],
 ) -> None:
     """Write ``run.json``, the sign that all is there."""
-    result = storage.open_dataset(storage.join(progress.output, CAGS))
+    result = storage.look(storage.join(progress.output, CAGS))
     abundance = storage.open_group(store)
     summary = page.summarize(result)
     files = {name: tables.tree_size(storage.join(progress.output, name)) for name in names if name != RUN}

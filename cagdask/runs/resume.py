@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -56,12 +57,15 @@ class Source:
         Of a sheet or table, or of what a store says of itself: enough to notice that it was exchanged.
     n_bytes
         Of all its files.
+    work_bytes
+        About how many bytes reading and holding it takes; of a store, its matrix.
     """
 
     url: str
     is_store: bool
     digest: str
     n_bytes: int
+    work_bytes: int
     samples: tuple[str, ...] | None = None
 
 
@@ -70,21 +74,25 @@ def look_at(source: str) -> Source:
     url = storage.absolute(source)
     storage.check_reach(url)
     if is_store(url):
-        storage.open_dataset(url)  # says what is wrong with it
+        arrays = storage.look(url).variables.values()  # it says what is wrong with the store
+        work_bytes = max((4 * math.prod(array.shape) for array in arrays), default=0)
         digest = provenance.digest(storage.read_json(storage.join(url, "zarr.json")))
-        return Source(url, True, digest, tables.tree_size(url))
+        return Source(url, True, digest, tables.tree_size(url), work_bytes)
     if not storage.exists(url):
         raise InputError(f"{url}: there is no such file or store. Check the path.")
     if not storage.is_remote(url) and os.path.isdir(url):
         raise InputError(f"{url}: is a folder. Name a sample sheet, a table, or a store such as abundance.zarr in it.")
     n_bytes = tables.tree_size(url)
     from cagdask.io.sheets.sheet import read_sheet, stat
+    from cagdask.io.work_size import sheet_work_bytes, table_work_bytes
 
     if url.removesuffix(".gz").endswith(".json"):
         files = read_sheet(url)
         digest = provenance.digest([[file.sample, file.url, file.size, file.modified] for file in files])
-        return Source(url, False, digest, n_bytes + sum(f.size for f in files), tuple(f.sample for f in files))
-    return Source(url, False, provenance.digest([url, stat(url)]), n_bytes)
+        work = sheet_work_bytes((file.url, file.size) for file in files)
+        n_bytes += sum(file.size for file in files)
+        return Source(url, False, digest, n_bytes, work, tuple(file.sample for file in files))
+    return Source(url, False, provenance.digest([url, stat(url)]), n_bytes, table_work_bytes(url))
 
 
 # -- a run that can be interrupted -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
     locks      one run at a time for one target
     targets    work folders, and publication: complete or absent
     groups     Zarr groups and xarray datasets in them
+    views      what a store holds, seen without xarray
 
 A target is complete or absent. It is written under ``TARGET.work`` and moved into place at the end: see
 :mod:`cagdask.storage.targets`.
@@ -48,9 +49,11 @@ from cagdask.storage.locks import claimed
 from cagdask.storage.manifest import damaged
 from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, name_of, parent_of, scheme_of
 from cagdask.storage.targets import abandon_work, begin_work, check_target, end_work, publish, work_folder
+from cagdask.storage.views import StoreView, look
 
 __all__ = [
     "ID_CHUNK",
+    "StoreView",
     "abandon_work",
     "absolute",
     "ahead",
@@ -72,6 +75,7 @@ __all__ = [
     "join",
     "list_files",
     "local_path",
+    "look",
     "make_folder",
     "name_of",
     "open_array",

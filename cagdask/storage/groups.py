@@ -213,7 +213,8 @@ def write_array(group: zarr.Group, name: str, values: NDArray[Any], **options: A
     array[...] = values.astype(np.dtypes.StringDType()) if is_text else values
 
 
-def _arrays(group: zarr.Group) -> dict[str, Any]:
+def arrays_of(group: zarr.Group) -> dict[str, Any]:
+    """Arrays of a group by name."""
     with _no_complaints():
         return dict(group.arrays())
 
@@ -230,7 +231,7 @@ def _no_complaints() -> Iterator[None]:
 
 def finish_group(group: zarr.Group) -> None:
     """Mark the coordinates for xarray. Call once all arrays are written."""
-    found = _arrays(group)
+    found = arrays_of(group)
     names = sorted(found)
     coordinates = [n for n in names if n in schema.VARIABLES and schema.VARIABLES[n].coordinate]
     coordinates += [n for n in names if n.startswith("sample_") and n not in schema.VARIABLES]
@@ -269,6 +270,26 @@ def open_dataset(url: str, *, chunks: dict[str, int] | None = None) -> xr.Datase
     import xarray as xr
 
     url = absolute(url)
+    with checked_group(url) as (store, _):
+        with _no_complaints():
+            ds: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks={})
+        schema.validate(ds, where=url)
+    if chunks is None:
+        chunks = _whole_shards(ds)
+    ds = ds.chunk(chunks) if chunks else ds
+    ds.encoding["source"] = url
+    return ds
+
+
+@contextmanager
+def checked_group(url: str) -> Iterator[tuple[Store, zarr.Group]]:
+    """The Zarr store and group at an absolute URL, whole and safe to read; errors of the block are of its metadata.
+
+    Raises
+    ------
+    StoreError, SchemaError
+        As for :func:`open_dataset`.
+    """
     files.check_protocol(url)
     found = manifest.read(url)
     if found is None:
@@ -283,14 +304,7 @@ def open_dataset(url: str, *, chunks: dict[str, int] | None = None) -> xr.Datase
             where = url if found.location is None else join(work_folder(url), found.location)
             manifest.refuse(url, manifest.problems(where, found))
         _check_arrays(url, group)
-        with _no_complaints():
-            ds: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks={})
-        schema.validate(ds, where=url)
-    if chunks is None:
-        chunks = _whole_shards(ds)
-    ds = ds.chunk(chunks) if chunks else ds
-    ds.encoding["source"] = url
-    return ds
+        yield store, group
 
 
 def _refuse_unpublished(url: str) -> None:
@@ -334,7 +348,7 @@ def _first_line(err: BaseException) -> str:
 
 def _check_arrays(url: str, group: zarr.Group) -> None:
     """Refuse arrays that would run code of other packages, or unpack to more than a chunk may hold."""
-    for name, array in _arrays(group).items():
+    for name, array in arrays_of(group).items():
         names = _codec_names(array.metadata.to_dict().get("codecs"))
         odd = sorted(names - _CODECS)
         if odd:

@@ -129,7 +129,7 @@ def describe(source: str | Sequence[str], *, of: str | None = None, topology: st
 def _describe_store(url: str, of: str | None) -> Items:
     inside = storage.join(url, "cags.zarr")
     found = inside if of != "genes" and of != "samples" and storage.exists(inside) else url
-    ds = storage.open_dataset(found)
+    ds = storage.look(found)
     kind = ds.attrs.get("kind", "abundance")
     of = of or ("cags" if kind == schema.RESULT_KIND else "genes")
     if of == "cags":

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cagdask import provenance, storage
-from cagdask.compute.memory import check_fits
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.twopass import labels, pictures, sources
@@ -198,9 +197,8 @@ def _block_rows(items: Items, block: int | None, runner: Runner, n_leaders: int)
     if rows > items.chunk:
         rows = rows // items.chunk * items.chunk
     rows = min(items.n_items, block or rows)
-    at_once = max(1, runner.n_threads // max(1, runner.n_workers))
     what = f"{rows:,} {items.kind} x {items.n_features:,} values and {n_leaders:,} leaders"
-    check_fits("second pass", need(rows), what, runner.memory_limit, at_once)
+    runner.check_fits("second pass", need(rows), what)
     return rows
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cagdask import schema, storage
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import SchemaError
 from cagdask.twopass import sample as first_pass
 from cagdask.twopass import sources
@@ -139,7 +140,7 @@ def two_pass(
         storage.check_target(output, overwrite=overwrite)
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=_work_bytes(items)) as runner,
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result")
         rows = first_pass.drawn_items(items.n_items, recipe)
@@ -196,7 +197,7 @@ def label_by_leaders(
     url = storage.absolute(leaders)
     inside = storage.join(url, "leaders.zarr")
     url = inside if storage.exists(inside) else url
-    held = storage.open_dataset(url)
+    held = storage.look(url)
     if held.attrs.get("kind") != schema.LEADERS_KIND:
         raise SchemaError(f"{url}: holds {held.attrs.get('kind')}, no leaders. Name what two_pass wrote.")
     schema.validate(held, "leader_vector", "leader_cluster", "feature_id", "draw_row", where=url)
@@ -210,7 +211,7 @@ def label_by_leaders(
         storage.check_target(output, overwrite=overwrite)
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit) as runner,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=_work_bytes(items)) as runner,
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result")
         asked = {"command": "label_by_leaders", "leaders": url, "max_dist": max_dist}
@@ -218,6 +219,11 @@ def label_by_leaders(
         found = job.label(url, parameters["metric"], max_dist, order, drawn=False)
         found |= {"parameters": parameters | {"max_dist": max_dist}, "leaders": url, "notes": _lost(items, found)}
         return job.finish(found, in_memory=output is None)
+
+
+def _work_bytes(items: Items) -> int:
+    """About how many bytes a two-pass clustering handles: all values once, and blocks of them in float64."""
+    return 3 * 4 * items.n_items * items.n_features
 
 
 def _notes(recipe: Recipe, items: Items, found: dict[str, Any]) -> list[str]:

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.compute import memory
-from cagdask.compute.runner import InProcess, Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import Floor, SampleStatistics, sample_statistics
@@ -45,8 +46,6 @@ VARIABLES = {
 
 READ_BYTES = 16 * 2**20
 """Bytes of vectors that are read at a time, if chunks allow."""
-IN_PROCESS_BYTES = 2**30
-"""Vectors of up to this many bytes are searched here: starting workers takes longer than reading them."""
 
 
 @dataclass(frozen=True)
@@ -246,8 +245,8 @@ def opened(
     normalize, clr_floor
         As for :func:`look`.
     client, n_workers, memory_limit
-        Where to compute. Without a client or a number of workers, vectors of up to :data:`IN_PROCESS_BYTES` are
-        searched in this process.
+        Where to compute. Without a client or a number of workers, vectors of up to 1 GiB are searched in this
+        process.
     """
     with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
         url = source if isinstance(source, str) else source.encoding.get("source", "")
@@ -255,10 +254,8 @@ def opened(
             url = storage.join(scratch, "vectors.zarr")
             storage.save_dataset(source, url)
         vectors = look(storage.absolute(url), normalize, clr_floor)
-        small = vectors.n_bytes <= IN_PROCESS_BYTES and client is None and n_workers is None
-        with as_runner(
-            InProcess(memory_limit) if small else client, n_workers=n_workers, memory_limit=memory_limit
-        ) as (runner):
+        n_bytes = vectors.n_bytes
+        with as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=n_bytes) as runner:
             yield _fitting(vectors, runner), runner
 
 

@@ -225,7 +225,7 @@ def test_simulate_writes_sheet_and_truth(tmp_path: Path) -> None:
 
 
 def test_ingest_normalize_cluster_cut_run_on_a_given_scheduler(toy_sheet: Path, tmp_path: Path, runner: Runner) -> None:
-    address = runner.client.scheduler.address
+    address = runner.executor.client.scheduler.address
     scheduler = tmp_path / "scheduler.json"
     scheduler.write_text(json.dumps({"address": address}))
     on = ["--scheduler", address, "--no-progress"]

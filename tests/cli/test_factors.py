@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import cagdask.compute.runner
+import cagdask.compute.connect
 from cagdask import cli
 from cagdask.compute.runner import Runner
 from tests.conftest import MakeStore
@@ -56,7 +56,7 @@ def test_a_missing_store_is_one_line(tmp_path: Path) -> None:
 def test_factorize_select_agree_and_project(
     abundance_store: MakeStore, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cagdask.compute.runner, "connect", lambda *_, **__: runner_context(runner))
+    monkeypatch.setattr(cagdask.compute.connect, "connect", lambda *_, **__: runner_context(runner))
     rng = np.random.default_rng(0)
     store = abundance_store(rng.gamma(1, 1, (80, 3)) @ rng.gamma(0.5, 1, (3, 20)))
     found = nmf(store, "-k", 3, "--output", tmp_path / "a", "--json", "--no-progress")

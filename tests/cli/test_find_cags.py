@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cagdask.cli import find_cags as find_cags_cli
-from cagdask.compute import runner
+from cagdask.compute import connect as connecting
 from cagdask.runs import pipeline
 from tests.conftest import ToyCohort
 from tests.inline_runner import InlineRunner
@@ -26,7 +26,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     def connect(*_: object, **__: object):
         yield InlineRunner()
 
-    monkeypatch.setattr(runner, "connect", connect)
+    monkeypatch.setattr(connecting, "connect", connect)
     for name in ("out", "temp"):
         (tmp_path / name).mkdir()
     return tmp_path / "out", tmp_path / "temp"

@@ -139,7 +139,7 @@ def test_options_become_arguments_as_written() -> None:
 
 def test_the_scheduler_settings_are_those_of_the_library() -> None:
     """A scheduler of its own does not hear what the client sets: the chart must say the same."""
-    from cagdask.compute.runner import DASK_CONFIG
+    from cagdask.compute.settings import DASK_CONFIG
 
     for part in ("-scheduler", "-worker", "-run-"):
         env = {e["name"]: e.get("value") for e in pod(render({}), part)["containers"][0]["env"]}

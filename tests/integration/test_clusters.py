@@ -21,7 +21,10 @@ from click.testing import CliRunner
 import cagdask
 from cagdask import storage
 from cagdask.compute import checks, launchers
-from cagdask.compute.runner import Runner, _check_address, connect
+from cagdask.compute.connect import check_address, connect
+from cagdask.compute.executor import Outcome
+from cagdask.compute.on_dask import OnDask
+from cagdask.compute.worker_plugins import S3Environment
 from cagdask.errors import ClusterError, TaskError
 from tests.dask_processes import Certificate, DaskProcesses, kill, make_certificate
 from tests.integration.test_s3 import contents, run_cagdask, upload
@@ -130,24 +133,24 @@ def test_the_server_is_told_to_workers_and_no_secret(cluster: DaskProcesses, mon
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
     with connect(cluster.address) as runner:
-        (there,) = runner.client.run(lambda: dict(os.environ)).values()
+        (there,) = runner.executor.client.run(lambda: dict(os.environ)).values()
     assert there["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
     assert there.get("AWS_SECRET_ACCESS_KEY") != "a-secret"
-    assert b"a-secret" not in __import__("pickle").dumps(checks.S3Environment())
+    assert b"a-secret" not in __import__("pickle").dumps(S3Environment())
 
 
 def test_memory_is_that_of_the_worker_with_the_least_per_thread(
     cluster: DaskProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connect(cluster.address) as runner:
-        real = runner.client.scheduler_info
+        real = runner.executor.client.scheduler_info
 
         def mixed(n_workers: int) -> dict[str, object]:
             workers = {"a": {"nthreads": 2, "memory_limit": 2**30}, "b": {"nthreads": 2, "memory_limit": 2**33}}
             return {**real(n_workers), "workers": workers}
 
-        monkeypatch.setattr(runner.client, "scheduler_info", mixed)
-        with connect(runner.client) as other:
+        monkeypatch.setattr(runner.executor.client, "scheduler_info", mixed)
+        with connect(runner.executor.client) as other:
             assert (other.n_workers, other.n_threads) == (2, 4)
             assert other.memory_limit == 2**30
 
@@ -186,10 +189,10 @@ def test_an_answer_that_goes_with_its_worker_is_waited_for_only_so_long(
     cluster: DaskProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, another_comes: bool
 ) -> None:
     """The task has ended, and its worker dies before what it answers is fetched."""
-    result = Runner._result
-    monkeypatch.setattr("cagdask.compute.runner._FETCH_SECONDS", 1)
+    result = OnDask._outcome
+    monkeypatch.setattr("cagdask.compute.on_dask._FETCH_SECONDS", 1)
 
-    def after_the_worker(self: Runner, stage: str, future: Any, item: tuple[Any, ...]) -> dict[str, Any]:
+    def after_the_worker(self: OnDask, stage: str, future: Any, item: tuple[Any, ...]) -> Outcome:
         if not (tmp_path / "killed").exists():
             (tmp_path / "killed").touch()
             kill(cluster.workers[0])
@@ -197,13 +200,13 @@ def test_an_answer_that_goes_with_its_worker_is_waited_for_only_so_long(
                 cluster.start_worker()
         return result(self, stage, future, item)
 
-    monkeypatch.setattr(Runner, "_result", after_the_worker)
+    monkeypatch.setattr(OnDask, "_outcome", after_the_worker)
     with dask.config.set({"cagdask.no-workers-timeout": "3s"}), connect(cluster.address) as runner:
         if another_comes:
             assert runner.one("quick", abs, -7) == 7
             return
         cancelled: list[str] = []
-        monkeypatch.setattr(runner.client, "cancel", lambda futures: cancelled.extend(f.key for f in futures))
+        monkeypatch.setattr(runner.executor.client, "cancel", lambda futures: cancelled.extend(f.key for f in futures))
         with pytest.raises(ClusterError, match=r"no workers for 3 s\. Finished work is kept"):
             runner.one("quick", abs, -7)
         assert [key.startswith("quick-0-") for key in cancelled] == [True]  # workers that come later do not run it
@@ -238,7 +241,7 @@ def test_a_scheduler_lost_between_two_stages_is_said(cluster: DaskProcesses) -> 
 def test_a_scheduler_that_does_not_answer_is_not_waited_for(
     cluster: DaskProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cagdask.compute.runner._ANSWER_SECONDS", 1)
+    monkeypatch.setattr("cagdask.compute.on_dask._ANSWER_SECONDS", 1)
     begun = str(tmp_path / "begun")
     assert cluster.scheduler is not None
     scheduler = cluster.scheduler.pid
@@ -332,7 +335,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 def test_other_transports_of_dask_are_left_to_it() -> None:
     for address in ("tcp://10.0.0.1:8786", "tls://[::1]:8786", "inproc://10.0.0.1/9/1"):
-        _check_address(address)
+        check_address(address)
 
 
 # dask-jobqueue leaves it to the garbage collector to close what it started; beside other clusters of this process its
@@ -392,5 +395,5 @@ def test_a_worker_whose_memory_stays_high_goes_on() -> None:
         time.sleep(1)  # until its memory has been looked at
 
     with connect(n_workers=1, memory_limit="700MiB") as runner:
-        runner.client.submit(fill, 0.88).result(timeout=60)
-        assert runner.client.submit(lambda: 7, pure=False).result(timeout=30) == 7
+        runner.executor.client.submit(fill, 0.88).result(timeout=60)
+        assert runner.executor.client.submit(lambda: 7, pure=False).result(timeout=30) == 7

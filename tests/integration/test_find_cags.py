@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,11 @@ from scipy.cluster.hierarchy import linkage as scipy_linkage
 
 from cagdask import storage
 from cagdask.cags.clustering import cut, find_cags
+from cagdask.compute.connect import connect
+from cagdask.compute.executor import Item, Outcome
 from cagdask.compute.memory import WORKER_BASE, task_budget
-from cagdask.compute.runner import Runner, connect
+from cagdask.compute.on_dask import OnDask
+from cagdask.compute.runner import Runner
 from cagdask.engine.linkage import average as linkage_loop
 from cagdask.engine.linkage.average import LinkagePlan
 from cagdask.engine.plan.task_memory import EnginePlan
@@ -32,7 +34,7 @@ from cagdask.errors import InputError, MemoryLimitError, ResumeError, SchemaErro
 from cagdask.simulation.writing import simulate_abundance
 from tests import reference
 from tests.conftest import MakeStore
-from tests.inline_runner import InlineRunner
+from tests.inline_runner import InlineRunner, with_memory
 
 Matrix = NDArray[np.float32]
 
@@ -235,7 +237,7 @@ def test_same_bytes_for_one_worker_and_two(
 ) -> None:
     store, one, two = abundance_store(cohort, chunk_rows=90), str(tmp_path / "one.zarr"), str(tmp_path / "two.zarr")
     find_cags(store, output=one, linkage=linkage, client=InlineRunner(), **OPTIONS)
-    find_cags(store, output=two, linkage=linkage, client=replace(runner, memory_limit=limit(700_000)), **OPTIONS)
+    find_cags(store, output=two, linkage=linkage, client=with_memory(runner, limit(700_000)), **OPTIONS)
     assert digests(one) == digests(two)
 
 
@@ -244,18 +246,18 @@ def test_a_killed_worker_changes_nothing(
     cohort: Matrix, abundance_store: MakeStore, tmp_path: Path, wanted: dict[str, str], many_rounds: None
 ) -> None:
     with connect(n_workers=2, memory_limit="1GiB") as own:
-        victims = sorted(own.client.run(os.getpid).values())[:1]
+        victims = sorted(own.executor.client.run(os.getpid).values())[:1]
 
-        class Deadly(Runner):
-            """Kills a worker after the first answer of a search, while other tasks are on their way."""
+        class Deadly(OnDask):
+            """Kills a worker after the first outcome of a search, while other tasks are on their way."""
 
-            def _result(self, stage: str, future: Any, item: tuple[Any, ...]) -> dict[str, Any]:
-                answer = super()._result(stage, future, item)
+            def _outcome(self, stage: str, future: Any, item: Item) -> Outcome:
+                outcome = super()._outcome(stage, future, item)
                 if stage == "linkage 1: search" and victims:
                     os.kill(victims.pop(), signal.SIGKILL)
-                return answer
+                return outcome
 
-        deadly = Deadly(own.client, own.n_workers, own.n_threads, memory_limit=limit(700_000))
+        deadly = with_memory(Runner(Deadly(own.executor.client, is_given=False)), limit(700_000))
         find_cags(abundance_store(cohort), output=str(tmp_path / "out.zarr"), client=deadly, **OPTIONS)
     assert not victims
     assert digests(str(tmp_path / "out.zarr")) == wanted
@@ -271,11 +273,9 @@ class Stopped(InlineRunner):
         super().__init__(memory_limit=LITTLE)
         self.n = n
 
-    def _execute(self, *args: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-        for answer in super()._execute(*args):
-            if len(self.calls) > self.n:
-                raise KeyboardInterrupt
-            yield answer
+    def ends(self) -> None:
+        if len(self.calls) > self.n:
+            raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_goes_on(

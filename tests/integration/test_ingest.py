@@ -370,11 +370,9 @@ class Stopping(InlineRunner):
         super().__init__(**options)
         self.after, self.error = after, error
 
-    def _execute(self, *args):
-        for answer in super()._execute(*args):
-            if len(self.calls) > self.after:
-                raise self.error
-            yield answer
+    def ends(self):
+        if len(self.calls) > self.after:
+            raise self.error
 
 
 @pytest.mark.parametrize("after", range(7))

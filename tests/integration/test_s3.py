@@ -47,7 +47,7 @@ def upload(folder: Path, url: str) -> None:
 
 def tell_workers(runner: Runner, server: S3Server) -> None:
     """Set the environment of workers that began before the server."""
-    runner.client.run(lambda values: os.environ.update(values), server.environment)
+    runner.executor.client.run(lambda values: os.environ.update(values), server.environment)
 
 
 def published(url: str, values: np.ndarray, **options: object) -> str:

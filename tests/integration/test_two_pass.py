@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cagdask import label_by_leaders, open_dataset, two_pass
-from cagdask.compute.runner import Runner, connect
+from cagdask.compute.connect import connect
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.simulation.writing import simulate_abundance
 from cagdask.twopass import trajectories
@@ -89,7 +90,7 @@ _PEAK = """
 import sys
 import numpy as np
 from cagdask import storage
-from cagdask.compute.runner import connect
+from cagdask.compute.connect import connect
 from cagdask.leaders.twopass import two_pass
 if __name__ == "__main__":
     url, n = sys.argv[1], int(sys.argv[2])

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask.compute import memory
-from cagdask.compute.runner import Runner, as_runner
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.vectors.analogies.pairs import BLOCK, PairIndex
 from cagdask.vectors.analogies.quadruples import Quadruples, in_full, screen
@@ -345,14 +346,14 @@ class Session:
         wanted = self.candidate_rows
         among = None if wanted is None else base64.b64encode(wanted.tobytes()).decode()
         limit = self.runner.memory_limit
-        with as_runner(self.runner if self.runner.client else None, n_workers=n_workers, memory_limit=limit) as runner:
+        alone = self.runner.in_process and n_workers is not None  # this process was enough for the other questions
+        with as_runner(None if alone else self.runner, n_workers=n_workers, memory_limit=limit) as runner:
             step = max(1, -(-n // (EXACT_TASKS * runner.n_threads)))
             items = [
                 (self.vectors.to_json(), among, a, asdict(rules), begin, min(n, begin + step), k, _finite(at_least))
                 for begin in range(0, n, step)
             ]
-            need, at_once = _index_bytes(len(self.index(a)[0]), self.vectors.n_columns), runner.n_threads
-            memory.check_fits("every b", need, "all vectors", runner.memory_limit, at_once // runner.n_workers)
+            runner.check_fits("every b", _index_bytes(len(self.index(a)[0]), self.vectors.n_columns), "all vectors")
             weights = [item[5] - item[4] for item in items]
             parts = runner.map("every b", search_every_b, items, unit="genes", weights=weights)
         b, c, d = (np.array([row for part in parts for row in part[name]], np.int64) for name in "bcd")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dask.sizeof import sizeof
 
-from cagdask.compute.runner import connect
+from cagdask.compute.connect import connect
 
 
 @pytest.mark.parametrize("kind", ["Flat", "IDMap,Flat", "IVF4,Flat", "HNSW8", "SQ8"])
@@ -25,7 +25,7 @@ def test_dask_knows_how_large_a_faiss_index_is(kind: str) -> None:
 
 def test_workers_import_while_the_driver_goes_on() -> None:
     def n_ready() -> int:
-        return sum(runner.client.run(lambda: "cagdask.cags.stages" in sys.modules).values())
+        return sum(runner.executor.client.run(lambda: "cagdask.cags.stages" in sys.modules).values())
 
     with connect(n_workers=2, memory_limit="2GiB") as runner:
         assert n_ready() == 0

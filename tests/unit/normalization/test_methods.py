@@ -278,7 +278,7 @@ def test_a_changed_dataset_is_normalized(abundance_store, change):
 
 def test_a_dataset_persisted_on_a_cluster_is_normalized(runner, abundance_store):
     matrix = np.random.default_rng(1).lognormal(0, 1, (20, 3))
-    with runner.client.as_current():
+    with runner.dask_scheduler():
         ds = storage.open_dataset(abundance_store(matrix, chunk_rows=3)).persist()
         got = normalize(ds, method="median").abundance.values
     np.testing.assert_allclose(got, naive(matrix.astype(np.float32), "median"), rtol=1e-6)

@@ -124,7 +124,9 @@ def test_a_finished_run_is_not_overwritten_unasked(toy_sheet: Path, tmp_path: Pa
     assert names(tmp_path / "out") == RUN_FILES
 
 
-@pytest.mark.parametrize(("module", "function"), [(pipeline, "find_cags"), (tables, "write_file"), (page, "report")])
+@pytest.mark.parametrize(
+    ("module", "function"), [(pipeline, "cluster_store"), (tables, "write_file"), (page, "report")]
+)
 def test_an_interrupted_run_goes_on_and_gives_the_same(
     toy_sheet: Path,
     tmp_path: Path,
@@ -153,7 +155,7 @@ def test_another_input_does_not_go_on_with_an_interrupted_run(
     toy_sheet: Path, tmp_path: Path, here: InlineRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = str(tmp_path / "out")
-    fail_once(monkeypatch, pipeline, "find_cags", KeyboardInterrupt())
+    fail_once(monkeypatch, pipeline, "cluster_store", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(str(toy_sheet), output=output, client=here)
     with pytest.raises(ResumeError, match=r"differs in gene_id_key"):
@@ -170,7 +172,7 @@ def test_a_finished_ingest_serves_other_options_of_clustering(
     toy_sheet: Path, tmp_path: Path, here: InlineRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = str(tmp_path / "out")
-    fail_once(monkeypatch, pipeline, "find_cags", KeyboardInterrupt())
+    fail_once(monkeypatch, pipeline, "cluster_store", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(str(toy_sheet), output=output, client=here)
     here.calls.clear()

@@ -10,7 +10,8 @@ from scipy.spatial.distance import cdist
 
 import cagdask
 from cagdask import storage
-from cagdask.compute.runner import InProcess, Runner
+from cagdask.compute.in_process import InProcess
+from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.vectors import all_pairs, questions, sources
 from cagdask.vectors.names import Names
@@ -60,7 +61,7 @@ def test_the_most_similar_are_those_of_the_definition(tmp_path, rows, metric, k,
     asked = askable[:n_asked]
     if not asked:
         return
-    with pytest.MonkeyPatch.context() as patch, opened(store, client=InProcess()) as (vectors, runner):
+    with pytest.MonkeyPatch.context() as patch, opened(store, client=Runner(InProcess())) as (vectors, runner):
         patch.setattr(questions, "SCORES_AT_ONCE", 40)
         tables = search(
             vectors, Names(vectors), runner, [[f"g{i}"] for i in asked], k=k, metric=metric, combine="joint"

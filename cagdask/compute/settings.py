@@ -1,0 +1,49 @@
+"""What cagdask sets in Dask and in its worker processes, and how long it waits.
+
+Nothing here imports Dask: these are plain values that :mod:`cagdask.compute.connect` hands to it.
+"""
+
+from __future__ import annotations
+
+import os
+
+KEPT_BY_ALLOCATOR = 2**25
+"""Bytes that a worker of a LocalCluster keeps for its next arrays, unless it is small."""
+KEPT_SHARE = 1 / 128
+"""Share of its memory that a small one keeps."""
+DASK_CONFIG = {
+    "distributed.scheduler.no-workers-timeout": "60s",  # else a cluster that lost its workers hangs for ever
+    "distributed.scheduler.worker-ttl": "30 minutes",  # a compiled kernel holds its thread longer than the default
+    "distributed.scheduler.allowed-failures": 5,
+    "distributed.comm.retry.count": 3,
+    "distributed.worker.memory.spill": False,  # tasks return a few numbers: there is nothing worth spilling
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.pause": False,  # a worker without a task frees nothing by waiting: it would for ever
+    "distributed.worker.profile.enabled": False,  # these two look at each process fifty to a hundred times a second,
+    "distributed.admin.tick.interval": "500ms",  # for what nobody looks at afterwards: a tenth of a short run
+    # Dask lets workers give each freed array back to the system at once; getting it again costs a quarter of the time
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": KEPT_BY_ALLOCATOR,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": KEPT_BY_ALLOCATOR,
+}
+ALLOCATOR_KEYS = tuple(name for name in DASK_CONFIG if ".MALLOC_" in name)
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+WINDOW_PER_THREAD = 4
+"""Tasks submitted ahead per worker thread: keeps workers busy and the scheduler small."""
+PATIENCE = {
+    "cagdask.first-worker-timeout": "60s",  # until a cluster that runs already has a worker
+    "cagdask.launched-worker-timeout": "1 hour",  # the same for one that --cluster starts: jobs may queue
+    "cagdask.no-workers-timeout": "60s",  # how long a run goes on without any worker
+}
+"""How long cagdask waits, by the name in Dask's configuration that changes it."""
+IN_PROCESS_BYTES = 2**30
+"""Work up to this size runs in this process unless workers are asked for: starting them would take longer."""
+MAX_WORKERS = 16
+"""Worker processes of a LocalCluster, and tasks at once in this process, unless more are asked for."""
+DEFAULT_MEMORY = "4GiB"
+
+
+def n_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

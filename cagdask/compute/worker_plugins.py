@@ -1,0 +1,43 @@
+"""What cagdask sets up in the processes of Dask workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+from distributed import WorkerPlugin
+
+from cagdask.storage import s3
+
+_FORWARDED = tuple(name for name in s3.VARIABLES if name != "AWS_PROFILE")
+
+
+class S3Environment(WorkerPlugin):
+    """Tells workers which S3 server to use. Credentials are not among it: every worker uses its own."""
+
+    name = "cagdask-s3"
+
+    def __init__(self) -> None:
+        self.values = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+
+    def setup(self, worker: Any) -> None:
+        """On the worker, when it starts or the plug-in is registered."""
+        os.environ.update(self.values)
+
+
+class QuietWorker(WorkerPlugin):
+    """A worker of our own cluster leaves it to the driver what happens on Ctrl-C, and what is said about failures.
+
+    Ctrl-C reaches every process of a terminal, and a worker that is being closed logs that its scheduler has gone; what
+    fails in a task reaches the driver as an exception.
+    """
+
+    def setup(self, worker: Any) -> None:
+        """In the worker's main thread, where its event loop runs."""
+        for name in ("distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
