@@ -212,7 +212,7 @@ class Session:
         Raises
         ------
         ValueError, InputError
-            A question can not be meant, or a gene is not known; before anything is read.
+            A question is not allowed, or a gene is not known. Raised before anything is read.
         """
         check_rules(questions, **asdict(rules), k=k, method=method, exact=exact)
         if not questions:

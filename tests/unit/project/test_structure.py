@@ -45,8 +45,6 @@ LONG_MODULES = {
 
 LONG_FUNCTIONS = {
     "cags/clustering.py: cut",
-    "cli/vectors.py: analogy",
-    "cli/vectors.py: similar",
     "engine/linkage/merging.py: merge_groups",
     "engine/search/kernels.py: _search_tiles",
     "factors/projection.py: nmf_project",
