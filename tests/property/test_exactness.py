@@ -19,7 +19,7 @@ from cagdask.cags import results
 from cagdask.cags.stages import similarity_of
 from cagdask.engine.linkage import average, refinement, single, tree
 from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
-from cagdask.engine.linkage.merging import roots_of
+from cagdask.engine.linkage.components import roots_of
 from cagdask.engine.linkage.refinement import TableFiles
 from cagdask.engine.rows import files, profiles
 from cagdask.engine.rows.files import Block, FoldFiles, ProfileFiles, smaller_form

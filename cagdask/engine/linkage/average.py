@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from cagdask import storage
-from cagdask.engine.linkage import merging
+from cagdask.engine.linkage import components, merging
 from cagdask.engine.rows.files import Block
 from cagdask.engine.search import approximate, chunks, kernels, neighbors, pivots
 
@@ -338,7 +338,7 @@ def _merge(
     is_exact = plan.probes is None
     made = mapper.map(
         f"{name}components",
-        merging.make_batches,
+        components.make_batches,
         [(lists, chunked.offsets, batch_rows, plan.merge_rows, batches)],
         done=done,
     )[0]

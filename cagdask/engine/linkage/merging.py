@@ -1,19 +1,16 @@
-"""Joining reciprocal nearest groups as far as the lists prove it.
+"""Merge reciprocal nearest groups that the neighbor lists prove.
 
 Average linkage is reducible: what is joined elsewhere never comes nearer to a group than its parts were. So any two
 groups that are each other's nearest may be joined at once, in any order, and connected components of the lists are
 independent:
 
-    lists of all chunks --union--> components --packed--> batches            one task
-    batch: rows and lists --join, compiled--> merges | groups that go on | groups that are finished     one task each
+    lists of all chunks --> components, in batches        one task, :mod:`cagdask.engine.linkage.components`
+    batch: its rows and lists --merge, compiled--> merges, groups that go on, groups that are finished    one task each
 
 The nearest group of A is known when the best of its list, computed from the means, is more similar than A's bound; when
 two groups join, their bounds average like their similarities do. A group whose nearest is not known waits for the next
 search. Among equals the smallest gene is the nearest, so a list that ends among equals proves its best as
 long as that has a smaller gene than the last one listed: *tie*.
-
-A component too large for a task is cut along its weakest links: a link that is cut only raises the bounds of its two
-ends, so the result stays exact, and the most similar pair of all is never cut, so every round makes progress.
 
 References
 ----------
@@ -24,13 +21,15 @@ arXiv:2105.11653.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.engine.linkage.components import BatchFiles, root_of
 from cagdask.engine.rows.files import STEP, GroupFiles, product, rounded, smaller_form, take_rows
 from cagdask.engine.search.neighbors import ListFiles
 from cagdask.storage.arrays import Files, array
@@ -43,12 +42,6 @@ UNKNOWN, WAITS, FINISHED = -3, -2, -1
 _SLACK = 2 / STEP  # what rounding can hide between a bound and a similarity
 
 
-class BatchFiles(Files):
-    """Rows that are merged on their own. Written by :func:`make_batches`, read by :func:`merge_batch`."""
-
-    position: Int64 = array(np.int64, "row", "position among all rows, ascending")
-
-
 class MergeFiles(Files):
     """Groups that were joined, parts before wholes. Written by linkage; read where the merge tree is made."""
 
@@ -56,172 +49,175 @@ class MergeFiles(Files):
     height: Float64 = array(np.float64, "merge", "distance at which they were joined")
 
 
-@njit(cache=True, nogil=True)
-def root_of(parent: Any, i: int) -> int:
-    """The group that holds ``i`` now; shortens the path on the way."""
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
+class Groups(NamedTuple):
+    """Groups of a batch, known by the row that holds them; all in place.
 
-
-@njit(cache=True, nogil=True)
-def _unite(parent: Any, row: Any, offset: int) -> None:
-    """Join the components of rows and what their lists hold."""
-    for i in range(row.shape[0]):
-        for j in range(row.shape[1]):
-            if row[i, j] < 0:
-                break
-            a, b = root_of(parent, offset + i), root_of(parent, row[i, j])
-            if a != b:
-                parent[max(a, b)] = min(a, b)
-
-
-@njit(cache=True, nogil=True)
-def _unite_up_to(parent: Any, count: Any, row: Any, other: Any, order: Any, largest: int) -> None:
-    """Join components along links in the order given, unless one would exceed ``largest`` rows."""
-    for e in order:
-        a, b = root_of(parent, row[e]), root_of(parent, other[e])
-        if a != b and count[a] + count[b] <= largest:
-            parent[max(a, b)] = min(a, b)
-            count[min(a, b)] = count[a] + count[b]
-
-
-def make_batches(
-    neighbors: list[str], offsets: list[int], batch_rows: int, largest: int, folder: str
-) -> dict[str, Any]:
-    """Task: components of the lists, packed into batches that are merged on their own.
-
-    Parameters
+    Attributes
     ----------
-    neighbors, offsets
-        Folders that :func:`cagdask.engine.search.neighbors.finish_lists` wrote, and the position of each one's first
-        row; the last offset is the number of rows.
-    batch_rows, largest
-        Rows to aim at in a batch, and rows that a component must not exceed.
-
-    Returns
-    -------
-    dict
-        ``batches``: rows in each; batch ``b`` is the :class:`BatchFiles` of ``folder/b``.
+    mean
+        Mean of the unit profiles of each group, (n, n_samples) float64.
+    size, gene
+        Genes in each group, and the smallest of them, (n,) int64.
     """
-    n = offsets[-1]
-    parent = np.arange(n)
-    for url, offset in zip(neighbors, offsets, strict=False):
-        _unite(parent, ListFiles.open(url).row, offset)
-    component = roots_of(parent)
-    counts = np.bincount(component, minlength=n)
-    if counts.max() > largest:
-        component = _cut_components(neighbors, offsets, component, counts, largest)
-        counts = np.bincount(component, minlength=n)
-    members = np.argsort(component, kind="stable")
-    sizes = counts[counts > 0]
-    rows: list[int] = []
-    begin = 0
-    for size in _packed(sizes, batch_rows):
-        BatchFiles(position=np.sort(members[begin : begin + size])).write(storage.join(folder, str(len(rows))))
-        rows.append(int(size))
-        begin += size
-    return {"batches": rows, "largest_component": int(sizes.max())}
+
+    mean: Any
+    size: Any
+    gene: Any
 
 
-def roots_of(parent: Int64) -> Int64:
-    """The root of every row."""
-    while True:
-        up = parent[parent]
-        if (up == parent).all():
-            return up
-        parent = up
+class Proofs(NamedTuple):
+    """What the lists prove of each group; all in place but ``first_sim``.
+
+    Attributes
+    ----------
+    first, first_sim
+        The nearest of each row, (n,) int64, and its similarity, (n,) float64; -1 where it is not here, or not known for
+        sure: then all that list the row, or that it lists, are compared.
+    bound
+        Nothing unlisted is more similar, (n,) float64.
+    tie
+        What is unlisted and as similar as the bound has a larger gene than this, (n,) int64.
+    """
+
+    first: Any
+    first_sim: Any
+    bound: Any
+    tie: Any
 
 
-def _packed(sizes: Int64, batch_rows: int) -> list[int]:
-    packed = [0]
-    for size in sizes:
-        if packed[-1] and packed[-1] + size > batch_rows:
-            packed.append(0)
-        packed[-1] += int(size)
-    return packed
+class Links(NamedTuple):
+    """Lists in both directions, so that a group finds those that list it too.
+
+    The list of row i is ``pool[start[i] : start[i] + count[i]]``; it may grow to ``room[i]`` where it is. ``end`` (1,)
+    is where the pool is free from.
+    """
+
+    pool: Any
+    end: Any
+    start: Any
+    count: Any
+    room: Any
 
 
-def _cut_components(neighbors: list[str], offsets: list[int], component: Int64, counts: Int64, largest: int) -> Int64:
-    """Components of at most ``largest`` rows: first links of all rows first, each rank by falling similarity."""
-    n = offsets[-1]
-    parent = np.arange(n)
-    count = np.ones(n, np.int64)
-    large = counts[component] > largest
-    for rank in range(ListFiles.open(neighbors[0]).row.shape[1]):
-        row, other, sim = _links(neighbors, offsets, rank, large)
-        if not len(row):
-            break
-        _unite_up_to(parent, count, row, other, np.argsort(-sim, kind="stable"), largest)
-    return np.where(large, roots_of(parent), component)
+class Progress(NamedTuple):
+    """How far merging is.
+
+    Attributes
+    ----------
+    parent
+        The row that holds each row, or one nearer to it: a forest.
+    state, near
+        The nearest group of each, or why it has none, and its similarity.
+    fresh
+        Whether the first of a row's list is still its nearest: neither has joined another, nor been outdated.
+    seen, tick
+        ``seen[i] == tick[0]`` marks what the current step has come by; a new tick clears all marks at once.
+    """
+
+    parent: Any
+    state: Any
+    near: Any
+    fresh: Any
+    seen: Any
+    tick: Any
 
 
-def _links(
-    neighbors: list[str], offsets: list[int], rank: int, which: NDArray[np.bool_]
-) -> tuple[Int64, Int64, NDArray[np.float64]]:
-    """The rows ``which``, the one that each has at a place of its list, and their similarity; those that have one."""
-    parts = []
-    for url, begin, end in zip(neighbors, offsets, offsets[1:], strict=False):
-        lists = ListFiles.open(url)
-        other = lists.row[:, rank]
-        linked = np.flatnonzero((other >= 0) & which[begin:end])
-        parts.append((begin + linked, other[linked], lists.sim[linked, rank]))
-    row, other, sim = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return row, other, sim
+class Queue(NamedTuple):
+    """Groups to look at: a stack of ``size[0]``, and whether each group is on it."""
+
+    stack: Any
+    queued: Any
+    size: Any
+
+
+@njit(cache=True, nogil=True)
+def _begin(n: int) -> tuple[Progress, Queue]:
+    """Nothing is joined, and all are to be looked at, the first row first."""
+    progress = Progress(
+        np.arange(n), np.full(n, UNKNOWN, np.int64), np.zeros(n), np.ones(n, np.bool_), np.full(n, -1, np.int64),
+        np.zeros(1, np.int64),
+    )  # fmt: skip
+    return progress, Queue(np.arange(n)[::-1].copy(), np.ones(n, np.bool_), np.full(1, n, np.int64))
+
+
+@njit(cache=True, nogil=True)
+def _put(queue: Queue, i: int) -> None:
+    if not queue.queued[i]:
+        queue.stack[queue.size[0]] = i
+        queue.size[0] += 1
+        queue.queued[i] = True
+
+
+@njit(cache=True, nogil=True)
+def _take(queue: Queue) -> int:
+    queue.size[0] -= 1
+    i = queue.stack[queue.size[0]]
+    queue.queued[i] = False
+    return int(i)
 
 
 @njit(cache=True, nogil=True)
 def _nearest(
-    a: int, mean: Any, gene: Any, fresh: Any, first: Any, first_sim: Any, start: Any, count: Any, pool: Any,
-    parent: Any, bound: Any, tie: Any, threshold: float, mark: Any, tick: int,
-) -> tuple[int, float]:  # fmt: skip
+    a: int, groups: Groups, links: Links, proofs: Proofs, progress: Progress, threshold: float
+) -> tuple[int, float]:
     """The nearest group of ``a`` and its similarity if the list proves it.
 
     FINISHED if none can be near enough; else WAITS.
     """
-    if fresh[a] and first[a] >= 0 and fresh[first[a]]:
-        return first[a], first_sim[a]
+    first = proofs.first[a]
+    if progress.fresh[a] and first >= 0 and progress.fresh[first]:
+        return first, proofs.first_sim[a]
+    gene, bound = groups.gene, proofs.bound[a]
+    progress.tick[0] += 1
     best = -2.0
     partner = -1
     kept = 0
-    begin = start[a]
-    for u in range(begin, begin + count[a]):
-        r = root_of(parent, pool[u])
-        if r == a or mark[r] == tick:
+    begin = links.start[a]
+    for u in range(begin, begin + links.count[a]):
+        r = root_of(progress.parent, links.pool[u])
+        if r == a or progress.seen[r] == progress.tick[0]:
             continue
-        mark[r] = tick
-        pool[begin + kept] = r
+        progress.seen[r] = progress.tick[0]
+        links.pool[begin + kept] = r
         kept += 1
-        x = rounded(product(mean[a], mean[r]))
+        x = rounded(product(groups.mean[a], groups.mean[r]))
         if x > best or (x == best and gene[r] < gene[partner]):
             best = x
             partner = r
-    count[a] = kept
+    links.count[a] = kept
     if partner >= 0 and best >= threshold:
-        if best > bound[a] + _SLACK or (best == bound[a] and gene[partner] <= tie[a]):
+        # a list that ends among equals proves its best as long as that has a smaller gene than the last one listed
+        if best > bound + _SLACK or (best == bound and gene[partner] <= proofs.tie[a]):
             return partner, best
-    if best < threshold and bound[a] < threshold:
+    if best < threshold and bound < threshold:
         return FINISHED, best
     return WAITS, best
 
 
 @njit(cache=True, nogil=True)
-def _is_outdated(b: int, a: int, state: Any, near: Any, gene: Any) -> bool:
-    """Whether what was found for ``b`` is farther than ``a``, whose nearest is ``b``.
+def _look(a: int, groups: Groups, links: Links, proofs: Proofs, progress: Progress, threshold: float) -> None:
+    """Find the nearest of ``a``, if it is not known."""
+    if progress.state[a] == UNKNOWN:
+        progress.state[a], progress.near[a] = _nearest(a, groups, links, proofs, progress, threshold)
 
-    What joins elsewhere never comes nearer to ``b``, so a nearest once found stays it; unless one of two that joined is
+
+@njit(cache=True, nogil=True)
+def _is_outdated(b: int, a: int, progress: Progress, gene: Any) -> bool:
+    """Whether the nearest of ``b`` is farther than ``a``, whose nearest is ``b``.
+
+    What joins elsewhere never comes nearer to ``b``, so a nearest once known stays it; unless one of two that joined is
     missing from the list of ``b``, as may be in an approximate search, or rounding lifts the mean of equals. Taken for
     true, it would send the search for reciprocal pairs in circles.
     """
+    state, near = progress.state, progress.near
     if near[b] != near[a]:
         return bool(near[b] < near[a])
     return bool(state[b] >= 0 and gene[state[b]] > gene[a])
 
 
 @njit(cache=True, nogil=True)
-def _link(index: Any) -> Any:
-    """Lists in both directions: a pool of rows, and where each row's part of it starts and how long it is."""
+def _link(index: Any) -> Links:
+    """Lists in both directions, from lists (n, k) of rows; -1 is none."""
     n, k = index.shape
     count = np.zeros(n, np.int64)
     for i in range(n):
@@ -241,12 +237,13 @@ def _link(index: Any) -> Any:
                 pool[start[y] + count[y]] = i
                 count[i] += 1
                 count[y] += 1
-    return pool, end, start, count
+    return Links(pool, np.full(1, end, np.int64), start, count, count.copy())
 
 
 @njit(cache=True, nogil=True)
-def _compact(pool: Any, start: Any, count: Any, room: Any, parent: Any, also: int, extra: int) -> Any:
-    """A new pool with the lists of living groups and of ``also``, and space for at least ``extra`` more entries."""
+def _compact(links: Links, parent: Any, also: int, extra: int) -> Links:
+    """The lists of living groups and of ``also`` in a new pool, with space for at least ``extra`` more entries."""
+    pool, _, start, count, room = links
     live = 0
     for i in range(len(parent)):
         if parent[i] == i or i == also:
@@ -259,56 +256,80 @@ def _compact(pool: Any, start: Any, count: Any, room: Any, parent: Any, also: in
             start[i] = end
             room[i] = count[i]
             end += count[i]
-    return bigger, end
+    links.end[0] = end
+    return Links(bigger, links.end, start, count, room)
 
 
 @njit(cache=True, nogil=True)
-def _join_lists(
-    a: int, b: int, pool: Any, end: int, start: Any, count: Any, room: Any, parent: Any, mark: Any, tick: int
-) -> Any:
+def _join_lists(a: int, b: int, links: Links, progress: Progress) -> Links:
     """Add the list of ``b`` to that of ``a``; a list that outgrows its room moves to the end of the pool."""
+    start, count, room = links.start, links.count, links.room
     if count[a] + count[b] > room[a]:
         wanted = 2 * (count[a] + count[b])
-        if end + wanted > len(pool):
-            pool, end = _compact(pool, start, count, room, parent, b, wanted)
-        pool[end : end + count[a]] = pool[start[a] : start[a] + count[a]]
+        if links.end[0] + wanted > len(links.pool):
+            links = _compact(links, progress.parent, b, wanted)
+        end = links.end[0]
+        links.pool[end : end + count[a]] = links.pool[start[a] : start[a] + count[a]]
         start[a] = end
         room[a] = wanted
-        end += wanted
-    mark[a] = tick
+        links.end[0] += wanted
+    progress.tick[0] += 1
+    progress.seen[a] = progress.tick[0]
     kept = 0
     for part in (a, b):
         for u in range(start[part], start[part] + count[part]):
-            r = root_of(parent, pool[u])
-            if mark[r] != tick:
-                mark[r] = tick
-                pool[start[a] + kept] = r
+            r = root_of(progress.parent, links.pool[u])
+            if progress.seen[r] != progress.tick[0]:
+                progress.seen[r] = progress.tick[0]
+                links.pool[start[a] + kept] = r
                 kept += 1
     count[a] = kept
-    return pool, end
+    return links
 
 
 @njit(cache=True, nogil=True)
-def merge_groups(
-    mean: Any, size: Any, gene: Any, index: Any, first: Any, first_sim: Any, bound: Any, tie: Any, threshold: float
-) -> Any:
+def _absorb(a: int, b: int, groups: Groups, proofs: Proofs, progress: Progress) -> None:
+    """Let ``a`` hold ``b``: means, and the bounds on what is unlisted, average by size, as similarities do."""
+    mean, size, gene = groups
+    bound, tie = proofs.bound, proofs.tie
+    total = size[a] + size[b]
+    for i in range(mean.shape[1]):
+        mean[a, i] = (size[a] * mean[a, i] + size[b] * mean[b, i]) / total
+    if bound[a] == bound[b]:  # what is as similar as that to both is as similar to their union
+        tie[a] = max(tie[a], tie[b])
+    else:
+        bound[a] = (size[a] * bound[a] + size[b] * bound[b]) / total
+        tie[a] = -1
+    size[a] = total
+    gene[a] = min(gene[a], gene[b])
+    progress.parent[b] = a
+    progress.fresh[a] = False
+    progress.fresh[b] = False
+
+
+@njit(cache=True, nogil=True)
+def _forget(a: int, b: int, links: Links, progress: Progress, queue: Queue) -> None:
+    """Look again at ``a``, which has absorbed ``b``, and at all whose nearest was one of the two."""
+    state = progress.state
+    state[a] = UNKNOWN
+    _put(queue, a)
+    for u in range(links.start[a], links.start[a] + links.count[a]):
+        x = links.pool[u]
+        if state[x] == a or state[x] == b:
+            state[x] = UNKNOWN
+            _put(queue, x)
+
+
+@njit(cache=True, nogil=True)
+def merge_groups(groups: Groups, index: Any, proofs: Proofs, threshold: float) -> Any:
     """Join reciprocal nearest groups until no more can be proven.
 
     Parameters
     ----------
-    mean
-        Mean of the unit profiles of each group, (n, n_samples) float64; in place.
-    size, gene
-        Genes in each group, and the smallest of them, (n,) int64; in place.
+    groups, proofs
+        In place.
     index
         Lists (n, k) int64, -1 for none.
-    first, first_sim
-        The nearest of each row, (n,) int64, in place, and its similarity, (n,) float64; -1 where it is not here, or not
-        known for sure: then all that list the row, or that it lists, are compared.
-    bound
-        Nothing unlisted is more similar, (n,) float64; in place.
-    tie
-        What is unlisted and as similar as the bound has a larger gene than this, (n,) int64; in place.
     threshold
         Smallest similarity at which groups join.
 
@@ -316,87 +337,48 @@ def merge_groups(
     -------
     parent, state, merges, heights
         Of each row the group that holds it, each group's state, (n_merges, 2) genes joined and their distances.
+
+    Notes
+    -----
+    A group that is off the queue is finished, waits for the next search, or has a nearest group that prefers another
+    one; then it is put back as soon as that one joins (:func:`_forget`), so no reciprocal pair is missed.
     """
     n = len(index)
-    pool, end, start, count = _link(index)
-    room = count.copy()
-    parent = np.arange(n)
-    fresh = np.ones(n, np.bool_)
-    state = np.full(n, UNKNOWN, np.int64)
-    near = np.zeros(n)
-    mark = np.full(n, -1, np.int64)
-    tick = 0
-    stack = np.arange(n)[::-1].copy()
-    queued = np.ones(n, np.bool_)
-    top = n
+    links = _link(index)
+    progress, queue = _begin(n)
+    state, near, gene = progress.state, progress.near, groups.gene
     merges = np.empty((n, 2), np.int64)
     heights = np.empty(n)
     n_merges = 0
-    while top > 0:
-        top -= 1
-        a = stack[top]
-        queued[a] = False
-        if parent[a] != a:
+    while queue.size[0] > 0:
+        a = _take(queue)
+        if progress.parent[a] != a:
             continue
-        if state[a] == UNKNOWN:
-            tick += 1
-            state[a], near[a] = _nearest(
-                a, mean, gene, fresh, first, first_sim, start, count, pool, parent, bound, tie, threshold, mark, tick
-            )
+        _look(a, groups, links, proofs, progress, threshold)
         b = state[a]
         if b < 0:
             continue
-        if state[b] != UNKNOWN and _is_outdated(b, a, state, near, gene):
+        if state[b] != UNKNOWN and _is_outdated(b, a, progress, gene):
             state[b] = UNKNOWN
-            fresh[b] = False
-        if state[b] == UNKNOWN:
-            tick += 1
-            state[b], near[b] = _nearest(
-                b, mean, gene, fresh, first, first_sim, start, count, pool, parent, bound, tie, threshold, mark, tick
-            )
+            progress.fresh[b] = False
+        _look(b, groups, links, proofs, progress, threshold)
         if state[b] != a:
-            if state[b] >= 0 and not queued[b]:
-                stack[top] = b
-                top += 1
-                queued[b] = True
+            if state[b] >= 0:
+                _put(queue, b)
             continue
-        merges[n_merges, 0] = min(gene[a], gene[b])
-        merges[n_merges, 1] = max(gene[a], gene[b])
+        merges[n_merges, 0], merges[n_merges, 1] = min(gene[a], gene[b]), max(gene[a], gene[b])
         heights[n_merges] = np.rint((1.0 - near[a]) * STEP) / STEP
         n_merges += 1
-        if count[a] < count[b]:
+        if links.count[a] < links.count[b]:  # the longer list stays where it is
             a, b = b, a
-        total = size[a] + size[b]
-        for i in range(mean.shape[1]):
-            mean[a, i] = (size[a] * mean[a, i] + size[b] * mean[b, i]) / total
-        if bound[a] == bound[b]:  # what is as similar as that to both is as similar to their union
-            tie[a] = max(tie[a], tie[b])
-        else:
-            bound[a] = (size[a] * bound[a] + size[b] * bound[b]) / total
-            tie[a] = -1
-        size[a] = total
-        gene[a] = min(gene[a], gene[b])
-        parent[b] = a
-        fresh[a] = False
-        fresh[b] = False
-        tick += 1
-        pool, end = _join_lists(a, b, pool, end, start, count, room, parent, mark, tick)
-        state[a] = UNKNOWN
-        for u in range(start[a] - 1, start[a] + count[a]):
-            x = a if u < start[a] else pool[u]
-            if state[x] == a or state[x] == b:
-                state[x] = UNKNOWN
-            elif x != a:
-                continue
-            if not queued[x]:
-                stack[top] = x
-                top += 1
-                queued[x] = True
-    return parent, state, merges[:n_merges], heights[:n_merges]
+        _absorb(a, b, groups, proofs, progress)
+        links = _join_lists(a, b, links, progress)
+        _forget(a, b, links, progress, queue)
+    return progress.parent, state, merges[:n_merges], heights[:n_merges]
 
 
 def merge_batch(
-    position: str, chunks: list[str], neighbors: list[str], offsets: list[int], threshold: float, is_last: bool,
+    batch: str, chunks: list[str], neighbors: list[str], offsets: list[int], threshold: float, is_last: bool,
     is_exact: bool, folder: str,
 ) -> dict[str, int]:  # fmt: skip
     """Task: merge one batch.
@@ -407,54 +389,70 @@ def merge_batch(
     proves nothing, gives the same for any chunks. Such a search (not ``is_exact``) may list a row for another but not
     the other for it: a nearer one than its first may be found in others' lists.
     """
-    where = BatchFiles.open(position).position
-    groups = [(GroupFiles.open(url), rows) for url, rows in _places(chunks, where, offsets)]
-    gene = np.concatenate([files.gene[rows] for files, rows in groups])
-    order = np.argsort(gene)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    mean = _means(chunks, where, offsets, rank)
-    gene, size = gene[order], np.concatenate([files.size[rows] for files, rows in groups])[order]
-    lists = [(ListFiles.open(url), rows) for url, rows in _places(neighbors, where, offsets)]
-    row = np.concatenate([files.row[rows] for files, rows in lists])[order]
-    sim = np.concatenate([files.sim[rows] for files, rows in lists])[order]
-    bound = np.concatenate([files.bound[rows] for files, rows in lists])[order]
-    tie = np.concatenate([files.tie[rows] for files, rows in lists])[order]
-    del groups, lists
-    found = np.minimum(np.searchsorted(where, row), len(where) - 1)
-    here = where[found] == row
-    index = rank[found]
-    cut = np.where((row >= 0) & ~here, sim, -2.0).max(axis=1)
-    tie[cut >= bound] = -1
-    bound = np.maximum(bound, cut)
-    index[~here] = -1
-    first = index[:, 0].copy() if is_exact else np.full(len(index), -1)
-    parent, state, pair, height = merge_groups(mean, size, gene, index, first, sim[:, 0].copy(), bound, tie, threshold)
-    alive = parent == np.arange(len(parent))
+    position = BatchFiles.open(batch).position
+    groups, order = _load_groups(chunks, position, offsets)
+    index, proofs = _load_lists(neighbors, position, offsets, order, is_exact)
+    parent, state, pair, height = merge_groups(groups, index, proofs, threshold)
+    is_alive = parent == np.arange(len(parent))
+    is_finished = is_alive & (state == FINISHED) & is_last
     counts = {}
-    finished = alive & (state == FINISHED) & is_last
-    for name, which in (("active", alive & ~finished), ("finished", finished)):
-        rows = smaller_form(mean[which])._asdict()
-        GroupFiles(**rows, size=size[which], gene=gene[which]).write(storage.join(folder, name))
+    for name, which in (("active", is_alive & ~is_finished), ("finished", is_finished)):
+        rows = smaller_form(groups.mean[which])._asdict()
+        GroupFiles(**rows, size=groups.size[which], gene=groups.gene[which]).write(storage.join(folder, name))
         counts[name] = int(which.sum())
     MergeFiles(pair=pair, height=height).write(storage.join(folder, "merges"))
     return counts | {"merges": len(pair)}
 
 
-def _means(chunks: list[str], where: Int64, offsets: list[int], rank: Int64) -> NDArray[np.float64]:
-    """Rows at ascending positions of the chunks, each in the place that ``rank`` names."""
+def _load_groups(chunks: list[str], position: Int64, offsets: list[int]) -> tuple[Groups, Int64]:
+    """The groups at ascending positions of the chunks, in the order of genes, and that order."""
+    parts = [(GroupFiles.open(url), rows) for url, rows in _parts(chunks, position, offsets)]
+    gene = np.concatenate([files.gene[rows] for files, rows in parts])
+    size = np.concatenate([files.size[rows] for files, rows in parts])
+    order = np.argsort(gene)
+    means = (take_rows(url, rows) for url, rows in _parts(chunks, position, offsets))
+    return Groups(_in_order(means, _inverse(order)), size[order], gene[order]), order
+
+
+def _in_order(parts: Iterable[NDArray[np.float64]], rank: Int64) -> NDArray[np.float64]:
+    """Rows of several parts, each in the place that ``rank`` names; no more than one part is held beside them."""
     begin = 0
-    for url, at in _places(chunks, where, offsets):
-        rows = take_rows(url, at)
+    for rows in parts:
         if not begin:
-            mean = np.empty((len(where), rows.shape[1]))
-        mean[rank[begin : begin + len(at)]] = rows
-        begin += len(at)
-    return mean
+            ordered = np.empty((len(rank), rows.shape[1]))
+        ordered[rank[begin : begin + len(rows)]] = rows
+        begin += len(rows)
+    return ordered
 
 
-def _places(folders: list[str], where: Int64, offsets: list[int]) -> list[tuple[str, Int64]]:
-    """The folders that hold ascending positions, and where in them."""
-    ends = np.searchsorted(where, offsets)
-    found = zip(folders, offsets, ends[:-1], ends[1:], strict=False)
-    return [(url, where[a:b] - offset) for url, offset, a, b in found if b > a]
+def _inverse(order: Int64) -> Int64:
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
+
+
+def _load_lists(
+    neighbors: list[str], position: Int64, offsets: list[int], order: Int64, is_exact: bool
+) -> tuple[Int64, Proofs]:
+    """Lists of the rows at these positions in an order, as rows in it (-1: none, or not here), and what they prove."""
+    parts = [(ListFiles.open(url), rows) for url, rows in _parts(neighbors, position, offsets)]
+    row = np.concatenate([files.row[rows] for files, rows in parts])[order]
+    sim = np.concatenate([files.sim[rows] for files, rows in parts])[order]
+    bound = np.concatenate([files.bound[rows] for files, rows in parts])[order]
+    tie = np.concatenate([files.tie[rows] for files, rows in parts])[order]
+    place = np.minimum(np.searchsorted(position, row), len(position) - 1)
+    is_here = position[place] == row
+    # a neighbor in another batch is like one that is not listed: it raises the bound
+    cut = np.where((row >= 0) & ~is_here, sim, -2.0).max(axis=1)
+    tie[cut >= bound] = -1
+    index = _inverse(order)[place]
+    index[~is_here] = -1
+    first = index[:, 0].copy() if is_exact else np.full(len(index), -1)
+    return index, Proofs(first, sim[:, 0].copy(), np.maximum(bound, cut), tie)
+
+
+def _parts(folders: list[str], position: Int64, offsets: list[int]) -> list[tuple[str, Int64]]:
+    """The folders that hold rows at ascending positions, and which of their rows these are."""
+    ends = np.searchsorted(position, offsets)
+    begins = zip(folders, offsets, ends[:-1], ends[1:], strict=False)
+    return [(url, position[a:b] - offset) for url, offset, a, b in begins if b > a]

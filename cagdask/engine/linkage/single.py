@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.engine.linkage import average
 from cagdask.engine.linkage.average import LinkagePlan, Linked, Mapper
-from cagdask.engine.linkage.merging import MergeFiles, root_of, roots_of
+from cagdask.engine.linkage.components import root_of, roots_of
+from cagdask.engine.linkage.merging import MergeFiles
 from cagdask.engine.rows.files import STEP, Block, GroupFiles, smaller_form, take_rows
 from cagdask.engine.search.neighbors import ComponentFiles, ListFiles, components_of
 from cagdask.storage.arrays import array

@@ -33,7 +33,7 @@ from cagdask.engine.rows.files import (
     take_rows,
 )
 from cagdask.engine.search.chunks import ChunkFiles, DirectoryFiles, directory_of
-from cagdask.engine.search.kernels import COUNTS, Lists, Rows, compare_fringes, insert
+from cagdask.engine.search.kernels import COUNTS, MULTIPLIED, Lists, Rows, Side, compare_fringes, insert
 from cagdask.engine.search.neighbors import (
     ListFiles,
     complete_rows,
@@ -66,34 +66,34 @@ class DrawnFiles(RowFiles):
 
 
 def search_approximate(
-    folder: str, mine: int, pivots: str, probes: int, threshold: float, k: int, groups: bool, lists_folder: str
+    folder: str, number: int, pivots: str, probes: int, threshold: float, k: int, groups: bool, lists_folder: str
 ) -> dict[str, int]:
-    """Task: of every row of chunk ``mine`` of ``folder`` the k nearest in the lists of its ``probes`` nearest pivots.
+    """Task: of every row of chunk ``number`` of ``folder`` the k nearest in the lists of its ``probes`` nearest pivots.
 
     Writes what :func:`cagdask.engine.search.neighbors.finish_lists` writes, and returns what was counted, and the bytes
     read.
     """
-    own, _, n_bytes = load_chunk(folder, mine, groups=groups)
+    own, _, n_bytes = load_chunk(folder, number, groups=groups)
     lists = empty_lists(len(own.gene), k, threshold)
     trained = PivotFiles.open(pivots)
     probed = probed_pivots(trained.pivots, trained.cells, own.direction, probes)
     directory = DirectoryFiles.open(directory_of(folder))
     first, last = directory.first, directory.last
     counts = np.zeros(len(COUNTS), np.int64)
-    for other in range(len(first)):
-        inside = np.where((probed >= first[other]) & (probed <= last[other]), probed - first[other], -1)
-        who = np.flatnonzero((inside >= 0).any(axis=1))
-        if not len(who):
+    for chunk in range(len(first)):
+        inside = np.where((probed >= first[chunk]) & (probed <= last[chunk]), probed - first[chunk], -1)
+        queries = np.flatnonzero((inside >= 0).any(axis=1))
+        if not len(queries):
             continue
-        near, _, more = (own, None, 0) if other == mine else load_chunk(folder, other, groups=groups)
-        url = storage.join(folder, str(other))
-        pivot = ChunkFiles.open(url).pivot - first[other]
-        queries = take_rows(own.rows, who).astype(np.float32)
-        found, n_scanned = _faiss_search(load_rows(url).astype(np.float32), pivot, queries, inside[who], k + 1)
-        _list_found(who, found, own, near, lists, threshold)
-        counts[COUNTS.index("multiplied")] += n_scanned
+        other, _, more = (own, None, 0) if chunk == number else load_chunk(folder, chunk, groups=groups)
+        url = storage.join(folder, str(chunk))
+        pivot = ChunkFiles.open(url).pivot - first[chunk]
+        asking = take_rows(own.rows, queries).astype(np.float32)
+        found, n_scanned = _faiss_search(load_rows(url).astype(np.float32), pivot, asking, inside[queries], k + 1)
+        _list_found(queries, found, own, other, lists, threshold)
+        counts[MULTIPLIED] += n_scanned
         n_bytes += more
-    save_lists(lists, own.gene, threshold, storage.join(lists_folder, str(mine)))
+    save_lists(lists, own.gene, threshold, storage.join(lists_folder, str(number)))
     return counted(counts, own, n_bytes)
 
 
@@ -116,18 +116,18 @@ def _faiss_search(rows: Float32, pivot: Int64, queries: Float32, lists: Int64, k
 
 
 @njit(cache=True, nogil=True)
-def _list_found(who: Int64, found: Int64, own: Rows, near: Rows, lists: Lists, threshold: float) -> None:
-    """List the rows ``found`` (n_queries, k) in another chunk for the rows ``who`` of this one; -1 is none."""
+def _list_found(queries: Int64, found: Int64, own: Rows, other: Rows, lists: Lists, threshold: float) -> None:
+    """List the rows ``found`` (n_queries, k) in another chunk for the rows ``queries`` of this one; -1 is none."""
     query = np.empty(own.rows.dense.shape[1])
-    for z in range(len(who)):
-        q = who[z]
+    for z in range(len(queries)):
+        q = queries[z]
         copy_row(own.rows, q, query)
         for y in found[z]:
-            if y < 0 or near.group[y] == own.group[q]:
+            if y < 0 or other.group[y] == own.group[q]:
                 continue
-            exact = rounded(product_with(query, near.rows, y))
+            exact = rounded(product_with(query, other.rows, y))
             if exact >= threshold:
-                insert(lists, q, exact, near.offset + y, near.gene[y], threshold)
+                insert(lists, q, exact, other.offset + y, other.gene[y], threshold)
 
 
 # -- recall ----------------------------------------------------------------------------------------------------------
@@ -147,15 +147,15 @@ def draw_rows(folder: str, n_chunks: int, to: str) -> int:
 
 def search_drawn(folder: str, number: int, drawn: str, pivots: str, threshold: float, k: int, to: str) -> int:
     """Task: of the rows ``drawn`` the k nearest in one chunk, exactly, as lists that are not finished."""
-    near, _, _ = load_chunk(folder, number, groups=False)
+    chunk, tiles, _ = load_chunk(folder, number, groups=False)
     rows = np.asarray(load_rows(drawn))
     trained = PivotFiles.open(pivots)
     coarse, fine = sketches(rows, trained.coarse), sketches(rows, trained.fine)
-    own = complete_rows(stored_rows(drawn), coarse, fine, DrawnFiles.open(drawn).gene, -1)
-    lists = empty_lists(len(rows), k, threshold)
-    nobody = empty_lists(len(near.gene), 1, np.inf)
-    compare_fringes(own, 0, near, 0, lists, nobody, False, threshold, np.zeros(len(COUNTS), np.int64))
-    save_open_lists(lists, to)
+    of_drawn = complete_rows(stored_rows(drawn), coarse, fine, DrawnFiles.open(drawn).gene, -1)
+    own = Side(of_drawn, tiles, empty_lists(len(rows), k, threshold))  # the tiles are not looked at
+    other = Side(chunk, tiles, empty_lists(len(chunk.gene), 1, np.inf))  # nothing reaches these lists
+    compare_fringes(own, 0, other, 0, False, threshold, np.zeros(len(COUNTS), np.int64))
+    save_open_lists(own.lists, to)
     return len(rows)
 
 
@@ -170,8 +170,8 @@ def count_found(exact: list[str], drawn: str, lists: list[str], offsets: list[in
     position = DrawnFiles.open(drawn).position
     chunk = np.searchsorted(offsets, position, side="right") - 1
     n_true = n_found = 0
-    for i, (c, at) in enumerate(zip(chunk, position, strict=True)):
-        there = best.row[i][best.row[i] >= 0]
-        n_true += len(there)
-        n_found += int(np.isin(there, ListFiles.open(lists[c]).row[at - offsets[c]]).sum())
+    for i, (c, row) in enumerate(zip(chunk, position, strict=True)):
+        nearest = best.row[i][best.row[i] >= 0]
+        n_true += len(nearest)
+        n_found += int(np.isin(nearest, ListFiles.open(lists[c]).row[row - offsets[c]]).sum())
     return [n_found, n_true]

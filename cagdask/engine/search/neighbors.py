@@ -7,7 +7,7 @@ Every pair of chunks is looked at once, for the rows of both:
     finish_lists    what a chunk found, and what others found for it        one task per chunk
 
 Its own chunk gives a row nearly all of its list, and with it a similarity that others must reach. How pairs of rows are
-ruled out is in :mod:`cagdask.engine.search.kernels`.
+ruled out is in :mod:`cagdask.engine.search.tiles` and :mod:`cagdask.engine.search.kernels`.
 
 What is not on a row's list has at most the similarity of the last one listed, or less than the threshold if the list is
 not full.
@@ -29,13 +29,12 @@ from cagdask.engine.search.kernels import (
     PRODUCT_MARGIN,
     Lists,
     Rows,
+    Side,
     Tiles,
     compare_fringes,
-    compare_near,
-    compare_rows,
-    compare_tiles,
     insert_all,
 )
+from cagdask.engine.search.tiles import compare_near, compare_rows, compare_tiles
 from cagdask.storage.arrays import Files, array, read_only
 
 Float32 = NDArray[np.float32]
@@ -92,55 +91,53 @@ def components_of(chunk: str) -> str:
     return storage.join(chunk, "components")
 
 
-def search_own(folder: str, mine: int, threshold: float, k: int, groups: bool, to: str) -> dict[str, int]:
-    """Task: the k nearest of every row of chunk ``mine`` of ``folder`` in that chunk.
+def search_own(folder: str, number: int, threshold: float, k: int, groups: bool, to: str) -> dict[str, int]:
+    """Task: the k nearest of every row of chunk ``number`` of ``folder`` in that chunk.
 
     Writes a :class:`OpenListFiles` to ``to/own``. With ``groups`` each chunk has a :class:`ComponentFiles`, and rows of
     one component are not listed for each other. Returns what was counted, and the bytes read.
     """
-    own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
-    lists = empty_lists(len(own.gene), k, threshold)
+    rows, tiles, n_bytes = load_chunk(folder, number, groups=groups)
+    own = Side(rows, tiles, empty_lists(len(rows.gene), k, threshold))
     counts = np.zeros(len(COUNTS), np.int64)
-    n_core = int(tiles.tile_begin[-1])
+    n_core = int(tiles.begin[-1])
     with one_thread():
-        compare_near(own, tiles, lists, threshold, counts)
-        compare_tiles(own, tiles, own, tiles, lists, lists, threshold, counts, is_own=True)
-        compare_rows(own, tiles, own, lists, lists, n_core, threshold, counts)
-        compare_fringes(own, n_core, own, n_core, lists, lists, True, threshold, counts)
-    save_open_lists(lists, storage.join(to, "own"))
-    return counted(counts, own, n_bytes)
+        compare_near(own, threshold, counts)
+        compare_tiles(own, own, threshold, counts, is_own=True)
+        compare_rows(own, own, n_core, threshold, counts)
+        compare_fringes(own, n_core, own, n_core, True, threshold, counts)
+    save_open_lists(own.lists, storage.join(to, "own"))
+    return counted(counts, rows, n_bytes)
 
 
 def search_others(
-    folder: str, mine: int, partners: list[int], lists_folder: str, threshold: float, groups: bool
+    folder: str, number: int, partners: list[int], lists_folder: str, threshold: float, groups: bool
 ) -> dict[str, int]:
-    """Task: the nearest of every row of chunk ``mine`` in some other chunks, and of theirs in it.
+    """Task: the nearest of every row of chunk ``number`` in some other chunks, and of theirs in it.
 
-    Starts from what :func:`search_own` wrote to ``lists_folder/MINE/own``. Writes ``lists_folder/MINE/half`` in the
-    same form, and for every partner a :class:`FoundFiles`, ``lists_folder/PARTNER/from-MINE``. Returns what was
+    Starts from what :func:`search_own` wrote to ``lists_folder/NUMBER/own``. Writes ``lists_folder/NUMBER/half`` in the
+    same form, and for every partner a :class:`FoundFiles`, ``lists_folder/PARTNER/from-NUMBER``. Returns what was
     counted, and the bytes read.
     """
-    own, tiles, n_bytes = load_chunk(folder, mine, groups=groups)
-    lists = load_lists(storage.join(lists_folder, str(mine), "own"), threshold)
+
+    def load(chunk: int) -> tuple[Side, int]:
+        rows, tiles, n_bytes = load_chunk(folder, chunk, groups=groups)
+        return Side(rows, tiles, load_lists(storage.join(lists_folder, str(chunk), "own"), threshold)), n_bytes
+
+    own, n_bytes = load(number)
     counts = np.zeros(len(COUNTS), np.int64)
-    n_core = int(tiles.tile_begin[-1])
-
-    def load(other: int) -> tuple[Rows, Tiles, int, Lists]:
-        theirs = load_lists(storage.join(lists_folder, str(other), "own"), threshold)
-        return *load_chunk(folder, other, groups=groups), theirs
-
+    n_core = int(own.tiles.begin[-1])
     with one_thread():
-        partner_chunks = zip(partners, storage.ahead(load, partners), strict=True)
-        for other, (near, near_tiles, more, near_lists) in partner_chunks:
-            near_core = int(near_tiles.tile_begin[-1])
-            compare_tiles(own, tiles, near, near_tiles, lists, near_lists, threshold, counts, is_own=False)
-            compare_rows(own, tiles, near, lists, near_lists, near_core, threshold, counts)
-            compare_rows(near, near_tiles, own, near_lists, lists, n_core, threshold, counts)
-            compare_fringes(own, n_core, near, near_core, lists, near_lists, False, threshold, counts)
-            _save_found(near_lists, own, storage.join(lists_folder, str(other), f"from-{mine}"))
-            n_bytes += more + near_lists.sim.nbytes * 3
-    save_open_lists(lists, storage.join(lists_folder, str(mine), "half"))
-    return counted(counts, own, n_bytes)
+        for partner, (other, more) in zip(partners, storage.ahead(load, partners), strict=True):
+            other_core = int(other.tiles.begin[-1])
+            compare_tiles(own, other, threshold, counts, is_own=False)
+            compare_rows(own, other, other_core, threshold, counts)
+            compare_rows(other, own, n_core, threshold, counts)
+            compare_fringes(own, n_core, other, other_core, False, threshold, counts)
+            _save_found(other.lists, own.rows, storage.join(lists_folder, str(partner), f"from-{number}"))
+            n_bytes += more + other.lists.sim.nbytes * 3
+    save_open_lists(own.lists, storage.join(lists_folder, str(number), "half"))
+    return counted(counts, own.rows, n_bytes)
 
 
 def save_open_lists(lists: Lists, to: str) -> None:
@@ -155,18 +152,18 @@ def _save_found(lists: Lists, found: Rows, to: str) -> None:
     FoundFiles(own_row=row, sim=lists.sim[listed], row=lists.row[listed], gene=lists.gene[listed]).write(to)
 
 
-def finish_lists(folder: str, mine: int, lists_folder: str, sources: list[int], threshold: float) -> int:
-    """Task: the k nearest of every row of chunk ``mine`` among all chunks.
+def finish_lists(folder: str, number: int, lists_folder: str, sources: list[int], threshold: float) -> int:
+    """Task: the k nearest of every row of chunk ``number`` among all chunks.
 
     Takes together what :func:`search_others` found for it, as chunk or as partner of ``sources``. Writes a
-    :class:`ListFiles` to ``lists_folder/MINE``. Returns the number of full lists.
+    :class:`ListFiles` to ``lists_folder/NUMBER``. Returns the number of full lists.
     """
-    here = storage.join(lists_folder, str(mine))
-    lists = load_lists(storage.join(here, "half"), threshold)
+    of_chunk = storage.join(lists_folder, str(number))
+    lists = load_lists(storage.join(of_chunk, "half"), threshold)
     for source in sources:
-        found = FoundFiles.open(storage.join(here, f"from-{source}"))
+        found = FoundFiles.open(storage.join(of_chunk, f"from-{source}"))
         insert_all(found.own_row, found.sim, found.row, found.gene, lists, threshold)
-    return save_lists(lists, ChunkFiles.open(storage.join(folder, str(mine))).gene, threshold, here)
+    return save_lists(lists, ChunkFiles.open(storage.join(folder, str(number))).gene, threshold, of_chunk)
 
 
 def save_lists(lists: Lists, gene: NDArray[Any], threshold: float, to: str) -> int:
