@@ -14,7 +14,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun, finish
@@ -96,8 +95,7 @@ def nmf_consensus(
         raise ValueError(f"density_threshold is {density_threshold}; it must lie above 0, and be at most 2.")
     request = Request("nmf_consensus", source, output, parameters, k, overwrite)
     request.check()
-    where: dict[str, Any] = {"n_workers": n_workers, "memory_limit": memory_limit}
-    with as_runner(client, **where, work_bytes=request.work_bytes()) as runner:
+    with request.runner(client, n_workers, memory_limit) as runner:
         check_programs(k * n_replicates, runner)
         with begun(request, runner) as (job, folder):
             seeds = replicate_seeds(seed, n_replicates)

@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +61,16 @@ class Request:
     k: int
     overwrite: bool
 
-    def work_bytes(self) -> int:
-        """About how many bytes a factorization handles: a few passes hold a block of the matrix each."""
+    def runner(
+        self, client: Runner | Client | str | None, n_workers: int | None, memory_limit: str | int
+    ) -> AbstractContextManager[Runner]:
+        """Where to compute: passes hold the matrix once, in blocks, and what they make of it."""
         if is_table(self.source):
-            return table_work_bytes(storage.absolute(self.source))
-        matrix = open_matrix(self.source)
-        return 2 * 4 * matrix.n_genes * matrix.n_samples
+            work_bytes = table_work_bytes(storage.absolute(self.source))
+        else:
+            matrix = open_matrix(self.source)
+            work_bytes = 2 * 4 * matrix.n_genes * matrix.n_samples
+        return as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work_bytes)
 
     def check(self) -> None:
         """Refuse what can be refused without reading values.
@@ -300,8 +304,7 @@ def nmf(
     _choose("solver", solver, SOLVERS)
     request = Request("nmf", source, output, parameters, k, overwrite)
     request.check()
-    where: dict[str, Any] = {"n_workers": n_workers, "memory_limit": memory_limit}
-    with as_runner(client, **where, work_bytes=request.work_bytes()) as runner:
+    with request.runner(client, n_workers, memory_limit) as runner:
         with begun(request, runner) as (job, folder):
             descent = job.descend(k, tol, max_passes)
             trace = descent.trace

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import provenance, schema, storage
-from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
@@ -103,8 +102,7 @@ def nmf_project(
                   "tol": 0.5, "max_passes": 1, "orient": orient, "id_column": id_column}  # fmt: skip
     request = Request("nmf_project", source, output, parameters, 1, overwrite)
     request.check()
-    where: dict[str, Any] = {"n_workers": n_workers, "memory_limit": memory_limit}
-    with as_runner(client, **where, work_bytes=request.work_bytes()) as runner:
+    with request.runner(client, n_workers, memory_limit) as runner:
         with begun_survey(request, runner, must_fit=k) as (job, folder):
             matching = job.matrix.to_json(), url, job.path("match")
             n_matched = runner.one("match genes", match_task, *matching, done=job.done)

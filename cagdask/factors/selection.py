@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cagdask import provenance, storage
-from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import MemoryLimitError
 from cagdask.factors import drawing, results
@@ -84,8 +83,7 @@ def nmf_select(
                   "tol": tol, "max_passes": max_passes, "orient": orient, "id_column": id_column}  # fmt: skip
     request = Request("nmf_select", source, output, parameters, wanted[-1], overwrite)
     request.check()
-    where: dict[str, Any] = {"n_workers": n_workers, "memory_limit": memory_limit}
-    with as_runner(client, **where, work_bytes=request.work_bytes()) as runner:
+    with request.runner(client, n_workers, memory_limit) as runner:
         check_programs(wanted[-1] * n_replicates, runner)
         with begun(request, runner) as (job, folder):
             seeds = replicate_seeds(seed, n_replicates)

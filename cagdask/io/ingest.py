@@ -128,56 +128,42 @@ def ingest(
     About 1.5 CPU microseconds per record of a sample. A task reads one sample: two to six times its decompressed JSON.
     The later stages are cut to fit the workers' memory.
     """
-    return storage.open_dataset(write_store(**locals()))
+    options = dict(locals())
+    source, store = options.pop("source"), options.pop("store")
+    where = {name: options.pop(name) for name in ("overwrite", "client", "n_workers", "memory_limit")}
+    return storage.open_dataset(write_store(source, store, options, where))
 
 
-def write_store(
-    source: str,
-    *,
-    store: str,
-    results_key: str,
-    abundance_key: str,
-    gene_id_key: str,
-    orient: Literal["genes-by-samples", "samples-by-genes"],
-    kind: Literal["abundance", "expression", "embedding"],
-    ids: str | None,
-    matrix: str | None,
-    descriptions: str | None,
-    shards: bool,
-    on_bad_sample: Literal["stop", "finish", "skip"],
-    overwrite: bool,
-    client: Runner | Client | str | None,
-    n_workers: int | None,
-    memory_limit: str | int,
-) -> str:
-    """Do what :func:`ingest` does, and give the URL: nothing is opened, so xarray is not imported."""
-    vectors = {"ids": ids and storage.absolute(ids), "matrix": matrix} if kind == "embedding" else None
-    if on_bad_sample not in BAD_SAMPLES:
-        raise ValueError(f"--on-bad-sample {on_bad_sample!r} is not known; use {', '.join(BAD_SAMPLES)}.")
-    reader = _reader(source, orient, kind, (results_key, abundance_key, gene_id_key), vectors)
-    if vectors is None and (ids or matrix):
-        raise ValueError(f"--{'ids' if ids else 'matrix'} is for --kind embedding, not for {kind}. Leave it out.")
+def write_store(source: str, store: str, options: dict[str, Any], where: dict[str, Any]) -> str:
+    """Do what :func:`ingest` does, and give the URL of the store: it is not opened, so xarray is not imported.
+
+    Parameters
+    ----------
+    source, store
+        As for :func:`ingest`.
+    options
+        Its other arguments, all of them, but for those of ``where``.
+    where
+        Its arguments ``overwrite``, ``client``, ``n_workers`` and ``memory_limit``.
+    """
+    where = dict(where)
+    overwrite = where.pop("overwrite")
     source, store = storage.absolute(source), storage.absolute(store)
-    storage.check_target(store, overwrite=overwrite)
-    recipe, items = reader(source)
-    if on_bad_sample != "stop" and recipe["format"] != "sheet":
-        raise ValueError("--on-bad-sample is for sample sheets, not for tables. Leave it out.")
-    recipe |= {"command": "ingest", "kind": kind, "shards": shards}
-    described = _read_descriptions(descriptions, recipe)
+    recipe, items = _understood(source, store, options, overwrite=overwrite)
+    described = _read_descriptions(options["descriptions"], recipe)
     resumed = storage.exists(storage.work_folder(store))
     with (
         _disk_full(store),
         storage.claimed(store),
-        as_runner(
-            client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=_work_bytes(recipe, items)
-        ) as runner,
+        as_runner(**where, work_bytes=_work_bytes(recipe, items)) as runner,
     ):
         runner.check_reach([source, *_first_sample(recipe, items)], [store])
         work, _ = storage.begin_work(store, recipe, overwrite=overwrite)
         attrs = {"history": provenance.add_history("", f"ingest {storage.name_of(source)}")}
+        kind, shards = options["kind"], options["shards"]
         try:
             if recipe["format"] == "sheet":
-                _ingest_sheet(runner, work, items, kind, shards, attrs, on_bad_sample)
+                _ingest_sheet(runner, work, items, kind, shards, attrs, options["on_bad_sample"])
             else:
                 _ingest_table(runner, work, items, kind, shards, attrs)
         except (InputError, MemoryLimitError) as err:
@@ -192,6 +178,29 @@ def write_store(
 
 
 # -- what is asked for -----------------------------------------------------------------------------------------------
+
+
+def _understood(source: str, store: str, options: dict[str, Any], *, overwrite: bool) -> tuple[dict[str, Any], Any]:
+    """Check everything that can be checked before any work; gives the recipe and what its format has to read."""
+    kind, on_bad_sample = options["kind"], options["on_bad_sample"]
+    ids, matrix = options["ids"], options["matrix"]
+    vectors = {"ids": ids and storage.absolute(ids), "matrix": matrix} if kind == "embedding" else None
+    if on_bad_sample not in BAD_SAMPLES:
+        raise ValueError(f"--on-bad-sample {on_bad_sample!r} is not known; use {', '.join(BAD_SAMPLES)}.")
+    reader = _reader(
+        source,
+        options["orient"],
+        kind,
+        (options["results_key"], options["abundance_key"], options["gene_id_key"]),
+        vectors,
+    )
+    if vectors is None and (ids or matrix):
+        raise ValueError(f"--{'ids' if ids else 'matrix'} is for --kind embedding, not for {kind}. Leave it out.")
+    storage.check_target(store, overwrite=overwrite)
+    recipe, items = reader(source)
+    if on_bad_sample != "stop" and recipe["format"] != "sheet":
+        raise ValueError("--on-bad-sample is for sample sheets, not for tables. Leave it out.")
+    return recipe | {"command": "ingest", "kind": kind, "shards": options["shards"]}, items
 
 
 def _reader(

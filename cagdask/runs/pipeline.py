@@ -184,10 +184,9 @@ def write_run(source: str, output: str, options: RunOptions, where: dict[str, An
         if not found.is_store and "ingest" not in progress.done:
             from cagdask.io import ingest
 
-            arguments: dict[str, Any] = {name: chosen[name] for name in INGEST_DEFAULTS}
-            arguments |= {"store": store, "overwrite": progress.replace, "client": runner}
+            arguments = (ingest.ingest.__kwdefaults__ or {}) | {name: chosen[name] for name in INGEST_DEFAULTS}
             with progress.stage("ingest", runner):
-                ingest.write_store(found.url, **((ingest.ingest.__kwdefaults__ or {}) | arguments))
+                ingest.write_store(found.url, store, arguments, {"overwrite": progress.replace, "client": runner})
             storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another store
         written = _cluster_stages(store, progress, runner)
         with progress.stage("report", runner):
