@@ -15,6 +15,7 @@ _PUBLIC = {
     "save_dataset": "storage",
     "ingest": "io.ingest",
     "normalize": "normalization.methods",
+    "normalize_expression": "expression.normalizing",
     "find_cags": "cags.clustering",
     "cut": "cags.clustering",
     "assign": "cags.assignment",

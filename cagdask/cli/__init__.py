@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from cagdask.cli.clustering import assign, cluster, cut, run
-from cagdask.cli.data import ingest, normalize, simulate
+from cagdask.cli.data import ingest, simulate
 from cagdask.cli.factors import nmf
 from cagdask.cli.failures import explain, is_verbose
 from cagdask.cli.looking import info, plan, report
+from cagdask.cli.normalize import normalize
 from cagdask.cli.plot import plot
 from cagdask.cli.twopass import twopass
 from cagdask.cli.vectors import analogy, similar

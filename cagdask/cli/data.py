@@ -1,4 +1,4 @@
-"""Commands that make tables: ``ingest``, ``normalize``, ``simulate``."""
+"""Commands that make tables: ``ingest``, ``simulate``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, normalizing, on_bad_sample, writes
+from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, on_bad_sample, writes
 
 
-def _outcome(store: str, ds: Any) -> dict[str, Any]:
+def store_outcome(store: str, ds: Any) -> dict[str, Any]:
+    """What a store holds, for ``--json``."""
     kept = ("kind", "input_digest", "normalization")
     sizes = {f"n_{dim}s": size for dim, size in ds.sizes.items()}
     return {"store": store} | sizes | {name: ds.attrs[name] for name in kept if name in ds.attrs}
 
 
-def _text(outcome: dict[str, Any]) -> str:
+def store_text(outcome: dict[str, Any]) -> str:
+    """The same in a line."""
     shape = " x ".join(f"{n:,} {name[2:]}" for name, n in outcome.items() if name.startswith("n_"))
     return f"{outcome['store']}: {shape}"
 
@@ -41,30 +43,8 @@ def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome
     from cagdask.io.ingest import ingest as library_ingest
 
     ds = library_ingest(source, store=store, overwrite=setting.overwrite, **setting.where, **options)
-    outcome = _outcome(store, ds)
-    return outcome, _text(outcome)
-
-
-@click.command()
-@click.argument("source", metavar="STORE")
-@click.option("--output", required=True, metavar="URL", help="Store to make.")
-@normalizing("--method", "--normalization", "method")
-@computes
-def normalize(setting: Setting, source: str, output: str, method: str, clr_floor: Any) -> Outcome:
-    """Write the normalized table of a store as another store.
-
-    Clustering normalizes by itself: this is for other programs.
-    """
-    from cagdask import storage
-    from cagdask.compute.connect import as_runner
-    from cagdask.normalization import methods
-
-    storage.check_target(storage.absolute(output), overwrite=setting.overwrite)
-    ds = methods.normalize(storage.open_dataset(source), method=method, clr_floor=clr_floor)
-    with as_runner(**setting.where, work_bytes=3 * ds["abundance"].nbytes) as runner, runner.dask_scheduler():
-        storage.save_dataset(ds, output, overwrite=setting.overwrite)
-    outcome = _outcome(output, ds)
-    return outcome, _text(outcome)
+    outcome = store_outcome(store, ds)
+    return outcome, store_text(outcome)
 
 
 @click.command()

@@ -1,0 +1,7 @@
+"""Expression compendia: made comparable over samples, and measured gene by gene.
+
+lengths      length of each gene, from an annotation or a table
+kernels      depth, size factors and quantiles of a block in memory
+tasks        the same by tasks on the workers: a table is turned into tiles where whole samples are needed
+normalizing  the library call
+"""
