@@ -396,6 +396,7 @@ keys = declared(*(INGEST[name] for name in ("results_key", "abundance_key", "gen
 kind = declared(INGEST["kind"])
 on_bad_sample = declared(INGEST["on_bad_sample"])
 max_dist = declared(MAX_DIST)
+clr_floor = declared(CLR_FLOOR)
 clustering = declared(CLUSTER)
 """How genes are grouped."""
 
@@ -407,4 +408,4 @@ def method(*names: str) -> Callable[[Parsed], Parsed]:
 
 def normalizing(*names: str) -> Callable[[Parsed], Parsed]:
     """How samples are made comparable, under these names, and the floor of ``clr``."""
-    return chain(method(*names), declared(CLR_FLOOR))
+    return chain(method(*names), clr_floor)

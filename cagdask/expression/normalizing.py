@@ -30,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage
+from cagdask.compute.connect import as_runner
 from cagdask.compute.memory import check_fits
-from cagdask.compute.connect import Where, as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.expression import tasks
@@ -40,6 +40,7 @@ from cagdask.io.layout import ChunkPlan, plan_chunks
 
 if TYPE_CHECKING:
     import xarray as xr
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def normalize_expression(
     target: str | None = None,
     compat: str | None = None,
     overwrite: bool = False,
-    client: Where = None,
+    client: Runner | Client | str | None = None,
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
 ) -> xr.Dataset:
