@@ -1,0 +1,164 @@
+r"""Groups that are one once noise is taken out, joined.
+
+A profile is what a genome does over the samples, plus noise of its own. Noise makes two genes of a genome less alike,
+and how much less differs from genome to genome with depth, prevalence and length of genes. So no fixed threshold is
+right for all. But a group tells how noisy its genes are: by how alike they are to each other. With ``n`` genes and
+``l`` the length of their mean unit profile,
+
+    c_A  = (n² l² - n) / (n (n - 1))      mean similarity of two genes of A
+    s_AB = cosine(A, B) l_A l_B           mean similarity of a gene of A and a gene of B
+    ρ_AB = s_AB / sqrt(c_A c_B)           similarity of the two profiles without noise (Spearman 1904)
+
+Within a genome ρ is near 1, whatever the noise. A gene alone has no c, and takes that of the other group.
+
+    groups of linkage --rounds--> all reciprocal nearest by ρ join while ρ >= SAME and s >= LEAST
+                      --once----> groups of SMALL genes or fewer join their nearest larger group if ρ >= ATTACHED and no
+                                  other larger group comes near (SECOND)
+
+The second step is for noisy genes. ρ is too low for them: a small group was chosen for being alike, so its c is too
+high, and a gene alone may be noisier than the group whose c it takes. What shows where they belong is that the next
+best group is far away.
+
+The rounds are in :mod:`cagdask.engine.linkage.corrected_joining`.
+
+References
+----------
+.. [1] Spearman (1904). The proof and measurement of association between two things. Am. J. Psychol. 15:72-101.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask.engine.linkage.refinement import NONE, PAIRS_AT_ONCE
+from cagdask.engine.rows.files import STEP
+from cagdask.engine.search.kernels import PRODUCT_MARGIN
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+SAME = 0.8
+"""Similarity without noise from which on two groups are one."""
+LEAST = 0.3
+"""Mean similarity, noise included, below which groups are not joined: the correction is too uncertain there."""
+SMALL = 4
+"""Genes of a group up to which its own c is not trusted in the second step."""
+ATTACHED = 0.6
+"""Similarity without noise from which on a small group may join a larger one in the second step."""
+ATTACHED_LEAST = 0.2
+"""Mean similarity, noise included, that this needs."""
+SECOND = 0.7
+"""Largest cosine to the second-best larger group, as a share of that to the best."""
+
+
+class Groups(NamedTuple):
+    """Groups in memory: unit directions (n, n_samples), and (n,) gene, genes in it, length of the mean profile."""
+
+    rows: Float64
+    gene: Int64
+    size: Int64
+    length: Float64
+
+    def take(self, at: Any) -> Groups:
+        """Those at some positions."""
+        return Groups(self.rows[at], self.gene[at], self.size[at], self.length[at])
+
+
+# -- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def inner_similarity(size: Int64, length: Float64) -> Float64:
+    """Mean similarity of two genes of each group: the ``c`` above; NaN for a gene alone.
+
+    Examples
+    --------
+    >>> inner_similarity(np.array([1, 2, 2]), np.array([1.0, 1.0, 0.5**0.5])).round(12)
+    array([nan,  1.,  0.])
+    """
+    n = size.astype(np.float64)
+    c: Float64 = (n * n * length * length - n) / np.maximum(n * (n - 1), 1)
+    return np.where(size > 1, c, np.nan)
+
+
+def corrected(cosine: Float64, size: tuple[Int64, Int64], length: tuple[Float64, Float64]) -> Float64:
+    """Similarity without noise of pairs of groups.
+
+    Parameters
+    ----------
+    cosine
+        Of their directions, shape (n,).
+    size, length
+        Genes, and length of the mean profile, of either group of each pair, shape (n,) each.
+
+    Returns
+    -------
+    ndarray
+        ρ, shape (n,), on the grid of similarities; -2 for two that may not join: two genes alone, a group whose genes
+        are not alike, and mean similarity below :data:`LEAST`.
+    """
+    c = [inner_similarity(n, x) for n, x in zip(size, length, strict=True)]
+    first, second = np.where(np.isnan(c[0]), c[1], c[0]), np.where(np.isnan(c[1]), c[0], c[1])
+    mean = np.rint(cosine * length[0] * length[1] * STEP) / STEP
+    allowed = (first > 0) & (second > 0) & (mean >= LEAST)  # false for NaN
+    rho = np.full(len(cosine), -2.0)
+    rho[allowed] = np.rint(mean[allowed] / np.sqrt(first[allowed] * second[allowed]) * STEP) / STEP
+    return rho
+
+
+def _factors(a: Groups, b: Groups) -> NDArray[np.float32]:
+    """What the cosine of each pair of groups is multiplied by to get ρ; 0 for pairs that may not join."""
+
+    def of(groups: Groups) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        c = inner_similarity(groups.size, groups.length)
+        good = c > 0
+        safe = np.where(good, c, 1.0)
+        both, alone = groups.length / np.sqrt(safe), groups.length / safe
+        return np.where(good, both, 0.0), np.where(good, alone, 0.0), groups.size == 1
+
+    (of_a, alone_b, single_a), (of_b, alone_a, single_b) = of(a), of(b)
+    factors = of_a[:, None] * of_b[None, :]
+    factors[single_a] = alone_a  # a single's c is that of the other, and its length is 1
+    factors[:, single_b] = alone_b[:, None]
+    factors[np.ix_(single_a, single_b)] = 0
+    return factors.astype(np.float32)
+
+
+def exact_cosines(i: Int64, j: Int64, a: Groups, b: Groups) -> Float64:
+    """Cosines of pairs, in float64, on the grid of similarities."""
+    parts = [
+        np.einsum("ij,ij->i", a.rows[i[p : p + PAIRS_AT_ONCE]], b.rows[j[p : p + PAIRS_AT_ONCE]])
+        for p in range(0, len(i), PAIRS_AT_ONCE)
+    ]
+    return np.asarray(np.rint(np.concatenate([np.empty(0), *parts]) * STEP) / STEP)
+
+
+def nearest(a: Groups, b: Groups) -> tuple[Int64, Float64]:
+    """The nearest of ``b`` by ρ for each of ``a``: its gene, huge for none, and ρ, -2 for none.
+
+    Nearest is only one with ρ of at least :data:`SAME`. Products in float32 tell which pairs to look at in float64.
+    """
+    near, best = np.full(len(a.gene), NONE), np.full(len(a.gene), -2.0)
+    if not len(a.gene) or not len(b.gene):
+        return near, best
+    products = a.rows.astype(np.float32) @ b.rows.astype(np.float32).T
+    lengths = (a.length[:, None] * b.length[None, :]).astype(np.float32)
+    mean = products * lengths
+    mean[a.gene[:, None] == b.gene[None, :]] = -2
+    factors = _factors(a, b)
+    rho = products * factors
+    margin = 2 * np.float32(PRODUCT_MARGIN) * np.maximum(factors, 1)
+    surely = np.where(mean >= LEAST + 2 * PRODUCT_MARGIN, rho - margin, np.float32(-2))
+    need = np.maximum(surely.max(axis=1), np.float32(SAME - 1e-4))
+    i, j = np.nonzero((mean >= LEAST - 2 * PRODUCT_MARGIN) & (rho + margin >= need[:, None]))
+    exact = corrected(exact_cosines(i, j, a, b), (a.size[i], b.size[j]), (a.length[i], b.length[j]))
+    taken = exact >= SAME
+    i, j, exact = i[taken], j[taken], exact[taken]
+    order = np.lexsort((b.gene[j], -exact, i))
+    first = np.ones(len(order), bool)
+    first[1:] = i[order][1:] != i[order][:-1]
+    chosen = order[first]
+    near[i[chosen]], best[i[chosen]] = b.gene[j[chosen]], exact[chosen]
+    return near, best
