@@ -238,9 +238,16 @@ def join_corrected(
     Time is that of a product of all groups with all, and of those that change with all in each later round.
     """
     if sum(block.n for block in groups) <= max(plan.small, plan.merge_rows):
-        items = [([asdict(block) for block in groups], asdict(plan), folder)]
-        answer = mapper.map("join", join_alone, items, done=done)[0]
+        alone = [([asdict(block) for block in groups], asdict(plan), folder)]
+        answer = mapper.map("join", join_alone, alone, done=done)[0]
         return answer["blocks"], answer["table"], answer["joined"], Linked(**answer["linked"])
+    return _rounds(mapper, groups, plan, folder, done)
+
+
+def _rounds(
+    mapper: Mapper, groups: list[Block], plan: LinkagePlan, folder: str, done: str | None
+) -> tuple[list[str], str, list[str], Linked]:
+    """The rounds over files, and the step that attaches small groups."""
     linked = Linked()
     blocks, n_rows = [block.folder for block in groups], [block.n for block in groups]
     table = storage.join(folder, "table")
@@ -305,9 +312,8 @@ def join_alone(groups: list[dict[str, Any]], plan: dict[str, Any], folder: str) 
     files = list(DirectionFiles.open_all(blocks))
     gene = np.concatenate([one.gene for one in files])
     order = np.argsort(gene)
-    size, length = (
-        np.concatenate(parts)[order] for parts in ([one.size for one in files], [one.mean_length for one in files])
-    )
+    size = np.concatenate([one.size for one in files])[order]
+    length = np.concatenate([one.mean_length for one in files])[order]
     held = Groups(np.concatenate([load_rows(url) for url in blocks])[order], gene[order], size, length)
     found, keep, leave, rounds = join_in_memory(held)
     block, table = storage.join(folder, "joined"), storage.join(folder, "pairs")
