@@ -12,6 +12,7 @@ import click
 
 from cagdask.cli.clustering import assign, cluster, cut, run
 from cagdask.cli.data import ingest, simulate
+from cagdask.cli.explore import explore
 from cagdask.cli.factors import nmf
 from cagdask.cli.failures import explain, is_verbose
 from cagdask.cli.looking import info, plan, report
@@ -63,7 +64,8 @@ def main() -> None:
 
 
 _COMMANDS = (
-    run, ingest, cluster, cut, assign, normalize, similar, analogy, nmf, twopass, info, plan, report, plot, simulate
+    run, ingest, cluster, cut, assign, normalize, similar, analogy, nmf, twopass, info, plan, report, plot,
+    explore, simulate,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)
