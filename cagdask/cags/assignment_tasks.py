@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.cags.results import CagFiles, LabelFiles, MemberFiles, MergeTableFiles
-from cagdask.engine.linkage.refinement import DirectionFiles
+from cagdask.engine.linkage.refinement_table import DirectionFiles
 from cagdask.engine.rows.files import ProfileFiles, load_rows, take_rows
 from cagdask.engine.search.nearest_group import NO_GROUP, STEP, Nearest
 from cagdask.io.gene_matching import rows_by_name

@@ -294,10 +294,10 @@ def cluster_store(
     -------
     dict
         What the searches did: ``rounds`` and ``refine_rounds``, ``active`` (groups at the beginning of each round),
-        the counts of :data:`cagdask.engine.linkage.average.COUNTED`, ``multiply_adds_share`` (of those that comparing
+        the counts of :data:`cagdask.engine.linkage.rounds.COUNTED`, ``multiply_adds_share`` (of those that comparing
         all pairs in full would take), and ``search_recall`` of an approximate search.
     """
-    from cagdask.engine.linkage.average import COUNTED
+    from cagdask.engine.linkage.rounds import COUNTED
 
     job, attrs = _begin(store, target, parameters, runner, "find_cags", overwrite=overwrite)
     job.prepare()

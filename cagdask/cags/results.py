@@ -17,7 +17,7 @@ from cagdask.cags import measures
 from cagdask.engine.linkage import tree
 from cagdask.engine.linkage.components import roots_of
 from cagdask.engine.linkage.merging import MergeFiles
-from cagdask.engine.linkage.refinement import DirectionFiles, TableFiles
+from cagdask.engine.linkage.refinement_table import DirectionFiles, TableFiles
 from cagdask.engine.rows import sums
 from cagdask.engine.rows.files import FoldFiles, GroupFiles, ProfileFiles, load_rows, smaller_form, take_rows
 from cagdask.engine.rows.profiles import FILTERED

@@ -15,7 +15,7 @@ from cagdask import schema, storage
 from cagdask.cags import results
 from cagdask.cags.parameters import Parameters
 from cagdask.engine.linkage import average, refinement, single
-from cagdask.engine.linkage.average import LinkagePlan, Linked
+from cagdask.engine.linkage.rounds import LinkagePlan, Linked
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.rows import profiles
 from cagdask.engine.rows.files import STEP, Block

@@ -7,8 +7,8 @@ import pytest
 
 import cagdask
 from cagdask.compute.runner import Runner
-from cagdask.engine.linkage import average
-from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
+from cagdask.engine.linkage import rounds
+from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Round
 from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
 from cagdask.engine.search import approximate
 from cagdask.engine.search.neighbors import ListFiles
@@ -62,11 +62,9 @@ def test_recall_is_that_of_the_definition(
     n, k, threshold = len(rows), 5, 0.8
     groups = GroupFiles(**smaller_form(rows)._asdict(), gene=np.arange(n), size=np.ones(n, np.int64))
     groups.write(f"{here}/block")
-    account = Linked()
-    chunked = average.order_rows(
-        InPlace(), [Block(f"{here}/block", n)], threshold, LinkagePlan(300, 300), here, "", None, seed=1
-    )
-    lists = average.search(InPlace(), chunked, k, here, "search", account, None, probes=1)
+    account, this = Linked(), Round(InPlace(), LinkagePlan(300, 300), here, None, "round")
+    chunked = rounds.order_rows(this, [Block(f"{here}/block", n)], threshold, seed=1)
+    lists = rounds.search(this, chunked, k, account, probes=1)
     gene = np.concatenate([files.gene for files in GroupFiles.open_all(chunked.chunks)])
     row = np.concatenate([files.row for files in ListFiles.open_all(lists)])
     similarity = np.round(rows @ rows.T, 10)

@@ -28,7 +28,7 @@ from cagdask.compute.memory import WORKER_BASE, task_budget
 from cagdask.compute.on_dask import OnDask
 from cagdask.compute.runner import Runner
 from cagdask.engine.linkage import average as linkage_loop
-from cagdask.engine.linkage.average import LinkagePlan
+from cagdask.engine.linkage.rounds import LinkagePlan
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.errors import InputError, MemoryLimitError, ResumeError, SchemaError, StoreError
 from cagdask.simulation.writing import simulate_abundance

@@ -18,9 +18,9 @@ from scipy.cluster.hierarchy import linkage as scipy_linkage
 from cagdask.cags import results
 from cagdask.cags.stages import similarity_of
 from cagdask.engine.linkage import average, refinement, single, tree
-from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
 from cagdask.engine.linkage.components import roots_of
-from cagdask.engine.linkage.refinement import TableFiles
+from cagdask.engine.linkage.refinement_table import TableFiles
+from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked
 from cagdask.engine.rows import files, profiles
 from cagdask.engine.rows.files import Block, FoldFiles, ProfileFiles, smaller_form
 from cagdask.engine.search import pivots

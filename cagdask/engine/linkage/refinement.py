@@ -1,4 +1,4 @@
-"""Groups whose mean directions are close, joined: what noise has torn apart.
+"""Join groups whose mean directions are close: parts of one genome that noise had separated.
 
 Average linkage at low coverage loses members: their own profiles are too noisy to reach the threshold, the means of two
 halves of a genome are not. So, as the established tool does, groups whose means are within ``refine_dist`` (cosine of
@@ -22,14 +22,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.engine.linkage import average
-from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked, Mapper
+from cagdask.engine.linkage.refinement_table import (
+    NONE,
+    ComparedFiles,
+    DirectionFiles,
+    TableFiles,
+    first_table,
+    next_table,
+)
+from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Mapper, Round, order_rows, search
 from cagdask.engine.rows.files import (
     STEP,
     Block,
@@ -41,59 +48,28 @@ from cagdask.engine.rows.files import (
     take_rows,
 )
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
-from cagdask.engine.search.neighbors import ListFiles
-from cagdask.storage.arrays import Files, array
+from cagdask.storage.arrays import array
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-NONE = np.iinfo(np.int64).max
-"""Gene of a nearest group where there is none; larger than any, so that ties go to real ones."""
+JOIN_PAIRS, GATHER, COMPARE, CHOOSE_PAIRS = "join", "gather", "compare", "table"
+"""Stages of a round; the first round orders and searches instead of joining and comparing."""
 ROWS_AT_ONCE = 256
 PAIRS_AT_ONCE = 2**14
 
 
-class DirectionFiles(GroupFiles):
-    """Groups with mean directions of unit length as rows.
+class Blocks(NamedTuple):
+    """Folders of blocks of groups, and the groups in each."""
 
-    Written by :func:`write_directions` and :func:`join_pairs`; read by refinement, measuring and assignment.
-    """
-
-    mean_length: Float64 = array(np.float64, "group", "length of the mean profile, in [0, 1]")
-
-
-class TableFiles(Files):
-    """All groups after a round of refinement.
-
-    Written by :func:`first_table` and :func:`next_table`; read by the tasks of the next round, and where CAGs are
-    numbered.
-    """
-
-    gene: Int64 = array(np.int64, "group", "gene of the group, ascending")
-    near: Int64 = array(np.int64, "group", "gene of the nearest group; huge for none")
-    sim: Float64 = array(np.float64, "group", "its similarity; -2 for none")
-    block: Int64 = array(np.int64, "group", "block that holds the group's direction")
-    row: Int64 = array(np.int64, "group", "row in that block")
-    keep: Int64 = array(np.int64, "pair", "gene of the group that another joins")
-    leave: Int64 = array(np.int64, "pair", "gene of the group that joins it")
-    orphan: Int64 = array(np.int64, "orphan", "genes of groups whose nearest is in a pair, and that are not")
+    folders: list[str]
+    n_rows: list[int]
 
 
 class OrphanFiles(RowFiles):
     """Directions of groups that lost their nearest. Written by :func:`gather_orphans`, read by :func:`compare`."""
 
     gene: Int64 = array(np.int64, "row", "gene of the group")
-
-
-class ComparedFiles(Files):
-    """Nearest groups that one task found. Written by :func:`compare`, read by :func:`next_table`."""
-
-    own_gene: Int64 = array(np.int64, "own", "genes of the task's own groups")
-    own_near: Int64 = array(np.int64, "own", "gene of the nearest group that changed; huge for none")
-    own_sim: Float64 = array(np.float64, "own", "its similarity; -2 for none")
-    stale_gene: Int64 = array(np.int64, "stale", "genes of all stale groups")
-    stale_near: Int64 = array(np.int64, "stale", "gene of the nearest of the task's own groups; huge for none")
-    stale_sim: Float64 = array(np.float64, "stale", "its similarity; -2 for none")
 
 
 def directions_of(
@@ -133,65 +109,6 @@ def write_directions(blocks: list[str], folder: str) -> int:
     rows /= length[:, None]
     DirectionFiles(**smaller_form(rows)._asdict(), size=size, gene=gene, mean_length=length).write(folder)
     return len(gene)
-
-
-# -- the table -------------------------------------------------------------------------------------------------------
-
-
-def first_table(lists: list[str], groups: list[str], folder: str) -> dict[str, int]:
-    """Task: the table after the first search."""
-    gene = np.concatenate([files.gene for files in ListFiles.open_all(lists)])
-    near = np.concatenate([files.row[:, 0] for files in ListFiles.open_all(lists)])
-    near = np.where(near >= 0, gene[near], NONE)
-    sim = np.concatenate([files.sim[:, 0] for files in ListFiles.open_all(lists)])
-    order = np.argsort(gene)
-    there = [files.gene for files in DirectionFiles.open_all(groups)]
-    by_gene = np.argsort(np.concatenate(there))
-    block = np.repeat(np.arange(len(there)), [len(part) for part in there])[by_gene]
-    row = np.concatenate([np.arange(len(part)) for part in there])[by_gene]
-    return _write_table(folder, gene[order], near[order], sim[order], block, row)
-
-
-def next_table(before: str, new: list[str], first_block: int, compared: list[str], folder: str) -> dict[str, int]:
-    """Task: the table after a round; ``new`` holds the joined groups, numbered from ``first_block``."""
-    table = TableFiles.open(before)
-    alive = ~np.isin(table.gene, table.leave)
-    gene, near, sim = table.gene[alive], table.near[alive], table.sim[alive]
-    block, row = table.block[alive], table.row[alive]
-    stale = np.isin(gene, np.concatenate([table.keep, table.orphan]))
-    near[stale], sim[stale] = NONE, -2.0
-    for b, joined in enumerate(DirectionFiles.open_all(new)):
-        i = np.searchsorted(gene, joined.gene)
-        block[i], row[i] = first_block + b, np.arange(len(joined.gene))
-    for part in ComparedFiles.open_all(compared):
-        of_own = part.own_gene, part.own_near, part.own_sim
-        of_stale = part.stale_gene, part.stale_near, part.stale_sim
-        for genes, best, similarity in (of_own, of_stale):
-            i = np.searchsorted(gene, genes)
-            nearer = (similarity > sim[i]) | ((similarity == sim[i]) & (best < near[i]))
-            near[i[nearer]], sim[i[nearer]] = best[nearer], similarity[nearer]
-    return _write_table(folder, gene, near, sim, block, row)
-
-
-def _write_table(folder: str, gene: Int64, near: Int64, sim: Float64, block: Int64, row: Int64) -> dict[str, int]:
-    keep, leave = reciprocal_pairs(gene, near)
-    moving = np.concatenate([keep, leave])
-    orphan = gene[np.isin(near, moving) & ~np.isin(gene, moving)]
-    TableFiles(gene=gene, near=near, sim=sim, block=block, row=row, keep=keep, leave=leave, orphan=orphan).write(folder)
-    return {"n": len(gene), "pairs": len(keep), "orphans": len(orphan)}
-
-
-def reciprocal_pairs(gene: Int64, near: Int64) -> tuple[Int64, Int64]:
-    """Pairs of groups that are each other's nearest.
-
-    ``gene`` (n,) ascending and ``near`` (n,), the gene of each one's nearest group, huge for none. Returns the genes
-    that stay, ascending, and those that join them.
-    """
-    back = np.full(len(gene), NONE)
-    has = near < NONE
-    back[has] = near[np.searchsorted(gene, near[has])]
-    mutual = has & (back == gene) & (gene < near)
-    return gene[mutual], near[mutual]
 
 
 # -- joining and comparing -------------------------------------------------------------------------------------------
@@ -322,6 +239,11 @@ def _slices(n: int) -> list[slice]:
 # -- the rounds ------------------------------------------------------------------------------------------------------
 
 
+def refine_round(number: int) -> str:
+    """What the stages of a round of refinement begin with."""
+    return f"refine {number}"
+
+
 def refine(
     mapper: Mapper, groups: list[Block], threshold: float, plan: LinkagePlan, folder: str, done: str | None = None
 ) -> tuple[list[str], str, list[str], Linked]:
@@ -346,51 +268,49 @@ def refine(
         items = [([asdict(block) for block in groups], threshold, asdict(plan), folder)]
         answer = mapper.map("refine", refine_alone, items, done=done)[0]
         return answer["blocks"], answer["table"], answer["joined"], Linked(**answer["linked"])
-    linked = Linked()
-    here = storage.join(folder, "round-1")
-    chunked = average.order_rows(mapper, groups, threshold, plan, here, "refine 1: ", done, seed=1)
-    lists = average.search(mapper, chunked, 1, here, "refine 1: search", linked, done)
-    blocks = [block.folder for block in groups]
-    n_rows = [block.n for block in groups]
-    table = storage.join(here, "table")
-    state = mapper.map("refine 1: table", first_table, [(lists, blocks, table)], done=done)[0]
-    for part in ("chunks", "neighbors"):
-        storage.remove(storage.join(here, part))
-    joined: list[str] = []
+    linked, joined = Linked(), list[str]()
+    this = Round(mapper, plan, storage.join(folder, "round-1"), done, refine_round(1))
+    chunked = order_rows(this, groups, threshold, seed=1)
+    lists = search(this, chunked, 1, linked)
+    blocks, table = Blocks([block.folder for block in groups], [block.n for block in groups]), this.path("table")
+    state = this.one(CHOOSE_PAIRS, first_table, lists, blocks.folders, table)
+    this.remove("chunks", "neighbors")
     linked.active.append(state["n"])
     while state["pairs"]:
         joined.append(table)
-        here = storage.join(folder, f"round-{len(joined) + 1}")
-        name = f"refine {len(joined) + 1}: "
-        changed = _in_parts(mapper, f"{name}join", join_pairs, table, blocks, state["pairs"], plan, here, done)
-        orphans = _in_parts(mapper, f"{name}gather", gather_orphans, table, blocks, state["orphans"], plan, here, done)
-        first_new = len(blocks)
-        blocks = blocks + [url for url, _ in changed]
-        n_rows = n_rows + [n for _, n in changed]
-        new, lone = [url for url, _ in changed], [url for url, _ in orphans]
-        numbered = _pack([Block(str(i), n) for i, n in enumerate(n_rows)], plan.chunk_rows)
-        compared = [storage.join(here, "compared", str(i)) for i in range(len(numbered))]
-        tasks = [
-            (blocks, [int(block.folder) for block in part], table, new, lone, threshold, url)
-            for part, url in zip(numbered, compared, strict=True)
-        ]
-        linked.multiplied += sum(mapper.map(f"{name}compare", compare, tasks, done=done))
-        new_table = storage.join(here, "table")
-        state = mapper.map(f"{name}table", next_table, [(table, new, first_new, compared, new_table)], done=done)[0]
+        number = len(joined) + 1
+        this = Round(mapper, plan, storage.join(folder, f"round-{number}"), done, refine_round(number))
+        blocks, table, state = _join_and_compare(this, blocks, table, state, threshold, linked)
         linked.active.append(state["n"])
-        table = new_table
-    return blocks, table, joined, linked
+    return blocks.folders, table, joined, linked
 
 
-def _in_parts(
-    mapper: Mapper, name: str, function: Any, table: str, blocks: list[str], n: int, plan: LinkagePlan, folder: str,
-    done: str | None,
-) -> list[tuple[str, int]]:  # fmt: skip
+def _join_and_compare(
+    this: Round, blocks: Blocks, table: str, state: dict[str, int], threshold: float, linked: Linked
+) -> tuple[Blocks, str, dict[str, int]]:
+    """One round: join the pairs of a table, and look for the nearest of all groups that changed or lost theirs."""
+    changed = _in_parts(this, JOIN_PAIRS, join_pairs, table, blocks.folders, state["pairs"])
+    orphans = _in_parts(this, GATHER, gather_orphans, table, blocks.folders, state["orphans"])
+    first_new, new = len(blocks.folders), changed.folders
+    blocks = Blocks(blocks.folders + new, blocks.n_rows + changed.n_rows)
+    numbered = _pack([Block(str(i), n) for i, n in enumerate(blocks.n_rows)], this.plan.chunk_rows)
+    compared = [this.path("compared", str(i)) for i in range(len(numbered))]
+    items = [
+        (blocks.folders, [int(block.folder) for block in part], table, new, orphans.folders, threshold, url)
+        for part, url in zip(numbered, compared, strict=True)
+    ]
+    linked.multiplied += sum(this.map(COMPARE, compare, items))
+    next_ = this.path("table")
+    return blocks, next_, this.one(CHOOSE_PAIRS, next_table, table, new, first_new, compared, next_)
+
+
+def _in_parts(this: Round, stage: str, function: Any, table: str, blocks: list[str], n: int) -> Blocks:
     """Run ``function`` on ranges of ``n`` things; the folders that it wrote, and what it returned."""
-    ranges = [(begin, min(begin + plan.chunk_rows, n)) for begin in range(0, n, plan.chunk_rows)]
-    made = [storage.join(folder, function.__name__, str(i)) for i in range(len(ranges))]
-    items = [(table, blocks, begin, end, url) for (begin, end), url in zip(ranges, made, strict=True)]
-    return list(zip(made, mapper.map(name, function, items, done=done), strict=True))
+    step = this.plan.chunk_rows
+    ranges = [(begin, min(begin + step, n)) for begin in range(0, n, step)]
+    folders = [this.path(function.__name__, str(i)) for i in range(len(ranges))]
+    items = [(table, blocks, begin, end, url) for (begin, end), url in zip(ranges, folders, strict=True)]
+    return Blocks(folders, this.map(stage, function, items))
 
 
 def refine_alone(groups: list[dict[str, Any]], threshold: float, plan: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.engine.linkage import average
-from cagdask.engine.linkage.average import LinkagePlan, Linked, Mapper
+from cagdask.engine.linkage.average import linkage_round
 from cagdask.engine.linkage.components import root_of, roots_of
 from cagdask.engine.linkage.merging import MergeFiles
+from cagdask.engine.linkage.rounds import LinkagePlan, Linked, Mapper, Round, order_rows, search
 from cagdask.engine.rows.files import STEP, Block, GroupFiles, smaller_form, take_rows
 from cagdask.engine.search.neighbors import ComponentFiles, ListFiles, components_of
 from cagdask.storage.arrays import array
@@ -32,6 +32,8 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 K = 8
+MARK_JOINED, JOIN, TAKE_OPEN = "mark joined genes", "join genes", "genes with full lists"
+"""Stages of a round, beside those of ordering and searching."""
 _NO_BOUND = -2.0
 
 
@@ -152,23 +154,18 @@ def single_linkage(
     while total := sum(block.n for block in blocks):
         linked.active.append(total)
         turn = len(linked.active)
-        here = storage.join(folder, f"round-{turn}")
-        name = f"linkage {turn}: "
-        chunked = average.order_rows(mapper, blocks, threshold, plan, here, name, done, seed=turn)
+        this = Round(mapper, plan, storage.join(folder, f"round-{turn}"), done, linkage_round(turn))
+        chunked = order_rows(this, blocks, threshold, seed=turn)
         if before is not None:
-            mapper.map(f"{name}groups", write_components, [(url, before) for url in chunked.chunks], done=done)
-        again = before is not None
-        lists = average.search(
-            mapper, chunked, K, here, f"{name}search", linked, done, groups=again, probes=plan.probes
-        )
-        joined = storage.join(here, "joined")
-        mapper.map(f"{name}join", join_components, [(lists, before, n_genes, threshold, joined)], done=done)
+            this.map(MARK_JOINED, write_components, [(url, before) for url in chunked.chunks])
+        lists = search(this, chunked, K, linked, groups=before is not None, probes=plan.probes)
+        joined = this.path("joined")
+        this.one(JOIN, join_components, lists, before, n_genes, threshold, joined)
         linked.merges.append(joined)
-        active = [storage.join(here, "active", str(i)) for i in range(len(lists))]
+        active = [this.path("active", str(i)) for i in range(len(lists))]
         items = [(c, n, threshold, url) for c, n, url in zip(chunked.chunks, lists, active, strict=True)]
-        counts = mapper.map(f"{name}go on", take_open_rows, items, done=done)
+        counts = this.map(TAKE_OPEN, take_open_rows, items)
         blocks = [Block(url, n) for url, n in zip(active, counts, strict=True) if n]
         before = joined
-        for part in ("chunks", "neighbors"):
-            storage.remove(storage.join(here, part))
+        this.remove("chunks", "neighbors")
     return linked

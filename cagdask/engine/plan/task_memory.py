@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cagdask.engine.linkage.average import LinkagePlan, shared_rows
 from cagdask.engine.linkage.refinement import ROWS_AT_ONCE
+from cagdask.engine.linkage.rounds import LinkagePlan, shared_rows
 from cagdask.engine.linkage.single import K
 from cagdask.engine.search.pivots import TRAINING_ROWS_PER_PIVOT, n_pivots_for
 from cagdask.engine.search.sketches import LARGEST, QUERIES, TARGETS

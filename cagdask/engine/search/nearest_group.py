@@ -12,7 +12,7 @@ task: the rows, one slice of points, and 256 × :data:`POINTS_AT_ONCE` products.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -26,6 +26,21 @@ POINTS_AT_ONCE = 4096
 STEP = 1e10
 """Squared distances of unit vectors are rounded to 1 / STEP: equal in exact arithmetic is equal here."""
 NO_GROUP = np.iinfo(np.int64).max
+
+
+class _Points(NamedTuple):
+    """Some points, and the group of each."""
+
+    vector: Any
+    group: Any
+
+
+class _Best(NamedTuple):
+    """What is known of some rows, in place: nearest group, and squared distances to it and to the second-nearest."""
+
+    group: Any
+    first: Any
+    second: Any
 
 
 @dataclass
@@ -67,18 +82,17 @@ class Nearest:
         step = STEP if unit else 0.0
         rounding = 4 * (rows.shape[1] + 4) * np.finfo(float).eps  # of a sum of products in any order
         for p in range(0, len(points), POINTS_AT_ONCE):
-            near = np.ascontiguousarray(points[p : p + POINTS_AT_ONCE])
-            size = np.einsum("ij,ij->i", near, near)
-            of = np.ascontiguousarray(group[p : p + POINTS_AT_ONCE])
+            some = _Points(*(np.ascontiguousarray(part[p : p + POINTS_AT_ONCE]) for part in (points, group)))
+            size = np.einsum("ij,ij->i", some.vector, some.vector)
             for r in range(0, len(rows), ROWS_AT_ONCE):
-                at = slice(r, r + ROWS_AT_ONCE)
-                block = np.ascontiguousarray(rows[at])
+                part = slice(r, r + ROWS_AT_ONCE)
+                block = np.ascontiguousarray(rows[part])
                 length = np.einsum("ij,ij->i", block, block)
-                rough = (-2 * block) @ near.T
+                rough = (-2 * block) @ some.vector.T
                 rough += length[:, None]
                 rough += size
                 slack = rounding * (length + size.max(initial=0.0)) + (2 / STEP if unit else 0.0)
-                _update(rough, slack, block, near, of, step, self.group[at], self.best[at], self.second[at])
+                _update(rough, slack, block, some, step, _Best(self.group[part], self.best[part], self.second[part]))
 
 
 @njit(cache=True, nogil=True)
@@ -97,35 +111,36 @@ def squared_distance(a: Float64, b: Float64) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _update(
-    rough: Any, slack: Any, rows: Any, points: Any, of: Any, step: float, group: Any, best: Any, second: Any
-) -> None:
+def _update(rough: Any, slack: Any, rows: Any, points: _Points, step: float, best: _Best) -> None:
     """Compute again, for each row, all points that may be nearer than its second-nearest group."""
+    of = points.group
     for i in range(len(rows)):
         # the roughly nearest first, so that few others are left to compute
         first = int(np.argmin(rough[i]))
-        _offer(i, first, rows, points, of, step, group, best, second)
+        _offer(i, first, rows, points, step, best)
         other = -1
-        for j in range(len(points)):
+        for j in range(len(of)):
             if of[j] != of[first] and (other < 0 or rough[i, j] < rough[i, other]):
                 other = j
         if other >= 0:
-            _offer(i, other, rows, points, of, step, group, best, second)
-        for j in range(len(points)):
-            if rough[i, j] <= second[i] + slack[i] and j != first and j != other:
-                _offer(i, j, rows, points, of, step, group, best, second)
+            _offer(i, other, rows, points, step, best)
+        for j in range(len(of)):
+            if rough[i, j] <= best.second[i] + slack[i] and j != first and j != other:
+                _offer(i, j, rows, points, step, best)
 
 
 @njit(cache=True, nogil=True)
-def _offer(i: int, j: int, rows: Any, points: Any, of: Any, step: float, group: Any, best: Any, second: Any) -> None:
-    x = squared_distance(rows[i], points[j])
+def _offer(i: int, j: int, rows: Any, points: _Points, step: float, best: _Best) -> None:
+    """Take point ``j`` into account for row ``i``."""
+    of, group, first, second = points.group[j], best.group, best.first, best.second
+    x = squared_distance(rows[i], points.vector[j])
     if step > 0:
         x = np.rint(x * step) / step
-    if of[j] == group[i]:
-        best[i] = min(best[i], x)
-    elif x < best[i] or (x == best[i] and of[j] < group[i]):
-        second[i] = best[i]
-        best[i] = x
-        group[i] = of[j]
+    if of == group[i]:
+        first[i] = min(first[i], x)
+    elif x < first[i] or (x == first[i] and of < group[i]):
+        second[i] = first[i]
+        first[i] = x
+        group[i] = of
     elif x < second[i]:
         second[i] = x

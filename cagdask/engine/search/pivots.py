@@ -8,12 +8,7 @@ There are about as many pivots as genomes. They are found in two levels, and the
 the few cells that are nearest to it, so that neither grows with rows x pivots. All of it is done with sketches
 (:mod:`cagdask.engine.search.sketches`), which are short whatever the number of samples.
 
-Rows that are far from every pivot, most of them genes of no genome, would make every list so wide that nothing can skip
-it. Beyond the angle *cut* they belong to no list; they are the *fringe*, and all of it is compared with itself.
-
-The lower the similarity that is asked for, the less can be skipped, while many rows would have found each other at a
-higher one. So a round may ask for more than the threshold, a *level*: what joins there need not be searched below.
-
+How far from its pivot a row may be, and which similarity a round asks for, is in :mod:`cagdask.engine.search.levels`.
 Pivots, cut and level decide what a search costs, never its result.
 """
 
@@ -29,7 +24,6 @@ from numpy.typing import NDArray
 
 from cagdask.compute import memory
 from cagdask.engine.rows.files import (
-    STEP,
     Block,
     FoldFiles,
     GroupFiles,
@@ -39,6 +33,7 @@ from cagdask.engine.rows.files import (
     take_rows,
     unit,
 )
+from cagdask.engine.search.levels import ROUND_NS, choose_cut, choose_level, levels_above
 from cagdask.engine.search.sketches import QUERIES, TARGETS, choose_sizes, deal_samples, product_ns, sketches
 from cagdask.storage.arrays import Files, array
 
@@ -58,12 +53,6 @@ PRODUCT_ERROR = np.float32(2e-6)
 """How far a float32 product of two unit sketches may be off; how far depends on what else is multiplied with it."""
 SORTED_AT_ONCE = 16
 """Pivots that are put in order along one direction: halving them on would order them no better for a search."""
-LEVELS = (0.25, 0.5, 0.75)
-"""Levels that a round may take, as shares of the way from the threshold to 1."""
-GOES_ON = (0.45, 0.55, 0.7)
-"""Share of the rows that a round at each of these leaves for the next one (measured)."""
-ROUND_NS = 6e4
-"""What a round costs per row beside the search, nanoseconds (measured)."""
 _CUT_ROWS, _CUT_PIVOTS = 2048, 4096  # of a sample, to choose the cut
 _CUT_ANGLES = 2**21
 
@@ -142,32 +131,6 @@ def train_pivots(
     cut = np.array([cuts[level][0]])
     PivotFiles(coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut).write(folder)
     return level
-
-
-def levels_above(threshold: float) -> dict[float, float]:
-    """Levels that a round may take, on the grid of similarities, and the share of its rows that each leaves."""
-    levels = np.rint((threshold + np.array(LEVELS) * (1 - threshold)) * STEP) / STEP
-    return dict(zip(levels.tolist(), GOES_ON, strict=True))
-
-
-def choose_level(costs: dict[float, float], n: int) -> float:
-    """The level at which a round, and the one at the threshold after it, cost least.
-
-    Parameters
-    ----------
-    costs
-        Nanoseconds per pair of rows at each level; the first is the threshold.
-    n
-        Rows.
-    """
-    threshold = next(iter(costs))
-    goes_on = levels_above(threshold)
-
-    def cost(level: float) -> float:
-        after = 0.0 if level == threshold else ROUND_NS * n + costs[threshold] * (goes_on[level] * n) ** 2
-        return costs[level] * float(n) ** 2 + after
-
-    return min(costs, key=cost)
 
 
 def _sampled(
@@ -333,29 +296,6 @@ def _spread(sample: Float32, pivots: Float32) -> tuple[Float64, Float64]:
     own = np.arccos(np.clip(_nearest(pivots, few)[0][:, 0], -1, 1))
     between = np.clip(few[: _CUT_ANGLES // len(any_)] @ any_.T, -1, 1).ravel()
     return np.sort(own), np.sort(np.arccos(between, out=between))
-
-
-def choose_cut(own: Float64, between: Float64, threshold: float) -> tuple[float, float]:
-    """The angle to its pivot up to which a row belongs to its list, so that least is left to compare, and that share.
-
-    Parameters
-    ----------
-    own, between
-        Angles of a sample of rows to their own pivots, and to any, from small to large.
-    threshold
-        Similarity that is asked for.
-
-    Notes
-    -----
-    Rows beyond the cut are all compared with each other. A list with the cut as its radius can be skipped by rows that
-    are farther from its pivot than the cut and the angle of the threshold together.
-    """
-    cuts = np.quantile(own, np.linspace(0, 1, 33))
-    fringe = 1 - np.searchsorted(own, cuts, side="right") / len(own)
-    opened = np.searchsorted(between, cuts + np.arccos(threshold)) / len(between)
-    left = fringe**2 + (1 - fringe**2) * opened
-    best = int(np.argmin(left))
-    return float(cuts[best]), float(left[best])
 
 
 def near_ones_together(pivots: Float32) -> Int64:

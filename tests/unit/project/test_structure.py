@@ -27,11 +27,6 @@ PARAMETERS = 8
 LONG_MODULES = {
     "cags/clustering.py",
     "cli/options.py",
-    "engine/linkage/average.py",
-    "engine/linkage/merging.py",
-    "engine/linkage/refinement.py",
-    "engine/search/kernels.py",
-    "engine/search/pivots.py",
     "io/ingest.py",
     "io/tables/formats.py",
     "io/vectors/embeddings.py",
@@ -44,8 +39,6 @@ LONG_MODULES = {
 
 LONG_FUNCTIONS = {
     "cags/clustering.py: cut",
-    "engine/linkage/merging.py: merge_groups",
-    "engine/search/kernels.py: _search_tiles",
     "factors/projection.py: nmf_project",
     "twopass/two_pass.py: two_pass",
 }
@@ -54,21 +47,6 @@ LONG_FUNCTIONS = {
 MANY_PARAMETERS = {
     "cags/assignment.py: assign",
     "cags/clustering.py: find_cags",
-    "engine/linkage/average.py: _merge",
-    "engine/linkage/average.py: order_rows",
-    "engine/linkage/average.py: search",
-    "engine/linkage/merging.py: _join_lists",
-    "engine/linkage/merging.py: _nearest",
-    "engine/linkage/merging.py: merge_groups",
-    "engine/linkage/refinement.py: _in_parts",
-    "engine/search/kernels.py: _compare",
-    "engine/search/kernels.py: _compare_kept",
-    "engine/search/kernels.py: _search_rows",
-    "engine/search/kernels.py: _search_tiles",
-    "engine/search/kernels.py: compare_fringes",
-    "engine/search/kernels.py: compare_tiles",
-    "engine/search/nearest_group.py: _offer",
-    "engine/search/nearest_group.py: _update",
     "factors/consensus.py: nmf_consensus",
     "factors/factorization.py: nmf",
     "factors/fitting.py: solve_task",

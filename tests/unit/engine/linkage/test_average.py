@@ -11,9 +11,9 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 
 from cagdask.engine.linkage import average, refinement, single
-from cagdask.engine.linkage.average import InPlace, LinkagePlan, shared_rows
 from cagdask.engine.linkage.merging import MergeFiles
-from cagdask.engine.linkage.refinement import TableFiles
+from cagdask.engine.linkage.refinement_table import TableFiles
+from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, shared_rows
 from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
 from cagdask.simulation.writing import simulate_abundance
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cagdask.engine.linkage.average import SMALL_BLOCK, shared_rows
+from cagdask.engine.linkage.rounds import SMALL_BLOCK, shared_rows
 from cagdask.engine.plan.task_memory import TRAINING_BYTES, merge_bytes_per_row, plan_engine, training_bytes
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cagdask.engine.linkage import average
-from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked
+from cagdask.engine.linkage import rounds
+from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Round
 from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
 from cagdask.engine.search.neighbors import ListFiles
 
@@ -36,8 +36,9 @@ def searched(rows: NDArray[Any], size: NDArray[Any], gene: NDArray[Any], thresho
         part = slice(begin, begin + 170)
         GroupFiles(**smaller_form(rows[part])._asdict(), size=size[part], gene=gene[part]).write(folders[-1].folder)
     plan, account = LinkagePlan(150, 150, sizes=(8, 24)), Linked()
-    chunked = average.order_rows(InPlace(), folders, threshold, plan, str(where), "", None, seed=1)
-    lists = average.search(InPlace(), chunked, k, str(where), "search", account, None)
+    this = Round(InPlace(), plan, str(where), None, "round")
+    chunked = rounds.order_rows(this, folders, threshold, seed=1)
+    lists = rounds.search(this, chunked, k, account)
     files = list(ListFiles.open_all(lists))
     found_gene, row = np.concatenate([part.gene for part in files]), np.concatenate([part.row for part in files])
     sim, bound = np.concatenate([part.sim for part in files]), np.concatenate([part.bound for part in files])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cagdask.engine.linkage.average import shared_rows
+from cagdask.engine.linkage.rounds import shared_rows
 from cagdask.engine.rows.files import GroupFiles, smaller_form
 from cagdask.engine.search import chunks, pivots
 

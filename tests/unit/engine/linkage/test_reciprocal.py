@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cagdask.engine.linkage import merging
+from cagdask.engine.linkage import reciprocal
 from cagdask.engine.linkage.components import roots_of
-from cagdask.engine.linkage.merging import Groups, Proofs
+from cagdask.engine.linkage.reciprocal import Groups, Proofs
 
 
 def test_a_group_whose_nearest_is_unknown_waits() -> None:
@@ -18,7 +18,7 @@ def test_a_group_whose_nearest_is_unknown_waits() -> None:
     sim = np.round(mean @ mean.T, 10)
     index = np.array([[1, 2], [0, 2], [-1, 1]])
     for bound in (0.9, 0.0):
-        parent, states, pair, height = merging.merge_groups(
+        parent, states, pair, height = reciprocal.merge_groups(
             Groups(mean.copy(), np.ones(3, np.int64), np.arange(3)),
             index,
             Proofs(index[:, 0].copy(), sim[[0, 1, 2], [1, 0, 1]], np.array([0, 0, bound]), np.full(3, -1)),
@@ -32,7 +32,7 @@ def test_a_group_whose_nearest_is_unknown_waits() -> None:
             assert pair.tolist() == [[0, 1], [0, 2]]
         else:
             assert len(pair) == 1
-            assert states[2] == merging.WAITS
+            assert states[2] == reciprocal.WAITS
             assert states[group[0]] == 2
 
 
@@ -44,7 +44,7 @@ def test_lists_that_only_one_of_two_rows_is_on_end_in_merges(order: list[int]) -
     sim = np.round(mean @ mean.T, 10)
     index = np.array([[1], [2], [0]])
     nobody = np.full(3, -1)
-    parent, _, pair, height = merging.merge_groups(
+    parent, _, pair, height = reciprocal.merge_groups(
         Groups(mean.copy(), np.ones(3, np.int64), np.arange(3)),
         index,
         Proofs(nobody.copy(), sim[[0, 1, 2], [1, 2, 0]], np.zeros(3), nobody.copy()),
@@ -62,7 +62,7 @@ def test_a_nearest_is_looked_for_again_when_what_it_was_not_compared_with_joins(
     mean = np.linalg.cholesky(sim)
     index = np.array([[1, 2], [2, 3], [3, 1], [2, 1]])
     nobody = np.full(4, -1)
-    _, _, pair, height = merging.merge_groups(
+    _, _, pair, height = reciprocal.merge_groups(
         Groups(mean, np.ones(4, np.int64), np.arange(4)),
         index,
         Proofs(nobody.copy(), np.zeros(4), np.zeros(4), nobody.copy()),
