@@ -1,4 +1,4 @@
-"""Genes put to the CAG whose mean direction is nearest, while the CAGs stay as they were clustered.
+"""Assign genes to the CAG whose mean direction is nearest; the CAGs stay as they were clustered.
 
     labels of a result --> members of each CAG --sums--> directions         as for a result
     profiles of the genes that are alone, left out or new --GEMM--> nearest direction, and the next

@@ -101,8 +101,8 @@ def nmf_consensus(
             seeds = replicate_seeds(seed, n_replicates)
             place, found = find_consensus(job, k, seeds, seed, density_threshold, tol, max_passes)
             trace = [found["error"] * job.total]
-            consensus = ConsensusFiles.open(place)
-            summary, latent, gram = finish(request, job, consensus.latent, True, trace)
+            agreed = ConsensusFiles.open(place)
+            summary, latent, gram = finish(request, job, agreed.latent, True, trace)
             summary |= {"replicate_seeds": seeds, "replicates": found}
             summary["converged"] &= not found["n_not_converged"]
             scale = results.scale_of(latent, gram)
@@ -113,9 +113,7 @@ def nmf_consensus(
             results.write_result(job, folder, latent, scale, summary, scores="z-scores")
             samples = np.array(job.matrix.sample_names(), dtype=object)[job.kept_samples].tolist()
             results.write_table(storage.join(folder, USAGE), job.matrix.sample_title, samples, shares)
-            picture = drawing.draw_clustergram(
-                consensus.distance, consensus.label, consensus.density, density_threshold
-            )
+            picture = drawing.draw_clustergram(agreed.distance, agreed.label, agreed.density, density_threshold)
             save_figure(picture, storage.join(folder, "clustergram.png"))
     return storage.open_dataset(storage.join(output, results.STORE))
 

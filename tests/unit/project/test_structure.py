@@ -200,10 +200,7 @@ OLD_WORDS = {
 OLD_WORDS_LEFT = {
     r"cagdask/cags/assignment.py: put to the (nearest|CAG)",
     r"cagdask/cags/assignment.py: second pass of two",
-    r"cagdask/cags/assignment_tasks.py: put to the (nearest|CAG)",
     r"cagdask/compute/finished_tasks.py: (finished )?tasks of a stage answered",
-    r"cagdask/engine/linkage/merging.py: as far as the lists prove",
-    r"cagdask/engine/linkage/refinement.py: what noise has torn apart",
     r"cagdask/io/sheets/sheet.py: holds half a character",
     r"cagdask/normalization/sample_statistics.py: \bdef (said_of|made_again|tidy|_were|flat)\b",
     r"cagdask/normalization/sample_statistics.py: has to know of every",
