@@ -6,11 +6,7 @@ components  connected components of the lists, in batches that are merged on the
 merging     the batches of a round, merged
 reciprocal  reciprocal nearest groups that the neighbor lists prove, merged: compiled
 single      the same lists, joined by nearest member
-<<<<<<< HEAD
-refinement  groups whose mean directions are close, joined
-noise_correction, corrected_joining  groups that are one once noise is taken out, joined
-=======
 refinement  groups whose mean directions are close, joined; its table in refinement_table
->>>>>>> 20a0f1f (Rounds, reciprocal pairs, levels and the table of refinement have modules of their own)
+noise_correction, corrected_joining  groups that are one once noise is taken out, joined
 tree        merge table, cut, labels
 """

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.engine.linkage.average import InPlace, LinkagePlan, Linked, Mapper
 from cagdask.engine.linkage.noise_correction import (
     ATTACHED,
     ATTACHED_LEAST,
@@ -29,11 +28,7 @@ from cagdask.engine.linkage.noise_correction import (
     nearest,
 )
 from cagdask.engine.linkage.refinement import (
-    NONE,
     ROWS_AT_ONCE,
-    ComparedFiles,
-    DirectionFiles,
-    TableFiles,
     _in_parts,
     _lengths,
     _pack,
@@ -41,9 +36,16 @@ from cagdask.engine.linkage.refinement import (
     _sizes,
     gather_orphans,
     join_pairs,
+)
+from cagdask.engine.linkage.refinement_table import (
+    NONE,
+    ComparedFiles,
+    DirectionFiles,
+    TableFiles,
     next_table,
     reciprocal_pairs,
 )
+from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Mapper, Round
 from cagdask.engine.rows.files import STEP, Block, load_rows, smaller_form, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
 from cagdask.storage.arrays import Files, array
@@ -270,10 +272,11 @@ def _rounds(
         if not state["pairs"]:
             break
         joined.append(table)
-        changed = _in_parts(mapper, f"{name}join", join_pairs, table, blocks, state["pairs"], plan, here, done)
-        orphans = _in_parts(mapper, f"{name}gather", gather_orphans, table, blocks, state["orphans"], plan, here, done)
-        new, others = [url for url, _ in changed], [url for url, _ in orphans]
-        blocks, n_rows = blocks + new, n_rows + [n for _, n in changed]
+        this = Round(mapper, plan, here, done, f"join {len(joined) - 1}")
+        changed = _in_parts(this, "join", join_pairs, table, blocks, state["pairs"])
+        orphans = _in_parts(this, "gather", gather_orphans, table, blocks, state["orphans"])
+        new, others = changed.folders, orphans.folders
+        blocks, n_rows = blocks + new, n_rows + changed.n_rows
     blocks, table, attached = _attach_all(mapper, blocks, n_rows, table, plan, folder, done)
     return blocks, table, joined + attached, linked
 
@@ -297,10 +300,11 @@ def _attach_all(
         return blocks, table, []
     pairs = storage.join(here, "pairs")
     found = mapper.map("attach: table", attached_table, [(table, [item[-1] for item in items], pairs)], done=done)[0]
-    new = _in_parts(mapper, "attach: join", join_attached, pairs, blocks, found["groups"], plan, here, done)
-    last = storage.join(here, "table")
-    mapper.map("attach: last table", next_table, [(pairs, [url for url, _ in new], len(blocks), [], last)], done=done)
-    return blocks + [url for url, _ in new], last, [pairs]
+    this = Round(mapper, plan, here, done, "attach")
+    new = _in_parts(this, "join", join_attached, pairs, blocks, found["groups"]).folders
+    last = this.path("table")
+    this.one("last table", next_table, pairs, new, len(blocks), [], last)
+    return blocks + new, last, [pairs]
 
 
 def join_alone(groups: list[dict[str, Any]], plan: dict[str, Any], folder: str) -> dict[str, Any]:

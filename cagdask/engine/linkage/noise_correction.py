@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.engine.linkage.refinement import NONE, PAIRS_AT_ONCE
+from cagdask.engine.linkage.refinement import PAIRS_AT_ONCE
+from cagdask.engine.linkage.refinement_table import NONE
 from cagdask.engine.rows.files import STEP
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
 

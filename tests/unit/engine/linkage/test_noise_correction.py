@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cagdask.engine.linkage import corrected_joining
-from cagdask.engine.linkage.average import InPlace, LinkagePlan
 from cagdask.engine.linkage.components import roots_of
 from cagdask.engine.linkage.noise_correction import SAME, Groups, corrected, inner_similarity, nearest
-from cagdask.engine.linkage.refinement import TableFiles, directions_of
+from cagdask.engine.linkage.refinement import directions_of
+from cagdask.engine.linkage.refinement_table import TableFiles
+from cagdask.engine.linkage.rounds import InPlace, LinkagePlan
 from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
 
 
