@@ -70,7 +70,7 @@ def plans(draw: st.DrawFn, n: int) -> Plan:
         chunks=draw(chunkings(n)),
         block_rows=draw(st.sampled_from([rows for rows in (1, 2, 3, 5, 8, 1000) if n <= MOST_BLOCKS * rows])),
         merge_rows=draw(sizes),
-        k=draw(st.sampled_from([1, 2, 3, 8, 16, 32])),
+        k=draw(st.sampled_from([1, 1, 2, 2, 3, 8, 32])),  # short lists, which prove little
         sizes=draw(st.sampled_from([None, (1, 1), (1, 3), (2, 2), (64, 64)])),
         n_pivots=draw(st.sampled_from([1, 1, 2, 5, 70])),
         fringe=draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),  # lists only, some fringe, fringe only
@@ -220,7 +220,7 @@ def check_reference(values: Float64, metric: str, method: str, max_dist: float, 
 
 
 @given(st.data())
-@settings(max_examples=2 * settings().max_examples)
+@settings(max_examples=3 * settings().max_examples)
 def test_engine_equals_the_naive_reference(tmp_path: Path, data: st.DataObject) -> None:
     values = data.draw(matrices(), label="values")
     plan = data.draw(plans(len(values)), label="plan")
