@@ -25,6 +25,7 @@ _PUBLIC = {
     "nmf_select": "factors.selection",
     "nmf_consensus": "factors.consensus",
     "nmf_project": "factors.projection",
+    "associate": "labels.association",
     "similar": "vectors.similarity",
     "similar_pairs": "vectors.all_pairs",
     "analogies": "vectors.analogies.session",

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cagdask.cli.association import test
 from cagdask.cli.clustering import assign, cluster, cut, run
 from cagdask.cli.data import ingest, simulate
 from cagdask.cli.explore import explore
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 _COMMANDS = (
-    run, ingest, cluster, cut, assign, normalize, similar, analogy, nmf, twopass, info, plan, report, plot,
+    run, ingest, cluster, cut, assign, normalize, test, similar, analogy, nmf, twopass, info, plan, report, plot,
     explore, simulate,
 )  # fmt: skip
 for _command in _COMMANDS:

@@ -1,0 +1,6 @@
+"""Questions about labelled samples: which features differ between groups.
+
+reading      labels and covariates of samples, from a metadata column or a table
+statistics   tests of a block of features, in memory
+association  the library call: blocks by tasks, false discovery rate, table and picture
+"""

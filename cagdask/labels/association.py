@@ -1,0 +1,397 @@
+"""Which CAGs, genes or factors differ between groups of samples.
+
+    features in rows --block by block--> test (one task per block) --> p values --false discovery rate--> table, picture
+
+Effects are of the second group against the first: positive where the second has more. A task holds a block of 16 MiB
+in float64 a few times.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask import storage
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
+from cagdask.errors import InputError
+from cagdask.factors.matrix import Matrix, open_matrix
+from cagdask.labels import statistics
+from cagdask.labels.reading import LABEL, read_labels
+from cagdask.storage.arrays import Files, array
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+logger = logging.getLogger(__name__)
+
+TESTS = ("rank-sum", "paired", "kruskal", "linear", "logistic")
+LEAST = 3
+"""Samples that each group must have."""
+Float64 = NDArray[np.float64]
+
+
+class DesignFiles(Files):
+    """What tasks know of the samples that are tested."""
+
+    column: NDArray[np.int64] = array(np.int64, "sample", "column in the store")
+    group: NDArray[np.int64] = array(np.int64, "sample", "group, 0 = the first")
+    cohort: NDArray[np.int64] = array(np.int64, "sample", "cohort, 0 without any")
+    design: Float64 = array(np.float64, "sample, term", "model matrix; empty for tests of ranks")
+
+
+class TestedFiles(Files):
+    """What a task found of its features."""
+
+    tested: Float64 = array(np.float64, "number, feature", "effect, error, low, high, p_value")
+    mean: Float64 = array(np.float64, "2, feature", "mean of the first group and of all others")
+    prevalence: Float64 = array(np.float64, "feature", "share of tested samples with a value above 0")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes
+    ----------
+    test
+        One of :data:`TESTS`.
+    levels
+        Groups, the first of which others are compared with.
+    column
+        Term of the design whose effect is asked for, with ``linear``.
+    """
+
+    test: str
+    levels: list[str]
+    column: int = 0
+
+
+def associate(
+    source: str,
+    *,
+    labels: str,
+    output: str | None = None,
+    label_column: str | None = None,
+    test: str = "rank-sum",
+    groups: tuple[str, ...] | None = None,
+    pairs: str | None = None,
+    formula: str | None = None,
+    cohort: str | None = None,
+    min_size: int = 1,
+    min_prevalence: float = 0.0,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> pd.DataFrame:
+    """Test each feature of a store for a difference between labelled groups of samples. Computes at once.
+
+    Parameters
+    ----------
+    source
+        Result store or run folder (its CAGs), or a store of abundances or expression (its genes).
+    labels, label_column
+        As for :func:`cagdask.labels.reading.read_labels`.
+    output
+        Table to write, ``.tsv`` or ``.parquet``, with a volcano plot beside it (``NAME.volcano.png``).
+    test
+        ``rank-sum`` or ``paired`` (two groups), ``kruskal`` (two or more), ``linear`` or ``logistic`` (two).
+    groups
+        Labels to compare, the first is the reference; by default all that occur, sorted.
+    pairs
+        Column that names the pair of a sample, with ``paired``.
+    formula
+        Covariates for ``linear`` and ``logistic`` as in R: ``age + C(center)``.
+    cohort
+        Column of cohorts: each is tested by itself, and effects are combined as random effects. For ``rank-sum``,
+        ``linear`` and ``logistic``.
+    min_size
+        Genes of a CAG at least.
+    min_prevalence
+        Share of the tested samples in which a feature must be above 0.
+    overwrite
+        Replace ``output``.
+    client, n_workers, memory_limit
+        As for :func:`cagdask.find_cags`.
+
+    Returns
+    -------
+    DataFrame
+        One row per tested feature, by rising p value: ``cag`` or ``gene``, ``effect``, ``ci_low``, ``ci_high``,
+        ``p_value``, ``q_value`` (Benjamini and Hochberg), ``mean_first``, ``mean_other``, ``prevalence``. Features that
+        could not be tested (constant, or separating the groups in ``logistic``) have no p and come last.
+
+    Raises
+    ------
+    ValueError
+        A choice is not known, or options do not go together.
+    InputError
+        A group has fewer than three samples, labels are constant or confounded with covariates, or a column is missing.
+    """
+    _check_options(test, pairs, formula, cohort, min_prevalence)
+    if output is not None:
+        if not output.endswith((".tsv", ".parquet")):
+            raise ValueError(f"output {output!r} must end in .tsv or .parquet.")
+        storage.check_target(storage.absolute(output), overwrite=overwrite)
+    matrix = open_matrix(source)
+    table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
+    question, design = _design(table, test, groups, pairs, formula, cohort)
+    _check_scale(matrix)
+    work_bytes = 12 * matrix.n_genes * matrix.n_samples
+    with (
+        tempfile.TemporaryDirectory(prefix="cagdask-", ignore_cleanup_errors=True) as scratch,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work_bytes) as runner,
+    ):
+        folder = scratch if output is None else storage.work_folder(storage.absolute(output))
+        storage.remove(folder)
+        try:
+            found = _run(matrix, question, design, runner, folder)
+        finally:
+            storage.remove(folder)
+    frame = _frame(matrix, found, min_size, min_prevalence)
+    if output is not None:
+        _write(frame, output, question)
+    return frame
+
+
+# -- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def _check_options(test: str, pairs: str | None, formula: str | None, cohort: str | None, prevalence: float) -> None:
+    if test not in TESTS:
+        raise ValueError(f"test {test!r} is not known; choose one of {', '.join(TESTS)}.")
+    if (test == "paired") != (pairs is not None):
+        raise ValueError("test paired needs a column of pairs, and only that test takes one.")
+    if formula is not None and test not in ("linear", "logistic"):
+        raise ValueError(f"a formula is for linear and logistic, not for {test}. Leave it out.")
+    if cohort is not None and test in ("paired", "kruskal"):
+        raise ValueError(f"cohorts can not be combined with test {test}. Leave them out.")
+    if not 0 <= prevalence <= 1:
+        raise ValueError(f"min_prevalence is {prevalence}; it is a share from 0 to 1.")
+
+
+def _column(table: pd.DataFrame, name: str, what: str) -> pd.Series:
+    if name not in table:
+        raise InputError(f"no column {name!r} for {what}; there are {', '.join(map(str, table.columns))}.")
+    return table[name]
+
+
+def _design(
+    table: pd.DataFrame,
+    test: str,
+    groups: tuple[str, ...] | None,
+    pairs: str | None,
+    formula: str | None,
+    cohort: str | None,
+) -> tuple[Question, DesignFiles]:
+    found = sorted(table[LABEL].dropna().unique())
+    levels = list(groups) if groups else found
+    unknown = sorted(set(levels) - set(found))
+    if unknown:
+        raise InputError(f"no sample has the label {unknown[0]!r}; labels are {', '.join(found)}.")
+    if len(levels) < 2:
+        raise InputError(f"all samples have the label {', '.join(levels) or '-'}: there is nothing to compare.")
+    if len(levels) > 2 and test != "kruskal":
+        raise InputError(f"{test} compares two groups, and labels are {', '.join(levels)}. Name two, or use kruskal.")
+    table = table.assign(_place=np.arange(len(table)), _group=table[LABEL].map({x: i for i, x in enumerate(levels)}))
+    table = table[table["_group"].notna()]
+    if cohort is not None:
+        table = table[_column(table, cohort, "cohorts").notna()]
+    if pairs is not None:
+        table = _paired_rows(table, pairs)
+    matrix, column = np.zeros((len(table), 0)), 0
+    if test in ("linear", "logistic"):
+        table, matrix, column = _model(table, test, formula)
+    codes = np.unique(table[cohort].astype(str), return_inverse=True)[1] if cohort else np.zeros(len(table))
+    group, codes = table["_group"].to_numpy(np.int64), codes.astype(np.int64)
+    _check_groups(levels, group, codes, cohort)
+    made = DesignFiles(column=table["_place"].to_numpy(np.int64), group=group, cohort=codes, design=matrix)
+    return Question(test, levels, column), made
+
+
+def _check_groups(levels: list[str], group: NDArray[np.int64], codes: NDArray[np.int64], cohort: str | None) -> None:
+    for code in np.unique(codes):
+        for number, level in enumerate(levels):
+            n = int(((group == number) & (codes == code)).sum())
+            if n < LEAST:
+                where = f" in a cohort of column {cohort!r}" if cohort else ""
+                raise InputError(f"group {level!r} has {n} samples{where}; a test needs {LEAST} or more in each group.")
+
+
+def _paired_rows(table: pd.DataFrame, pairs: str) -> pd.DataFrame:
+    """Samples of whole pairs: those of the first group, then those of the second in the same order."""
+    table = table[_column(table, pairs, "pairs").notna()]
+    counted = table.groupby([pairs, "_group"]).size()
+    if (counted > 1).any():
+        raise InputError(f"pair {counted.index[counted > 1][0][0]!r} has more than one sample of a group. Keep one.")
+    whole = table.groupby(pairs).size()
+    left = int((whole < 2).sum())
+    if left:
+        logger.warning("%d samples have no partner and are left out", left)
+    table = table[table[pairs].isin(whole.index[whole == 2])]
+    return table.sort_values(["_group", pairs], kind="stable")
+
+
+def _model(table: pd.DataFrame, test: str, formula: str | None) -> tuple[pd.DataFrame, Float64, int]:
+    """Rows without missing covariates, their model matrix, and the column of the label in it (``linear``)."""
+    import patsy
+
+    terms = f"1 + {formula}" if formula else "1"
+    try:
+        covariates = patsy.dmatrix(terms, table, return_type="dataframe", NA_action="drop")
+    except patsy.PatsyError as err:
+        raise InputError(f"formula {formula!r}: {str(err).splitlines()[0]}. Check names of columns.") from err
+    if len(covariates) < len(table):
+        logger.warning("%d samples lack a covariate and are left out", len(table) - len(covariates))
+    table = table.loc[covariates.index]
+    both = np.column_stack([covariates.to_numpy(float), table["_group"].to_numpy(float)])
+    if np.linalg.matrix_rank(both) < both.shape[1]:
+        raise InputError(f"the label follows from the covariates ({formula or 'none'}): effects can not be told apart.")
+    if len(both) <= both.shape[1]:
+        raise InputError(f"{len(both)} samples are too few for {both.shape[1]} terms of the model.")
+    return table, both if test == "linear" else both[:, :-1], both.shape[1] - 1
+
+
+def _check_scale(matrix: Matrix) -> None:
+    if matrix.name == "abundance":
+        attrs = storage.open_group(matrix.url).attrs
+        if attrs.get("kind", "abundance") == "abundance" and attrs.get("normalization", "none") == "none":
+            logger.warning(
+                "%s: values are as ingested, so samples of other depth differ in all genes. Make them comparable with "
+                "cagdask normalize first.",
+                matrix.url,
+            )
+
+
+# -- doing it --------------------------------------------------------------------------------------------------------
+
+
+def _run(matrix: Matrix, question: Question, design: DesignFiles, runner: Runner, folder: str) -> list[TestedFiles]:
+    design.write(storage.join(folder, "design"))
+    rows = [matrix.rows(*blocks) for blocks in ((i, i + 1) for i in range(matrix.n_blocks))]
+    items = [
+        (
+            matrix.to_json(),
+            question.__dict__,
+            begin,
+            end,
+            storage.join(folder, "design"),
+            storage.join(folder, str(begin)),
+        )
+        for begin, end in rows
+    ]
+    runner.map("test", associate_task, items, unit="features", weights=[end - begin for begin, end in rows])
+    found = []
+    for item in items:
+        part = TestedFiles.open(item[-1])
+        found.append(TestedFiles(tested=part.tested.copy(), mean=part.mean.copy(), prevalence=part.prevalence.copy()))
+    return found
+
+
+def associate_task(
+    source: dict[str, Any], asked: dict[str, Any], begin: int, end: int, design: str, folder: str
+) -> int:
+    """Test features ``begin`` to ``end``."""
+    given, question = DesignFiles.open(design), Question(**asked)
+    values = Matrix(**source).read(begin, end)[:, given.column].astype(np.float64)
+    first = given.group == 0
+    found = _tested(values, question, given)
+    mean = np.stack([values[:, first].mean(axis=1), values[:, ~first].mean(axis=1)])
+    TestedFiles(tested=np.stack(found), mean=mean, prevalence=np.asarray((values > 0).mean(axis=1))).write(folder)
+    return end - begin
+
+
+def _tested(values: Float64, question: Question, given: DesignFiles) -> statistics.Tested:
+    cohorts = np.unique(given.cohort)
+    if len(cohorts) < 2:
+        return _one(values, question, given.group, given.design)
+    parts = []
+    for code in cohorts:
+        own = given.cohort == code
+        parts.append(_one(values[:, own], question, given.group[own], given.design[own]))
+    return statistics.random_effects(np.stack([p.effect for p in parts]), np.stack([p.error for p in parts]))
+
+
+def _one(values: Float64, question: Question, group: NDArray[np.int64], design: Float64) -> statistics.Tested:
+    if question.test == "rank-sum":
+        return statistics.rank_sum(values, group == 1)
+    if question.test == "paired":
+        return statistics.paired(values[:, group == 0], values[:, group == 1])
+    if question.test == "kruskal":
+        return statistics.kruskal(values, group)
+    if question.test == "linear":
+        return statistics.linear(values, design, question.column)
+    return statistics.logistic(values, group == 1, design)
+
+
+# -- what comes out --------------------------------------------------------------------------------------------------
+
+
+def _frame(matrix: Matrix, parts: list[TestedFiles], min_size: int, min_prevalence: float) -> pd.DataFrame:
+    import pandas as pd
+    from scipy.stats import false_discovery_control
+
+    tested = np.concatenate([part.tested for part in parts], axis=1)
+    mean, prevalence = (np.concatenate([getattr(p, n) for p in parts], axis=-1) for n in ("mean", "prevalence"))
+    is_cag = matrix.rows_are == "CAGs"
+    kept = prevalence >= min_prevalence
+    if min_size > 1:
+        if not is_cag:
+            raise ValueError("min_size is for CAGs, and these are genes. Leave it out.")
+        kept &= np.asarray(storage.open_array(matrix.url, "cag_size")[:]) >= min_size
+    rows = np.flatnonzero(kept)
+    effect, _, low, high, p_value = tested[:, rows]
+    q_value = np.full(len(rows), np.nan)
+    known = np.isfinite(p_value)
+    if known.any():
+        q_value[known] = false_discovery_control(p_value[known])
+    names: Any = rows if is_cag else matrix.names_of(rows.astype(np.int64))
+    frame = pd.DataFrame(
+        {
+            "cag" if is_cag else "gene": names,
+            "effect": effect,
+            "p_value": p_value,
+            "q_value": q_value,
+            "ci_low": low,
+            "ci_high": high,
+            "mean_first": mean[0, rows],
+            "mean_other": mean[1, rows],
+            "prevalence": prevalence[rows],
+        }
+    )
+    return frame.sort_values("p_value", kind="stable", na_position="last", ignore_index=True)
+
+
+def _write(frame: pd.DataFrame, output: str, question: Question) -> None:
+    buffer = BytesIO()
+    if output.endswith(".parquet"):
+        frame.to_parquet(buffer, index=False)
+    else:
+        buffer.write(frame.to_csv(sep="\t", index=False, lineterminator="\n").encode())
+    storage.write_bytes(output, buffer.getvalue())
+    _draw(frame, f"{os.path.splitext(output)[0]}.volcano.png", question)
+
+
+def _draw(frame: pd.DataFrame, url: str, question: Question) -> None:
+    """Effect against p value; what is found at a false discovery rate of 0.05 is colored."""
+    from cagdask.reports.figures import new_figure, save_figure
+
+    figure = new_figure()
+    axes = figure.add_subplot()
+    height = -np.log10(np.maximum(frame["p_value"], 1e-300))
+    found = frame["q_value"] <= 0.05
+    for chosen, color, said in ((~found, "0.7", "not found"), (found, "C1", "q ≤ 0.05")):
+        axes.scatter(frame["effect"][chosen], height[chosen], s=6, color=color, label=f"{said} ({int(chosen.sum()):,})")
+    axes.set_xlabel(f"effect ({question.test}, {' against '.join(reversed(question.levels[:2]))})")
+    axes.set_ylabel("−log10 p")
+    axes.legend(frameon=False)
+    save_figure(figure, url)

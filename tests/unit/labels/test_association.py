@@ -1,0 +1,223 @@
+"""Tests of labelled samples, against SciPy and statsmodels feature by feature on the whole table."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats as ss
+import statsmodels.api as sm
+import statsmodels.formula.api as smf
+from statsmodels.stats.meta_analysis import combine_effects
+from statsmodels.stats.multitest import multipletests
+
+from cagdask import storage
+from cagdask.errors import InputError
+from cagdask.labels import statistics
+from cagdask.labels.association import associate
+from tests.conftest import MakeStore
+from tests.inline_runner import InlineRunner
+
+N_GENES, N_SAMPLES = 25, 30
+
+
+def cohort(seed: int = 0) -> tuple[Any, pd.DataFrame]:
+    """Abundances with ties and zeros, five genes higher in cases, and what is known of the samples."""
+    rng = np.random.default_rng(seed)
+    case = np.arange(N_SAMPLES) % 2 == 1
+    values = rng.poisson(3, (N_GENES, N_SAMPLES)).astype(np.float32)
+    values[:5, case] += rng.poisson(3, (5, case.sum()))
+    names = [f"sample_{j:03d}" for j in range(N_SAMPLES)]
+    known = {"state": np.where(case, "case", "healthy"), "age": rng.normal(50, 9, N_SAMPLES).round(1)}
+    known |= {"pair": [f"p{j // 2}" for j in range(N_SAMPLES)], "center": [f"c{j % 3}" for j in range(N_SAMPLES)]}
+    return values, pd.DataFrame(known, index=pd.Index(names, name="sample"))
+
+
+@pytest.fixture
+def asked(abundance_store: MakeStore, tmp_path: Path) -> Any:
+    """Ask with ``healthy`` as the reference; gives the answer in the order of genes."""
+    values, table = cohort()
+    source, labels = abundance_store(values, chunk_rows=4, kind="expression"), tmp_path / "labels.tsv"
+    table.to_csv(labels, sep="\t")
+
+    def ask(**options: Any) -> pd.DataFrame:
+        given = {"labels": str(labels), "groups": ("healthy", "case"), "client": InlineRunner()} | options
+        return associate(source, **given).sort_values("gene", ignore_index=True)
+
+    return ask
+
+
+def split() -> tuple[Any, Any]:
+    values, table = cohort()
+    case = (table.state == "case").to_numpy()
+    return values[:, case].astype(float), values[:, ~case].astype(float)
+
+
+def same(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-9, atol=1e-12)
+
+
+def test_rank_sums_are_those_of_scipy(asked: Any) -> None:
+    found = asked()
+    cases, healthy = split()
+    expected = [ss.mannwhitneyu(a, b, method="asymptotic") for a, b in zip(cases, healthy, strict=True)]
+    same(found.p_value, [one.pvalue for one in expected])
+    above = [np.sign(a[:, None] - b).mean() for a, b in zip(cases, healthy, strict=True)]
+    same(found.effect, above)
+    same(found.q_value, multipletests(found.p_value, method="fdr_bh")[1])
+    assert set(found.nsmallest(3, "p_value").gene) <= {f"gene_{i:06d}" for i in range(5)}
+    assert (found.effect[:5] > 0).all()
+    assert ((found.ci_low <= found.effect) & (found.effect <= found.ci_high)).all()
+
+
+def test_signed_ranks_are_those_of_scipy(asked: Any) -> None:
+    found = asked(test="paired", pairs="pair")
+    cases, healthy = split()
+    same(
+        found.p_value,
+        [ss.wilcoxon(a - b, method="asymptotic").pvalue for a, b in zip(cases, healthy, strict=True)],
+    )
+    for row, (a, b) in enumerate(zip(cases, healthy, strict=True)):
+        d = (a - b)[a != b]
+        rank = ss.rankdata(abs(d))
+        same(found.effect[row], (rank[d > 0].sum() - rank[d < 0].sum()) / rank.sum())
+
+
+def test_kruskal_is_that_of_scipy(asked: Any) -> None:
+    values, table = cohort()
+    found = asked(test="kruskal", label_column="center", groups=None)
+    expected = [ss.kruskal(*(row[table.center == c] for c in ("c0", "c1", "c2"))) for row in values.astype(float)]
+    same(found.p_value, [one.pvalue for one in expected])
+    same(found.effect, [one.statistic / (N_SAMPLES - 1) for one in expected])
+
+
+def test_linear_models_are_those_of_statsmodels(asked: Any) -> None:
+    values, table = cohort()
+    found = asked(test="linear", formula="age + C(center)")
+    for row, one in enumerate(values.astype(float)):
+        data = table.assign(y=one, case=(table.state == "case").astype(float))
+        fit = smf.ols("y ~ age + C(center) + case", data).fit()
+        same(found.loc[row, ["effect", "p_value"]].astype(float), [fit.params["case"], fit.pvalues["case"]])
+        same(found.loc[row, ["ci_low", "ci_high"]].astype(float), fit.conf_int().loc["case"])
+
+
+def test_logistic_models_are_those_of_statsmodels(asked: Any) -> None:
+    values, table = cohort()
+    found = asked(test="logistic", formula="age")
+    y = (table.state == "case").astype(float).to_numpy()
+    for row, one in enumerate(values.astype(float)):
+        fit = sm.GLM(y, np.column_stack([one, np.ones(N_SAMPLES), table.age]), family=sm.families.Binomial()).fit(
+            tol=1e-14
+        )
+        np.testing.assert_allclose(found.effect[row], fit.params[0], rtol=1e-6)
+        np.testing.assert_allclose(found.p_value[row], fit.pvalues[0], rtol=1e-5)
+
+
+def test_cohorts_are_combined_as_random_effects_as_in_statsmodels() -> None:
+    rng = np.random.default_rng(1)
+    effects, errors = rng.normal(0, 3, (4, 20)), rng.uniform(0.2, 0.5, (4, 20))
+    found = statistics.random_effects(effects, errors)
+    for i in range(20):
+        expected = combine_effects(effects[:, i], errors[:, i] ** 2, method_re="chi2")
+        same(found.effect[i], expected.mean_effect_re)
+        same(found.error[i], expected.sd_eff_w_re)
+    effects[2, 0] = np.nan
+    known = [0, 1, 3]
+    again = statistics.random_effects(effects[:, :1], errors[:, :1])
+    same(again.effect, statistics.random_effects(effects[known, :1], errors[known, :1]).effect)
+
+
+def test_each_cohort_is_tested_by_itself(asked: Any) -> None:
+    values, table = cohort()
+    found = asked(cohort="center")
+    parts = [
+        statistics.rank_sum(values[:, (table.center == c).to_numpy()].astype(float),
+                            (table.state[table.center == c] == "case").to_numpy())
+        for c in ("c0", "c1", "c2")
+    ]  # fmt: skip
+    expected = statistics.random_effects(np.stack([p.effect for p in parts]), np.stack([p.error for p in parts]))
+    same(found.effect, expected.effect)
+
+
+def test_without_an_effect_few_are_found_and_with_one_most() -> None:
+    rng = np.random.default_rng(3)
+    second = np.arange(40) % 2 == 1
+    shares, power = [], []
+    for _ in range(200):
+        values = rng.lognormal(0, 1, (100, 40))
+        values[:10, second] *= 5
+        found = ss.false_discovery_control(statistics.rank_sum(values, second).p_value) <= 0.05
+        shares.append(found[10:].sum() / max(1, found.sum()))
+        power.append(found[:10].mean())
+    assert np.mean(shares) <= 0.05
+    assert np.mean(power) > 0.9
+
+
+def test_metadata_of_the_store_gives_labels(abundance_store: MakeStore) -> None:
+    values, table = cohort()
+    source = abundance_store(values)
+    group = storage.open_group(source, writable=True)
+    storage.write_array(group, "sample_state", table.state.to_numpy(object), dims=("sample",), dtype="str")
+    storage.finish_group(group)
+    found = associate(source, labels="state", client=InlineRunner(), min_prevalence=0.9)
+    assert found.prevalence.min() >= 0.9
+    assert len(found) < N_GENES
+    assert found.p_value.is_monotonic_increasing
+    with pytest.raises(InputError, match=r"stat: is neither a file nor a column .*it has state"):
+        associate(source, labels="stat", client=InlineRunner())
+
+
+def test_a_constant_feature_has_no_p_value(abundance_store: MakeStore, tmp_path: Path) -> None:
+    values, table = cohort()
+    values[3] = 2
+    table.to_csv(tmp_path / "l.tsv", sep="\t")
+    source = abundance_store(values, kind="expression")
+    for test in ("rank-sum", "kruskal", "linear", "logistic"):
+        found = associate(source, labels=str(tmp_path / "l.tsv"), test=test, client=InlineRunner())
+        assert found.gene.iloc[-1] == "gene_000003", test
+        assert np.isnan(found.p_value.iloc[-1]), test
+        assert found.p_value.iloc[:-1].notna().all(), test
+
+
+def test_a_table_and_a_picture_are_written(asked: Any, tmp_path: Path) -> None:
+    found = asked(output=str(tmp_path / "out.tsv"))
+    written = pd.read_csv(tmp_path / "out.tsv", sep="\t").sort_values("gene", ignore_index=True)
+    pd.testing.assert_frame_equal(written, found)
+    assert (tmp_path / "out.volcano.png").read_bytes()[:4] == b"\x89PNG"
+    assert not (tmp_path / "out.tsv.work").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"label_column": "nothing"}, r"has no column 'nothing'"),
+        ({"groups": ("case", "sick")}, r"no sample has the label 'sick'"),
+        ({"groups": ("case",)}, r"all samples have the label case"),
+        ({"groups": None, "label_column": "center"}, r"rank-sum compares two groups"),
+        ({"test": "linear", "formula": "C(state)"}, r"the label follows from the covariates"),
+        ({"test": "linear", "formula": "weight"}, r"formula 'weight'"),
+        ({"cohort": "pair"}, r"group 'healthy' has 1 samples in a cohort"),
+        ({"formula": "age"}, r"a formula is for linear"),
+        ({"test": "paired"}, r"needs a column of pairs"),
+    ],
+)
+def test_what_can_not_be_tested_is_refused(asked: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        asked(**options)
+
+
+def test_samples_without_label_and_labels_without_sample_are_said(
+    abundance_store: MakeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values, table = cohort()
+    table = table.rename({"sample_004": "elsewhere"})
+    table.to_csv(tmp_path / "l.csv")
+    with caplog.at_level(logging.WARNING):
+        associate(abundance_store(values), labels=str(tmp_path / "l.csv"), client=InlineRunner())
+    assert "1 samples are not in the store: elsewhere" in caplog.text
+    assert "1 of 30 samples have no label: sample_004" in caplog.text
+    assert "values are as ingested" in caplog.text
