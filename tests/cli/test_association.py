@@ -15,11 +15,11 @@ from tests.conftest import MakeStore
 
 
 def test_genes_of_a_store_are_tested_by_workers(abundance_store: MakeStore, tmp_path: Path) -> None:
-    values = np.random.default_rng(0).gamma(2, 1, (20, 12)).astype(np.float32)
-    values[0, 6:] += 10
+    values = np.random.default_rng(0).gamma(2, 1, (20, 30)).astype(np.float32)
+    values[0, 15:] += 10
     source = abundance_store(values, kind="expression")
-    names = [f"sample_{j:03d}" for j in range(12)]
-    (tmp_path / "l.tsv").write_text("id\tstate\n" + "".join(f"{n}\t{'ab'[j > 5]}\n" for j, n in enumerate(names)))
+    names = [f"sample_{j:03d}" for j in range(30)]
+    (tmp_path / "l.tsv").write_text("id\tstate\n" + "".join(f"{n}\t{'ab'[j > 14]}\n" for j, n in enumerate(names)))
     command = ["test", source, "--labels", str(tmp_path / "l.tsv"), "--output", str(tmp_path / "o.parquet")]
     answer = CliRunner().invoke(main, [*command, "--workers", "1", "--json", "--no-progress"])
     assert answer.exit_code == 0, answer.output
@@ -27,7 +27,7 @@ def test_genes_of_a_store_are_tested_by_workers(abundance_store: MakeStore, tmp_
     table = pd.read_parquet(tmp_path / "o.parquet")
     assert table.gene[0] == "gene_000000"
     assert table.effect[0] == 1
-    expected = mannwhitneyu(values[0, 6:], values[0, :6], method="asymptotic").pvalue
+    expected = mannwhitneyu(values[0, 15:], values[0, :15], method="asymptotic").pvalue
     np.testing.assert_allclose(table.p_value[0], expected, rtol=1e-9)
     again = CliRunner().invoke(main, [*command, "--no-progress"])
     assert again.exit_code == 1
