@@ -379,9 +379,8 @@ class _Run:
         self._tiles_at(self.source.tiles)
         places = self.over("turn", tasks.turn_task, self.out.blocks())
         parts = [tasks.GeneFiles.open(place) for place in places]
-        log_mean, present = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("log_mean", "present")
-        )
+        log_mean = np.concatenate([part.log_mean for part in parts])
+        present = np.concatenate([part.present for part in parts])
         tasks.GeneFiles(log_mean=log_mean, present=present).write(self.path("plan", "genes"))
 
     def _scale(self, total: NDArray[np.float64], per_length: NDArray[np.float64]) -> NDArray[np.float64] | None:
