@@ -13,6 +13,7 @@ from typing import Any
 _PUBLIC = {
     "open_dataset": "storage",
     "save_dataset": "storage",
+    "as_dataset": "storage.objects",
     "ingest": "io.ingest",
     "normalize": "normalization.methods",
     "normalize_expression": "expression.normalizing",
@@ -42,6 +43,10 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from cagdask.provenance import cagdask_version
+
+        return cagdask_version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'cagdask' has no attribute {name!r}")
     module = importlib.import_module(f"cagdask.{_PUBLIC[name]}")

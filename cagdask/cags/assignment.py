@@ -29,6 +29,7 @@ from cagdask.compute.runner import Runner
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.search.nearest_group import POINTS_AT_ONCE, ROWS_AT_ONCE
 from cagdask.errors import SchemaError
+from cagdask.io.inputs import takes_any_input
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@takes_any_input()
 def assign(
     store: str,
     *,
@@ -53,7 +55,7 @@ def assign(
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
 ) -> xr.Dataset:
-    """Put genes that are in no CAG of two or more to the nearest CAG, if it is near enough.
+    """Assign genes that are in no CAG of two or more to the nearest CAG, if it is near enough.
 
     Computes at once. Profiles are made as the result's parameters say; a gene's distance is that to the mean direction
     of the clustered genes of a CAG.

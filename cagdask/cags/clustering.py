@@ -22,6 +22,7 @@ from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.engine.plan.task_memory import EnginePlan, plan_engine
 from cagdask.errors import InputError, SchemaError
+from cagdask.io.inputs import as_store
 from cagdask.normalization.sample_statistics import sample_statistics
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ WORK_FORMAT = 5
 
 
 def find_cags(
-    source: str | xr.Dataset,
+    source: str | Any,
     *,
     output: str | None = None,
     normalization: str = "sum",
@@ -62,7 +63,8 @@ def find_cags(
     Parameters
     ----------
     source
-        Path or URL of an abundance or expression store, or a dataset like one.
+        Path or URL of an abundance or expression store, of the folder of a run, or of a sample sheet or table; or a
+        table in memory: see :func:`cagdask.as_dataset`.
     output
         Path or URL of the result store. None keeps the result in memory.
     normalization
@@ -121,27 +123,15 @@ def find_cags(
     ).checked()
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
-    if isinstance(source, str):
-        n_genes, n_samples = check_source(source, parameters)
-    else:
-        n_genes, n_samples = source.sizes.get("gene", 0), source.sizes.get("sample", 0)
-    work = work_bytes(n_genes, n_samples)
+    where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
+        as_store(source, beside=output, **where) as store,
     ):
-        if isinstance(source, str):
-            store = storage.absolute(source)
-        else:
-            beside = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
-            store = f"{beside}.input.zarr"
-            whole = source.assign_attrs(input_digest="")  # it may have been changed since it was given one
-            storage.save_dataset(whole, store, overwrite=True)
-            check_source(store, parameters)
+        n_genes, n_samples = check_source(store, parameters)
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
-        cluster_store(store, target, parameters, runner, overwrite=overwrite)
-        if not isinstance(source, str):
-            storage.remove(store)
+        with as_runner(**where, work_bytes=work_bytes(n_genes, n_samples)) as runner:
+            cluster_store(storage.absolute(store), target, parameters, runner, overwrite=overwrite)
         result = storage.open_dataset(target)
         return result if output is not None else result.load()
 

@@ -24,7 +24,9 @@ def _outcome(output: str) -> Outcome:
 
 @click.command()
 @click.argument("source", metavar="INPUT")
-@click.option("--output", required=True, metavar="URL", help="Folder to write to: a path, or an s3:// URL.")
+@click.option(
+    "--output", "--store", "output", required=True, metavar="URL", help="Folder to write to: a path, or an s3:// URL."
+)
 @clustering
 @keys
 @kind

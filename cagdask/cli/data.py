@@ -24,7 +24,9 @@ def store_text(outcome: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("source", metavar="INPUT")
-@click.option("--store", required=True, metavar="URL", help="Store to make: a path, or an s3:// URL.")
+@click.option(
+    "--store", "--output", "store", required=True, metavar="URL", help="Store to make: a path, or an s3:// URL."
+)
 @keys
 @kind
 @on_bad_sample

@@ -15,13 +15,15 @@ from cagdask.cli.tables import cag_table, counts, table
 @click.option("--verify", is_flag=True, help="Read all of it, and compare with the digests of its manifest.")
 @reads
 def info(setting: Setting, url: str, verify: bool) -> Outcome:
-    """Show what a store holds.
+    """Show what a store, a result, a table or a sample sheet holds.
 
-    URL is a store, or the folder of a run.
+    URL is a store, the folder of a run, or what `cagdask run` takes.
     """
     from cagdask import storage
     from cagdask.reports import page
 
+    if _is_file(url):
+        return _input_info(url, verify)
     inside = storage.join(url, "cags.zarr")
     ds = storage.look(inside if storage.exists(inside) else url)
     if verify:
@@ -40,6 +42,28 @@ def info(setting: Setting, url: str, verify: bool) -> Outcome:
     if "gene_cag" in ds.variables:
         content["summary"] = page.summarize(content["url"])
     return content, _info_text(content)
+
+
+def _is_file(url: str) -> bool:
+    import os
+
+    from cagdask import storage
+
+    url = storage.absolute(url)
+    return not storage.is_remote(url) and os.path.isfile(storage.local_path(url))
+
+
+def _input_info(url: str, verify: bool) -> Outcome:
+    """What is known of a table or sample sheet before it is ingested."""
+    from cagdask.runs.input_shape import measure
+
+    if verify:
+        raise click.UsageError("--verify is for stores, which have a manifest; leave it out for a table or sheet.")
+    shape = measure(url, keys=("results", "depth", "id"), orient="genes-by-samples")
+    about = "about " if shape.estimated else ""
+    text = f"{shape.source}: {shape.format}; {about}{shape.n_genes:,} genes x {shape.n_samples:,} samples"
+    sizes = {"gene": shape.n_genes, "sample": shape.n_samples}
+    return {"url": shape.source, "kind": shape.format, "sizes": sizes, "estimated": shape.estimated}, text
 
 
 def _variable(array: Any) -> dict[str, Any]:

@@ -77,11 +77,12 @@ def twopass(setting: Setting, source: tuple[str, ...], fitted: str | None, **opt
 
     from cagdask.twopass.two_pass import label_by_leaders, two_pass
 
+    given = source[0] if len(source) == 1 else list(source)
     shared = {"overwrite": setting.overwrite, **setting.where, **options}
     if fitted:
-        ds = label_by_leaders(list(source), leaders=fitted, **shared)
+        ds = label_by_leaders(given, leaders=fitted, **shared)
     else:
-        ds = two_pass(list(source), **first_pass, **shared)
+        ds = two_pass(given, **first_pass, **shared)
     report = json.loads(ds.attrs["report"])
     return {"output": options["output"]} | report, _text(report, options["output"])
 

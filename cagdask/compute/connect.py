@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cagdask.compute import in_process, memory, settings
+from cagdask.compute.main_guard import check_main_guard
 from cagdask.compute.progress import reporter
 from cagdask.compute.runner import Runner
 from cagdask.errors import CagdaskError, ClusterError
@@ -160,6 +161,7 @@ def _local_cluster(n_workers: int | None, memory_limit: int) -> Iterator[Client]
 
     from cagdask.compute.worker_plugins import QuietWorker
 
+    check_main_guard()
     cores = settings.n_cores()
     n_workers = n_workers or min(settings.MAX_WORKERS, cores)
     kept = min(settings.KEPT_BY_ALLOCATOR, int(memory_limit * settings.KEPT_SHARE))

@@ -18,9 +18,11 @@ from cagdask.compute.runner import Runner
 from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun, finish
 from cagdask.factors.hals import Float32
+from cagdask.factors.matrix import reads_itself
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.factors.replicates import ConsensusFiles, find_consensus, replicate_seeds
 from cagdask.factors.selection import check_programs, check_replicates
+from cagdask.io.inputs import takes_any_input
 from cagdask.reports.figures import save_figure
 from cagdask.storage.arrays import Files, array
 
@@ -37,6 +39,7 @@ class ShareFiles(Files):
     shares: Float32 = array(np.float32, "sample, component", "share of the sample, 1 in all or 0")
 
 
+@takes_any_input(reads_itself)
 def nmf_consensus(
     source: str,
     *,

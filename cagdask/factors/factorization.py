@@ -21,11 +21,12 @@ from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.factors import results
 from cagdask.factors.hals import Float32, Float64
-from cagdask.factors.matrix import ORIENTS, Matrix, check_table, convert_table, open_matrix
+from cagdask.factors.matrix import ORIENTS, Matrix, check_table, convert_table, open_matrix, reads_itself
 from cagdask.factors.nonneg import NONNEG
 from cagdask.factors.sketch import OVERSAMPLING
 from cagdask.factors.steps import Job
 from cagdask.factors.survey import MISSING
+from cagdask.io.inputs import takes_any_input
 from cagdask.io.tables.parquet import is_table
 from cagdask.io.work_size import table_work_bytes
 
@@ -222,6 +223,7 @@ def finish(
     return describe(request, job, error, converged, trace), fitted, gram
 
 
+@takes_any_input(reads_itself)
 def nmf(
     source: str,
     *,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage
 from cagdask.errors import InputError, SchemaError
+from cagdask.io.tables.parquet import is_table
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -164,6 +165,11 @@ class Matrix:
     def to_json(self) -> dict[str, Any]:
         """Hand it to a task."""
         return asdict(self)
+
+
+def reads_itself(url: str) -> bool:
+    """Whether a source that is no store is read here: a Parquet table, or the folder of a run with CAGs."""
+    return is_table(url) or storage.exists(storage.join(url, "cags.zarr"))
 
 
 def open_matrix(source: str) -> Matrix:

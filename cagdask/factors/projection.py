@@ -25,9 +25,10 @@ from cagdask.factors.consensus import USAGE
 from cagdask.factors.factorization import Request, begun_survey
 from cagdask.factors.fitting import FitFiles
 from cagdask.factors.hals import REFIT_SWEEPS, gram_of, products_of, squared_error, sweep
-from cagdask.factors.matrix import Matrix
+from cagdask.factors.matrix import Matrix, reads_itself
 from cagdask.factors.nonneg import KeptFiles, Recipe
 from cagdask.io.gene_matching import hashes_of, rows_by_hash
+from cagdask.io.inputs import takes_any_input
 from cagdask.storage.arrays import Files, array
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def open_factors(reference: str) -> str:
     return url
 
 
+@takes_any_input(reads_itself)
 def nmf_project(
     source: str,
     *,

@@ -14,7 +14,9 @@ from cagdask.compute.runner import Runner
 from cagdask.errors import MemoryLimitError
 from cagdask.factors import drawing, results
 from cagdask.factors.factorization import Request, begun
+from cagdask.factors.matrix import reads_itself
 from cagdask.factors.replicates import find_consensus, replicate_seeds
+from cagdask.io.inputs import takes_any_input
 from cagdask.reports.figures import save_figure
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ ALL = 2.0
 """No two unit programs are farther apart: a density threshold that leaves out nothing."""
 
 
+@takes_any_input(reads_itself)
 def nmf_select(
     source: str,
     *,

@@ -49,7 +49,7 @@ _NAMED = 5  # samples that a warning names
 
 
 def ingest(
-    source: str,
+    source: str | Any,
     *,
     store: str,
     results_key: str = "results",
@@ -72,7 +72,8 @@ def ingest(
     Parameters
     ----------
     source
-        A sample sheet (JSON object sample -> file) or a table (TSV, CSV, Parquet, Feather). Path or URL.
+        A sample sheet (JSON object sample -> file) or a table (TSV, CSV, Parquet, Feather): path or URL. Or a table in
+        memory, as :func:`cagdask.as_dataset` takes it.
     store
         Path or URL of the store to make.
     results_key, abundance_key, gene_id_key
@@ -131,6 +132,8 @@ def ingest(
     options = dict(locals())
     source, store = options.pop("source"), options.pop("store")
     where = {name: options.pop(name) for name in ("overwrite", "client", "n_workers", "memory_limit")}
+    if not isinstance(source, str):
+        return _ingest_object(source, store, orient, kind, overwrite)
     return storage.open_dataset(write_store(source, store, options, where))
 
 
@@ -175,6 +178,19 @@ def write_store(source: str, store: str, options: dict[str, Any], where: dict[st
         storage.publish(storage.join(work, "store"), store)
         storage.end_work(store)
     return store
+
+
+def _ingest_object(source: Any, store: str, orient: str, kind: str, overwrite: bool) -> xr.Dataset:
+    """Write a table that is in memory as a store."""
+    from cagdask.storage.objects import as_dataset, write_dataset
+
+    ds = as_dataset(source, orient=orient, kind=kind)
+    history = provenance.add_history(str(ds.attrs.get("history", "")), f"ingest {type(source).__name__}")
+    store = storage.absolute(store)
+    storage.check_target(store, overwrite=overwrite)
+    with _disk_full(store):
+        write_dataset(ds.assign_attrs(history=history), store, overwrite=overwrite)
+    return storage.open_dataset(store)
 
 
 # -- what is asked for -----------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import provenance, schema
+from cagdask import provenance, schema, storage
 from cagdask.errors import SchemaError
 from cagdask.normalization.sample_statistics import (
     Floor,
@@ -165,13 +165,14 @@ def normalize_block(
 # -- the lazy one ----------------------------------------------------------------------------------------------------
 
 
-def normalize(ds: xr.Dataset, *, method: str = "sum", clr_floor: Floor = None) -> xr.Dataset:
+def normalize(ds: xr.Dataset | Any, *, method: str = "sum", clr_floor: Floor = None) -> xr.Dataset:
     """Normalize abundances per sample.
 
     Parameters
     ----------
     ds
-        Needs ``abundance``, dims (gene, sample), >= 0, as :func:`cagdask.open_dataset` gives it. Chunks of any size.
+        Needs ``abundance``, dims (gene, sample), >= 0, as :func:`cagdask.open_dataset` gives it. Chunks of any size. Or
+        the path or URL of a store, or a table that :func:`cagdask.as_dataset` takes.
     method
         ``"sum"``, ``"median"``, ``"hellinger"``, ``"clr"`` or ``"none"``.
     clr_floor
@@ -205,6 +206,12 @@ def normalize(ds: xr.Dataset, *, method: str = "sum", clr_floor: Floor = None) -
            [0.25, 1.  ]], dtype=float32)
     """
     check_options(method, clr_floor)
+    if isinstance(ds, str):
+        ds = storage.open_dataset(ds)
+    elif not hasattr(ds, "data_vars") or "abundance" not in ds:
+        from cagdask.storage.objects import as_dataset
+
+        ds = as_dataset(ds)
     earlier = ds.attrs.get("normalization", "none")
     if earlier != "none":
         raise ValueError(f"this dataset is normalized already, by {earlier}. Start from the abundances as ingested.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cagdask import storage
 from cagdask.errors import InputError
-from cagdask.runs.resume import is_store
+from cagdask.io.inputs import find_store, is_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +78,7 @@ def measure(source: str, *, keys: tuple[str, str, str], orient: str) -> Shape:
     """
     from cagdask.io.tables.formats import suffix_of
 
-    url = storage.absolute(source)
+    url = find_store(source)
     if is_store(url):
         return _measure_store(url)
     if not storage.exists(url):

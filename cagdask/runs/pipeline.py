@@ -119,7 +119,7 @@ def run(
     Parameters
     ----------
     source
-        Sample sheet, table, or an abundance store.
+        Sample sheet, table, an abundance store, or the folder of a run.
     output
         Folder or URL prefix. Gets ``abundance.zarr`` (unless ``source`` is a store), ``cags.zarr``,
         ``genes.parquet``, ``CAGs.csv.gz``, ``cags.parquet``, ``cag_abundance.parquet``, ``report.html`` and, at the
@@ -165,34 +165,7 @@ def write_run(source: str, output: str, options: RunOptions, where: dict[str, An
     where
         Its arguments ``overwrite``, ``client``, ``n_workers`` and ``memory_limit``.
     """
-    chosen = check_options(options)
-    output = storage.absolute(output)
-    storage.check_target(output, overwrite=True)
-    found = resume.look_at(source)
-    if found.is_store:
-        _check_no_ingest(found, chosen)
-        check_source(found.url, _parameters(chosen))
-    else:
-        _check_before_ingest(found, chosen)
-    products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
-    names = [*products.values(), *tables.FILES, REPORT, RUN]
-    recipe = _recipe("run", found, chosen)
-    overwrite = where.pop("overwrite")
-    progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
-    store = found.url if found.is_store else storage.join(output, ABUNDANCE)
-    with resume.tidy(progress), as_runner(**where, work_bytes=found.work_bytes) as runner:
-        if not found.is_store and "ingest" not in progress.done:
-            from cagdask.io import ingest
-
-            arguments = (ingest.ingest.__kwdefaults__ or {}) | {name: chosen[name] for name in INGEST_DEFAULTS}
-            with progress.stage("ingest", runner):
-                ingest.write_store(found.url, store, arguments, {"overwrite": progress.replace, "client": runner})
-            storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another store
-        written = _cluster_stages(store, progress, runner)
-        with progress.stage("report", runner):
-            page.report(storage.join(output, CAGS), output=storage.join(output, REPORT), overwrite=True)
-        _finish(progress, runner, found, store, written, names)
-    return storage.join(output, CAGS)
+    return _write("run", source, output, check_options(options), where)
 
 
 def cluster(
@@ -210,9 +183,10 @@ def cluster(
     Parameters
     ----------
     store
-        Abundance store, as :func:`cagdask.ingest` writes it.
+        Abundance store, as :func:`cagdask.ingest` writes it; the folder of a run; or a sample sheet or table, which is
+        ingested with default options into ``abundance.zarr`` in ``output``.
     output
-        Folder or URL prefix; gets what :func:`run` writes, ``abundance.zarr`` and ``report.html`` aside.
+        Folder or URL prefix; gets what :func:`run` writes but ``report.html``.
     overwrite, client, n_workers, memory_limit
         As for :func:`run`.
     **options
@@ -234,24 +208,51 @@ def cluster(
 
 def write_clusters(store: str, output: str, options: ClusterOptions, where: dict[str, Any]) -> str:
     """Do what :func:`cluster` does, and give the URL of the result; arguments as for :func:`write_run`."""
-    chosen = check_options(options, ingest=False)
+    return _write("cluster", store, output, check_options(options, ingest=False), where)
+
+
+def _write(command: str, source: str, output: str, chosen: dict[str, Any], where: dict[str, Any]) -> str:
+    """Run the stages that a command and its input need; only ``run`` writes a report. Gives the URL of the result."""
     output = storage.absolute(output)
     storage.check_target(output, overwrite=True)
-    check_source(store, _parameters(chosen))
-    found = resume.look_at(store)
-    products = {"cluster": CAGS}
-    names = [CAGS, *tables.FILES, RUN]
+    found = resume.look_at(source)
+    if found.is_store:
+        _check_no_ingest(found, chosen)
+        check_source(found.url, _parameters(chosen))
+    else:
+        _check_before_ingest(found, INGEST.defaults | chosen)
+    products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
+    reports = (REPORT,) if command == "run" else ()
+    names = [*products.values(), *tables.FILES, *reports, RUN]
+    recipe = _recipe(command, found, chosen)
     overwrite = where.pop("overwrite")
-    progress = resume.begin(output, _recipe("cluster", found, chosen), products, names, overwrite=overwrite)
+    progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
+    store = found.url if found.is_store else storage.join(output, ABUNDANCE)
     with resume.tidy(progress), as_runner(**where, work_bytes=found.work_bytes) as runner:
-        written = _cluster_stages(found.url, progress, runner)
-        _finish(progress, runner, found, found.url, written, names)
+        if not found.is_store and "ingest" not in progress.done:
+            _ingest_stage(found, store, chosen, progress, runner)
+        written = _cluster_stages(store, progress, runner)
+        if reports:
+            with progress.stage("report", runner):
+                page.report(storage.join(output, CAGS), output=storage.join(output, REPORT), overwrite=True)
+        _finish(progress, runner, found, store, written, names)
     return storage.join(output, CAGS)
+
+
+def _ingest_stage(
+    found: resume.Source, store: str, chosen: dict[str, Any], progress: resume.Progress, runner: Runner
+) -> None:
+    from cagdask.io import ingest
+
+    options = (ingest.ingest.__kwdefaults__ or {}) | {name: chosen[name] for name in INGEST if name in chosen}
+    with progress.stage("ingest", runner):
+        ingest.write_store(found.url, store, options, {"overwrite": progress.replace, "client": runner})
+    storage.remove(storage.join(progress.output, RUN))  # of an earlier run: it speaks of another store
 
 
 def _check_no_ingest(found: resume.Source, chosen: dict[str, Any]) -> None:
     """Refuse options of an ingest for what is ingested already."""
-    given = [name for name, usual in INGEST_DEFAULTS.items() if name != "kind" and chosen[name] != usual]
+    given = [name for name, usual in INGEST_DEFAULTS.items() if name != "kind" and chosen.get(name, usual) != usual]
     if given:
         raise ValueError(
             f"{found.url}: is a store already, and {given[0]} says how to make one. Leave it out, or name the sample "

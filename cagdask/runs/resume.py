@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from cagdask import provenance, storage
 from cagdask.compute import memory
 from cagdask.errors import InputError, ResumeError, StoreError
+from cagdask.io.inputs import find_store, is_store
 from cagdask.reports import tables
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ PARTIAL = "run.json.partial"
 
 
 # -- the input -------------------------------------------------------------------------------------------------------
-
-
-def is_store(url: str) -> bool:
-    """Whether a Zarr store, finished or not, lies at ``url``."""
-    return storage.exists(storage.join(url, "zarr.json")) or storage.exists(storage.work_folder(url))
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,8 @@ class Source:
 
 def look_at(source: str) -> Source:
     """Check that an input is there, and all sample files of a sheet."""
-    url = storage.absolute(source)
-    storage.check_reach(url)
+    storage.check_reach(storage.absolute(source))
+    url = find_store(source)
     if is_store(url):
         arrays = storage.look(url).variables.values()  # it says what is wrong with the store
         work_bytes = max((4 * math.prod(array.shape) for array in arrays), default=0)
@@ -80,8 +76,6 @@ def look_at(source: str) -> Source:
         return Source(url, True, digest, tables.tree_size(url), work_bytes)
     if not storage.exists(url):
         raise InputError(f"{url}: there is no such file or store. Check the path.")
-    if not storage.is_remote(url) and os.path.isdir(url):
-        raise InputError(f"{url}: is a folder. Name a sample sheet, a table, or a store such as abundance.zarr in it.")
     n_bytes = tables.tree_size(url)
     from cagdask.io.sheets.sheet import read_sheet, stat
     from cagdask.io.work_size import sheet_work_bytes, table_work_bytes

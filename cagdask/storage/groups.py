@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -291,6 +292,8 @@ def checked_group(url: str) -> Iterator[tuple[Store, zarr.Group]]:
         As for :func:`open_dataset`.
     """
     files.check_protocol(url)
+    if not is_remote(url) and os.path.isfile(local_path(url)):
+        raise SchemaError(f"{url}: is a file, not a store. Ingest it first: cagdask ingest INPUT --store URL.")
     found = manifest.read(url)
     if found is None:
         _refuse_unpublished(url)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from cagdask import schema, storage
 from cagdask.errors import InputError, SchemaError
+from cagdask.io.inputs import find_store
 from cagdask.io.tables.parquet import is_table, open_parquet, read_layout
 from cagdask.twopass import trajectories
 
@@ -88,6 +89,13 @@ def items_of(content: dict[str, Any]) -> Items:
 # -- finding out -----------------------------------------------------------------------------------------------------
 
 
+def reads_itself(url: str) -> bool:
+    """Whether a source that is no store is read here: trajectories, Parquet, the folder of a run with CAGs."""
+    if trajectories.suffix_of(url) or is_table(url):
+        return True
+    return storage.exists(storage.join(url, "cags.zarr"))
+
+
 def describe(source: str | Sequence[str], *, of: str | None = None, topology: str | None = None) -> Items:
     """Describe the items of a source from its metadata, without reading values.
 
@@ -128,7 +136,7 @@ def describe(source: str | Sequence[str], *, of: str | None = None, topology: st
 
 def _describe_store(url: str, of: str | None) -> Items:
     inside = storage.join(url, "cags.zarr")
-    found = inside if of != "genes" and of != "samples" and storage.exists(inside) else url
+    found = inside if of != "genes" and of != "samples" and storage.exists(inside) else find_store(url)
     ds = storage.look(found)
     kind = ds.attrs.get("kind", "abundance")
     of = of or ("cags" if kind == schema.RESULT_KIND else "genes")

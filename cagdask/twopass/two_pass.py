@@ -23,6 +23,7 @@ from cagdask import schema, storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import SchemaError
+from cagdask.io.inputs import takes_any_input
 from cagdask.twopass import sample as first_pass
 from cagdask.twopass import sources
 from cagdask.twopass.checks import check_metric, check_sample, check_second_pass, checked, feature_order
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@takes_any_input(sources.reads_itself)
 def two_pass(
     source: str | Sequence[str],
     *,
@@ -154,6 +156,7 @@ def two_pass(
         return job.finish(found, in_memory=output is None)
 
 
+@takes_any_input(sources.reads_itself)
 def label_by_leaders(
     source: str | Sequence[str],
     *,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from cagdask.compute import memory
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
+from cagdask.io.inputs import as_store
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import Floor, SampleStatistics, sample_statistics
 
@@ -241,18 +242,23 @@ def opened(
     Parameters
     ----------
     source
-        Path or URL of a store, or a dataset like one.
+        Path or URL of a store, a run's folder, a sample sheet or table; or a table in memory.
     normalize, clr_floor
         As for :func:`look`.
     client, n_workers, memory_limit
         Where to compute. Without a client or a number of workers, vectors of up to 1 GiB are searched in this
         process.
     """
-    with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
-        url = source if isinstance(source, str) else source.encoding.get("source", "")
-        if not isinstance(source, str) and not url:
-            url = storage.join(scratch, "vectors.zarr")
-            storage.save_dataset(source, url)
+    with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch, ExitStack() as stack:
+        url = ""
+        if not isinstance(source, str) and hasattr(source, "data_vars"):
+            url = str(source.encoding.get("source", ""))
+            if not url and set(VARIABLES) & set(source.data_vars):
+                url = storage.join(scratch, "vectors.zarr")
+                storage.save_dataset(source, url)
+        if not url:
+            where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+            url = stack.enter_context(as_store(source, **where))
         vectors = look(storage.absolute(url), normalize, clr_floor)
         n_bytes = vectors.n_bytes
         with as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=n_bytes) as runner:

@@ -84,7 +84,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
         (["run", "x.json", "--output", "o", "--max-dist", "1"], "max-dist"),
         (["run", "x.json", "--output", "o", "--max-dist", "-0.1"], "max-dist"),
         (["run", "x.json", "--output", "o", "--min-samples", "0"], "min-samples"),
-        (["run", "x.json", "--output", "o", "--workers", "0"], "workers"),
+        (["run", "x.json", "--output", "o", "--workers", "-1"], "workers"),
         (["run", "x.json", "--output", "o", "--memory-limit", "much"], "'much' is not a size"),
         (["run", "x.json", "--output", "o", "--clr-floor", "low"], "'low' is neither auto nor a number"),
         (["run", "x.json", "--output", "o", "--normalization", "log"], "'log' is not one of"),

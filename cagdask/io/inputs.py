@@ -1,0 +1,147 @@
+"""Whatever people have, as the store that an analysis reads.
+
+    URL of a store                                     --> the same
+    URL of a run's folder                              --> the store in it, or that the run names
+    URL of a sample sheet or table      --ingest-->    a store that is removed at the end
+    Dataset, DataArray, DataFrame, AnnData, sparse  -->  a store that is removed at the end
+
+The digest of an input comes from its ids and values alone, so the same data has the same digest whichever way it came.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from cagdask import storage
+from cagdask.compute.progress import reporter
+from cagdask.errors import CagdaskError, InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ABUNDANCE, CAGS, RUN = "abundance.zarr", "cags.zarr", "run.json"
+
+
+def is_store(url: str) -> bool:
+    """Whether a Zarr store, finished or not, lies at ``url``."""
+    return storage.exists(storage.join(url, "zarr.json")) or storage.exists(storage.work_folder(url))
+
+
+def find_store(url: str) -> str:
+    """The store of genes and samples that a URL means: itself, or that of the run whose folder it is.
+
+    Raises
+    ------
+    InputError
+        The folder holds no run, or the run's store is gone.
+    """
+    url = storage.absolute(url)
+    if is_store(url) or (not storage.is_remote(url) and os.path.isfile(storage.local_path(url))):
+        return url
+    inside = storage.join(url, ABUNDANCE)
+    if is_store(inside):
+        return inside
+    run = storage.read_json(storage.join(url, RUN))
+    if run is not None:
+        named = str(run.get("source", ""))
+        if is_store(named):
+            return named
+        raise InputError(f"{url}: is the folder of a run of {named or 'an input'}, which is no store or gone. Name it.")
+    if not storage.is_remote(url) and os.path.isdir(url):
+        if is_store(storage.join(url, CAGS)):
+            raise InputError(f"{url}: holds cags.zarr, but no abundance.zarr. Name the store that was clustered.")
+        raise InputError(f"{url}: is a folder. Name a sample sheet, a table, or a store such as abundance.zarr in it.")
+    return url
+
+
+@contextmanager
+def as_store(
+    source: Any, *, beside: str | None = None, leave: Callable[[str], bool] | None = None, **where: Any
+) -> Iterator[str]:
+    """The URL of a store that holds an input, for the time of a block.
+
+    Parameters
+    ----------
+    source
+        URL of a store, a run's folder, a sample sheet or a table; or an object that :func:`cagdask.as_dataset` takes.
+    beside
+        Output of the analysis: a store that is made for it lies there, where workers on other machines reach it; None
+        puts it into a temporary folder.
+    leave
+        Says of a URL that is no store whether the analysis reads it itself.
+    **where
+        ``client``, ``n_workers``, ``memory_limit`` for an ingest.
+
+    Raises
+    ------
+    TypeError
+        The source is of a type that holds no table.
+    InputError, StoreError
+        It can not be used.
+    """
+    if isinstance(source, str | os.PathLike):
+        url = os.fspath(source)
+        if leave is not None and leave(url):
+            yield url
+            return
+        url = find_store(url)
+        if is_store(url) or not storage.exists(url):  # whoever opens it says that it is missing
+            yield url
+            return
+        said, name = url, storage.name_of(url)
+    else:
+        from cagdask.storage.objects import kind_of
+
+        said, name = f"the {type(source).__name__} given", kind_of(source)
+    with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
+        made = f"{storage.absolute(beside)}.input.zarr" if beside else storage.join(scratch, f"{name}.zarr")
+        try:
+            if isinstance(source, str | os.PathLike):
+                from cagdask.io.ingest import ingest
+
+                reporter().message(f"{said}: ingested first, with default options; cagdask ingest has more of them.")
+                ingest(said, store=made, overwrite=True, **where)
+            else:
+                from cagdask.storage.objects import as_dataset, write_dataset
+
+                write_dataset(as_dataset(source), made)
+            yield made
+        except (CagdaskError, ValueError) as err:
+            if made in str(err):
+                raise type(err)(str(err).replace(made, said)) from err
+            raise
+        finally:
+            storage.remove(made)
+
+
+def takes_any_input(leave: Callable[[str], bool] | None = None) -> Callable[[F], F]:
+    """Let a function of a store's URL, its first parameter, take any input in its place: see :func:`as_store`.
+
+    Parameters
+    ----------
+    leave
+        Says of a URL that is no store whether the function reads it itself.
+    """
+
+    def decorate(function: F) -> F:
+        first = next(iter(inspect.signature(function).parameters))
+
+        @functools.wraps(function)
+        def taking(*arguments: Any, **options: Any) -> Any:
+            if arguments:
+                options[first] = arguments[0]
+            source = options.get(first)
+            if source is None or isinstance(source, list | tuple):  # none, or several files, which the function knows
+                return function(*arguments[1:], **options)
+            where = {name: options[name] for name in ("client", "n_workers", "memory_limit") if name in options}
+            with as_store(source, beside=options.get("output"), leave=leave, **where) as url:
+                return function(url, *arguments[1:], **{name: v for name, v in options.items() if name != first})
+
+        return cast(F, taking)
+
+    return decorate
