@@ -77,10 +77,12 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
 def _normalize_abundance(setting: Setting, source: str, output: str, method: str, clr_floor: Any) -> Any:
     from cagdask import storage
     from cagdask.compute.connect import as_runner
+    from cagdask.io.inputs import as_store
     from cagdask.normalization import methods
 
     storage.check_target(storage.absolute(output), overwrite=setting.overwrite)
-    ds = methods.normalize(storage.open_dataset(source), method=method, clr_floor=clr_floor)
-    with as_runner(**setting.where, work_bytes=3 * ds["abundance"].nbytes) as runner, runner.dask_scheduler():
-        storage.save_dataset(ds, output, overwrite=setting.overwrite)
+    with as_store(source, beside=output, **setting.where) as store:
+        ds = methods.normalize(storage.open_dataset(store), method=method, clr_floor=clr_floor)
+        with as_runner(**setting.where, work_bytes=3 * ds["abundance"].nbytes) as runner, runner.dask_scheduler():
+            storage.save_dataset(ds, output, overwrite=setting.overwrite)
     return ds
