@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.cags.results import CagFiles, LabelFiles, MemberFiles, MergeTableFiles
 from cagdask.engine.linkage.refinement_table import DirectionFiles
-from cagdask.engine.rows.files import ProfileFiles, load_rows, take_rows
-from cagdask.engine.search.nearest_group import NO_GROUP, STEP, Nearest
+from cagdask.engine.rows.files import STEP, ProfileFiles, load_rows, on_grid, take_rows
+from cagdask.engine.search.nearest_group import NO_GROUP, Nearest
 from cagdask.io.gene_matching import rows_by_name
 from cagdask.storage.arrays import Files, array
 
@@ -208,7 +208,7 @@ def write_assignment(
     linkage_cag[:n_old] = storage.open_array(result, "gene_linkage_cag")[:]
     n_cags = storage.open_array(result, "cag_size").shape[0]
     assigned, margin = np.zeros(n_genes, bool), np.full(n_genes, np.nan, np.float32)
-    furthest = np.rint(max_dist * STEP) / STEP
+    furthest = on_grid(max_dist)
     for url in nearest:
         found = NearestFiles.open(url)
         is_near = (found.distance <= furthest) & (found.support >= min_support)

@@ -21,6 +21,7 @@ from cagdask.compute import memory, settings
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.engine.plan.task_memory import EnginePlan, plan_engine
+from cagdask.engine.rows.files import on_grid
 from cagdask.errors import InputError, SchemaError
 from cagdask.io.inputs import as_store
 from cagdask.normalization.sample_statistics import sample_statistics
@@ -239,7 +240,7 @@ def cut(
         highest = float(earlier["max_dist"])
     except (TypeError, KeyError, json.JSONDecodeError) as err:
         raise SchemaError(f"{where}: its attribute parameters is damaged ({err}). Cluster again.") from err
-    if max_dist > highest:
+    if on_grid(max_dist) > on_grid(highest):
         raise ValueError(
             f"max_dist is {max_dist}, but {where} was clustered up to {highest}. Cluster again to go higher."
         )

@@ -18,7 +18,7 @@ from cagdask.engine.linkage import average, refinement, single
 from cagdask.engine.linkage.rounds import LinkagePlan, Linked
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.rows import profiles
-from cagdask.engine.rows.files import STEP, Block
+from cagdask.engine.rows.files import Block, on_grid
 from cagdask.errors import InputError
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
@@ -32,7 +32,7 @@ GENE_CHUNK = 65_536
 
 def similarity_of(max_dist: float) -> float:
     """The similarity at which groups still join, on the grid on which similarities are compared."""
-    return float(np.rint((1 - max_dist) * STEP) / STEP)
+    return on_grid(1 - max_dist)
 
 
 @dataclass(frozen=True)

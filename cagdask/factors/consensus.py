@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_limits
 from cagdask import storage
 from cagdask.compute.runner import Runner
 from cagdask.factors import drawing, results
-from cagdask.factors.factorization import Request, begun, finish
+from cagdask.factors.factorization import Request, begun, finish, taken
 from cagdask.factors.hals import Float32
 from cagdask.factors.matrix import reads_itself
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.factors.replicates import ConsensusFiles, find_consensus, replicate_seeds
-from cagdask.factors.selection import check_programs, check_replicates
+from cagdask.factors.selection import check_programs
 from cagdask.io.inputs import takes_any_input
 from cagdask.reports.figures import save_figure
 from cagdask.storage.arrays import Files, array
@@ -90,12 +90,12 @@ def nmf_consensus(
     -----
     Six passes over the data, whatever the number of replicates.
     """
-    parameters = {"k": k, "n_replicates": n_replicates, "density_threshold": density_threshold, "nonneg": nonneg,
+    parameters: dict[str, Any] = {"k": k, "n_replicates": n_replicates, "density_threshold": density_threshold, "nonneg": nonneg,
                   "missing": missing, "seed": seed, "tol": tol, "max_passes": max_passes, "orient": orient,
                   "id_column": id_column}  # fmt: skip
-    check_replicates(n_replicates)
-    if not 0 < density_threshold <= 2:
-        raise ValueError(f"density_threshold is {density_threshold}; it must lie above 0, and be at most 2.")
+    parameters = taken(parameters)
+    k, n_replicates, density_threshold = parameters["k"], parameters["n_replicates"], parameters["density_threshold"]
+    seed, tol, max_passes = parameters["seed"], parameters["tol"], parameters["max_passes"]
     request = Request("nmf_consensus", source, output, parameters, k, overwrite)
     request.check()
     with request.runner(client, n_workers, memory_limit) as runner:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage
+from cagdask.arguments import choice, number, whole
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.factors import results
@@ -82,16 +84,6 @@ class Request:
             A parameter is out of range, the source can not be read, or the output not written.
         """
         given = self.parameters
-        _choose("nonneg", given["nonneg"], NONNEG)
-        _choose("missing", given["missing"], MISSING)
-        if given["seed"] < 0:
-            raise ValueError(f"seed is {given['seed']}; it must be 0 or more.")
-        if not 0 < given["tol"] < 1:
-            raise ValueError(f"tol is {given['tol']}; it must lie between 0 and 1.")
-        if given["max_passes"] < 1:
-            raise ValueError(f"max_passes is {given['max_passes']}; it must be 1 or more.")
-        if self.k < 1:
-            raise ValueError(f"k is {self.k}; it must be 1 or more.")
         if self.output is not None:
             storage.check_target(storage.absolute(self.output), overwrite=self.overwrite)
         if is_table(self.source):
@@ -102,9 +94,26 @@ class Request:
             check_k(self.k, open_matrix(self.source), self.source)
 
 
-def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} {value!r} is not known; choose one of {', '.join(choices)}.")
+def taken(given: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as plain Python values.
+
+    Raises
+    ------
+    ValueError
+        One is no number, no word, or out of range.
+    """
+    checks: dict[str, Callable[[str, Any], Any]] = {
+        "k": partial(whole, least=1),
+        "n_replicates": partial(whole, least=3),
+        "nonneg": partial(choice, choices=NONNEG),
+        "missing": partial(choice, choices=MISSING),
+        "solver": partial(choice, choices=SOLVERS),
+        "seed": partial(whole, least=0),
+        "tol": partial(number, above=0, below=1),
+        "max_passes": partial(whole, least=1),
+        "density_threshold": partial(number, above=0, most=2),
+    }
+    return {name: checks[name](name, value) if name in checks else value for name, value in given.items()}
 
 
 def check_k(k: int, matrix: Matrix, source: str) -> None:
@@ -301,9 +310,10 @@ def nmf(
     block of 16 MiB or one stored chunk, three times; the sketch is solved from at most 16 MiB. The bytes of tables and
     store do not depend on chunks and workers.
     """
-    parameters = {"k": k, "nonneg": nonneg, "missing": missing, "solver": solver, "seed": seed, "tol": tol,
+    parameters: dict[str, Any] = {"k": k, "nonneg": nonneg, "missing": missing, "solver": solver, "seed": seed, "tol": tol,
                   "max_passes": max_passes, "orient": orient, "id_column": id_column}  # fmt: skip
-    _choose("solver", solver, SOLVERS)
+    parameters = taken(parameters)
+    k, tol, max_passes = parameters["k"], parameters["tol"], parameters["max_passes"]
     request = Request("nmf", source, output, parameters, k, overwrite)
     request.check()
     with request.runner(client, n_workers, memory_limit) as runner:

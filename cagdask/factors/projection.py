@@ -22,7 +22,7 @@ from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
 from cagdask.factors.consensus import USAGE
-from cagdask.factors.factorization import Request, begun_survey
+from cagdask.factors.factorization import Request, begun_survey, taken
 from cagdask.factors.fitting import FitFiles
 from cagdask.factors.hals import REFIT_SWEEPS, gram_of, products_of, squared_error, sweep
 from cagdask.factors.matrix import Matrix, reads_itself
@@ -100,8 +100,9 @@ def nmf_project(
     held = storage.open_group(url)
     k = int(held["gene_loading"].shape[1])  # type: ignore[union-attr]  # an array
     nonneg = str(held.attrs.get("nonneg", "error"))
-    parameters = {"k": 1, "reference": storage.absolute(reference), "nonneg": nonneg, "missing": missing, "seed": 0,
+    parameters: dict[str, Any] = {"k": 1, "reference": storage.absolute(reference), "nonneg": nonneg, "missing": missing, "seed": 0,
                   "tol": 0.5, "max_passes": 1, "orient": orient, "id_column": id_column}  # fmt: skip
+    parameters = taken(parameters)
     request = Request("nmf_project", source, output, parameters, 1, overwrite)
     request.check()
     with request.runner(client, n_workers, memory_limit) as runner:

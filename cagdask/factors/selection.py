@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cagdask import provenance, storage
+from cagdask.arguments import whole
 from cagdask.compute.runner import Runner
 from cagdask.errors import MemoryLimitError
 from cagdask.factors import drawing, results
-from cagdask.factors.factorization import Request, begun
+from cagdask.factors.factorization import Request, begun, taken
 from cagdask.factors.matrix import reads_itself
 from cagdask.factors.replicates import find_consensus, replicate_seeds
 from cagdask.io.inputs import takes_any_input
@@ -78,12 +79,13 @@ def nmf_select(
     -----
     Four passes over the data, whatever the number of replicates.
     """
-    wanted = sorted(set(ks))
-    check_replicates(n_replicates)
-    if not wanted or wanted[0] < 2:
-        raise ValueError(f"ks is {ks}; give numbers of components of 2 or more.")
-    parameters = {"ks": wanted, "n_replicates": n_replicates, "nonneg": nonneg, "missing": missing, "seed": seed,
-                  "tol": tol, "max_passes": max_passes, "orient": orient, "id_column": id_column}  # fmt: skip
+    wanted = sorted({whole("ks", k, least=2) for k in ks})
+    if not wanted:
+        raise ValueError("ks is empty; give numbers of components of 2 or more.")
+    parameters = taken({"ks": wanted, "n_replicates": n_replicates, "nonneg": nonneg, "missing": missing, "seed": seed,
+                        "tol": tol, "max_passes": max_passes, "orient": orient, "id_column": id_column})  # fmt: skip
+    n_replicates, seed, tol = parameters["n_replicates"], parameters["seed"], parameters["tol"]
+    max_passes = parameters["max_passes"]
     request = Request("nmf_select", source, output, parameters, wanted[-1], overwrite)
     request.check()
     with request.runner(client, n_workers, memory_limit) as runner:
@@ -98,12 +100,6 @@ def nmf_select(
                 rows.append({"k": k, "stability": found["stability"], "error": found["error"], "r2": r2} | counts)
             _write(folder, request, rows, seeds, results.stage_usage(job), round(job.passes, 3))
     return read_selection(output)
-
-
-def check_replicates(n_replicates: int) -> None:
-    """Refuse fewer replicates than can agree."""
-    if n_replicates < 3:
-        raise ValueError(f"n_replicates is {n_replicates}; it takes 3 or more to see which programs come back.")
 
 
 def check_programs(n: int, runner: Runner) -> None:

@@ -11,9 +11,13 @@ every block is reduced to integers, which add up the same in any order, and only
 step  partial, int64                                     exact because
 ===== ================================================== ==========================================================
 sum   (n_samples, 33): count, 32 bins of mantissas       a float32 is an integer times a power of two
+least (n_samples, 1): bits of the smallest value         the smaller of two is one of them
 log   (n_samples, 4): count, hi, lo, bits of the minimum log10 is put on a grid of 2**-40 before it is added
 digit (2, n_samples, 2**n_bits): histograms of one digit positive float32 sort as their bits do: radix selection
 ===== ================================================== ==========================================================
+
+Logarithms are of a value over the smallest one of its sample. A quotient is rounded once, so samples that are multiples
+of each other have the same quotients, bit for bit: what follows from them does not see a sample's depth.
 
 The kernels see float32 >= 0, shape (rows, n_samples); zeros are absent and take no part. They are compiled without
 leave to reorder arithmetic. A task holds its block, 4 bytes a cell, and its partial.
@@ -51,6 +55,8 @@ def steps(statistic: str, n_samples: int) -> list[Step]:
 
     A histogram of 2,048 counts for each of many samples would be large: beyond 2,048 samples the digits are shorter.
     """
+    if statistic == "log":
+        return [("least", 0, 0), ("log", 0, 0)]
     if statistic != "median":
         return [(statistic, 0, 0)]
     widths = (11, 10, 10) if n_samples <= 2048 else (8, 8, 8, 7)
@@ -63,6 +69,8 @@ def empty(step: Step, n_samples: int) -> Partial:
     name, _, width = step
     if name == "sum":
         return np.zeros((n_samples, 1 + SUM_BINS), np.int64)
+    if name == "least":
+        return np.full((n_samples, 1), np.iinfo(np.int32).max, np.int64)
     if name == "log":
         partial = np.zeros((n_samples, 4), np.int64)
         partial[:, 3] = np.iinfo(np.int32).max
@@ -79,8 +87,12 @@ def add_block(step: Step, partial: Partial, block: NDArray[np.float32], state: P
     name, shift, width = step
     if name == "sum":
         _add_sum(bits, partial)
+    elif name == "least":
+        _add_least(bits, partial)
     elif name == "log":
-        _add_log(bits.view(np.float32), bits, partial)
+        assert state is not None
+        smallest = _values_of(state[:, 0])
+        _add_log(bits.view(np.float32), bits, smallest, partial)
     else:
         prefix = np.zeros((2, block.shape[1]), np.int64) if state is None else state[:2].copy()
         prefix[1, prefix[0] == prefix[1]] = -1  # both middle values still lie in one bin: count it once
@@ -89,7 +101,9 @@ def add_block(step: Step, partial: Partial, block: NDArray[np.float32], state: P
 
 def merge(step: Step, partial: Partial, other: Partial) -> None:
     """Add ``other`` to ``partial``, in place; in any order, grouped in any way."""
-    if step[0] == "log":
+    if step[0] == "least":
+        np.minimum(partial, other, out=partial)
+    elif step[0] == "log":
         partial[:, :3] += other[:, :3]
         np.minimum(partial[:, 3], other[:, 3], out=partial[:, 3])
     else:
@@ -126,12 +140,16 @@ def totals(state: Partial) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def log_means(state: Partial) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Give number of values, mean of log10(value) and smallest value of every sample; 0 where there is none."""
+    """Give number of values, mean of log10(value / smallest value) and smallest value; 0 where there is none."""
     count, high, low, minimum = state.T
     sums = [(int(h) << LOW_BITS) + int(x) for h, x in zip(high, low, strict=True)]
     means = [_nearest(s, int(n) << GRID_BITS) if n else 0.0 for s, n in zip(sums, count, strict=True)]
-    smallest = np.where(count > 0, minimum, 0).astype(np.int32).view(np.float32)
-    return count.copy(), np.array(means), smallest.astype(np.float64)
+    return count.copy(), np.array(means), np.where(count > 0, _values_of(minimum), 0.0)
+
+
+def _values_of(bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Values of float32 with these bits, as float64."""
+    return bits.astype(np.int32).view(np.float32).astype(np.float64)
 
 
 def medians(state: Partial) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -145,12 +163,29 @@ def _nearest(numerator: int, denominator: int) -> float:
 
 
 def log_ratios(
-    block: NDArray[np.float32], log_mean: NDArray[np.float64], *, floor: float, shift: float, absent: float
+    block: NDArray[np.float32],
+    smallest: NDArray[np.float64],
+    log_mean: NDArray[np.float64],
+    *,
+    floor: float,
+    shift: float,
+    absent: float,
 ) -> NDArray[np.float64]:
-    """Compute ``max(log10(v) - log_mean, floor) - shift`` where v > 0, ``absent`` elsewhere; as ``block``, float64."""
+    """Compute ``max(log10(v / smallest) - log_mean, floor) - shift`` where v > 0, ``absent`` elsewhere.
+
+    ``smallest`` and ``log_mean`` have shape (n_samples,), as :func:`log_means` gives them. The shape of ``block``,
+    float64.
+    """
     out = np.empty(block.shape, np.float64)
-    _log_ratios(np.ascontiguousarray(block, np.float32), log_mean, floor, shift, absent, out)
+    _log_ratios(np.ascontiguousarray(block, np.float32), smallest, log_mean, floor, shift, absent, out)
     return out
+
+
+def first_refused(block: NDArray[np.float32], *, signed: bool = False) -> tuple[int, int] | None:
+    """Row and sample of the first value that is not finite or, unless ``signed``, below 0; None if all are well."""
+    bits = np.ascontiguousarray(block, np.float32).view(np.int32)
+    at = int(_first_refused(bits, signed))
+    return None if at < 0 else divmod(at, bits.shape[1])
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------------
@@ -169,12 +204,33 @@ def _add_sum(bits: NDArray[np.int32], partial: Partial) -> None:
 
 
 @_compile
-def _add_log(block: NDArray[np.float32], bits: NDArray[np.int32], partial: Partial) -> None:
+def _first_refused(bits: NDArray[np.int32], signed: bool) -> Any:
+    for i in range(bits.shape[0]):
+        for j in range(bits.shape[1]):
+            b: Any = np.int64(bits[i, j])
+            if (b & 0x7F800000) == 0x7F800000 or (b < 0 and not signed and b != -0x80000000):  # that one is -0.0
+                return i * bits.shape[1] + j
+    return -1
+
+
+@_compile
+def _add_least(bits: NDArray[np.int32], partial: Partial) -> None:
     for i in range(bits.shape[0]):
         for j in range(bits.shape[1]):
             b: Any = np.int64(bits[i, j])
             if b > 0:
-                on_grid = np.int64(np.floor(np.log10(np.float64(block[i, j])) * 1099511627776.0 + 0.5))
+                partial[j, 0] = min(partial[j, 0], b)
+
+
+@_compile
+def _add_log(
+    block: NDArray[np.float32], bits: NDArray[np.int32], smallest: NDArray[np.float64], partial: Partial
+) -> None:
+    for i in range(bits.shape[0]):
+        for j in range(bits.shape[1]):
+            b: Any = np.int64(bits[i, j])
+            if b > 0:
+                on_grid = np.int64(np.floor(np.log10(np.float64(block[i, j]) / smallest[j]) * 1099511627776.0 + 0.5))
                 partial[j, 0] += 1
                 partial[j, 1] += on_grid >> LOW_BITS
                 partial[j, 2] += on_grid & ((1 << LOW_BITS) - 1)
@@ -198,6 +254,7 @@ def _add_digit(bits: NDArray[np.int32], shift: int, width: int, prefix: Partial,
 @_compile
 def _log_ratios(
     block: NDArray[np.float32],
+    smallest: NDArray[np.float64],
     log_mean: NDArray[np.float64],
     floor: float,
     shift: float,
@@ -207,6 +264,6 @@ def _log_ratios(
     for i in range(block.shape[0]):
         for j in range(block.shape[1]):
             if block[i, j] > 0:
-                out[i, j] = max(np.log10(np.float64(block[i, j])) - log_mean[j], floor) - shift
+                out[i, j] = max(np.log10(np.float64(block[i, j]) / smallest[j]) - log_mean[j], floor) - shift
             else:
                 out[i, j] = absent

@@ -13,7 +13,7 @@ method     value                                absent  passes over the table fo
 sum        v / sum                              0       1
 median     v / median                           0       3 (one per digit of a radix selection)
 hellinger  sqrt(v / sum)                        0       1
-clr        log10(v / geometric mean)            floor   1
+clr        log10(v / geometric mean)            floor   2 (the smallest value, then the logarithms)
 none       v                                    0       0
 ========== ==================================== ======= ==============================================
 
@@ -111,10 +111,12 @@ def _clr(block: NDArray[np.float32], stats: SampleStatistics, clr_floor: Floor, 
     from cagdask.normalization.exact_sums import log_ratios
 
     assert stats.log_mean is not None
+    assert stats.minimum is not None
     if floored:
         floor = stats.floor(clr_floor)
-        return log_ratios(block, stats.log_mean, floor=floor, shift=floor, absent=0.0)
-    return log_ratios(block, stats.log_mean, floor=-math.inf, shift=0.0, absent=stats.absent("clr"))
+        return log_ratios(block, stats.minimum, stats.log_mean, floor=floor, shift=floor, absent=0.0)
+    absent = stats.absent("clr")
+    return log_ratios(block, stats.minimum, stats.log_mean, floor=-math.inf, shift=0.0, absent=absent)
 
 
 def _none(block: NDArray[np.float32], stats: SampleStatistics, clr_floor: Floor, floored: bool) -> Values:
@@ -183,7 +185,8 @@ def normalize(ds: xr.Dataset | Any, *, method: str = "sum", clr_floor: Floor = N
     -------
     Dataset
         ``abundance``, float32, is normalized and absent is 0; attribute ``normalization`` says how. Lazy: nothing is
-        read until asked. A value beyond float32 becomes its largest number.
+        read until asked. A value beyond float32 becomes its largest number. A missing value stays missing and has no
+        effect on other values; to cluster it is refused.
 
     Raises
     ------
@@ -191,11 +194,13 @@ def normalize(ds: xr.Dataset | Any, *, method: str = "sum", clr_floor: Floor = N
         ``method`` or ``clr_floor`` is not known, or ``ds`` is normalized already.
     SchemaError
         There is no ``abundance`` of these dims, or it is not of the kind abundance.
+    InputError
+        When it is computed: a value is infinite or below 0. Method ``none`` does not look.
 
     Notes
     -----
-    One pass over the table for the statistics (three for ``median``) and one for the values, 16 bytes a cell of the
-    block at hand. Bits do not depend on chunks or threads.
+    One pass over the table for the statistics (two for ``clr``, three for ``median``) and one for the values, 16 bytes
+    a cell of the block at hand. Bits do not depend on chunks or threads.
 
     Examples
     --------
@@ -221,7 +226,7 @@ def normalize(ds: xr.Dataset | Any, *, method: str = "sum", clr_floor: Floor = N
         raise SchemaError(
             f"normalization {method} is for abundances, and this dataset holds {kind}. Use normalization none."
         )
-    profiles = _lazy_profiles(ds["abundance"].data, method, clr_floor)
+    profiles = _lazy_profiles(ds["abundance"].data, method, clr_floor, _names(ds, "gene_id"), _names(ds, "sample_id"))
     option = f", clr_floor={clr_floor}" if method == "clr" else ""
     attrs: dict[str, Any] = {"normalization": method}
     if method == "clr":
@@ -235,7 +240,11 @@ def normalize(ds: xr.Dataset | Any, *, method: str = "sum", clr_floor: Floor = N
     return normalized
 
 
-def _lazy_profiles(data: Any, method: str, clr_floor: Floor) -> Any:
+def _names(ds: xr.Dataset, name: str) -> Any:
+    return ds[name].data if name in ds.variables else None
+
+
+def _lazy_profiles(data: Any, method: str, clr_floor: Floor, genes: Any, samples: Any) -> Any:
     """Normalize an array lazily: the statistics of all its blocks first, then block by block."""
     import dask.array as da
 
@@ -244,7 +253,7 @@ def _lazy_profiles(data: Any, method: str, clr_floor: Floor) -> Any:
     x = x.rechunk({1: -1}).astype(np.float32)
     if method == "none":
         return x
-    stats = lazy_statistics(x, method)
+    stats = lazy_statistics(x, method, genes, samples)
     again = made_again(x, stats)  # else every block would stay in memory from that pass to this one
     return again.map_blocks(_profile_block, dtype=np.float32, method=method, stats=stats, clr_floor=clr_floor)
 
@@ -254,5 +263,6 @@ def _profile_block(
 ) -> NDArray[np.float32]:
     values = normalize_block(block, method, stats, clr_floor=clr_floor)
     largest = float(np.finfo(np.float32).max)
+    values[np.isnan(block)] = math.nan
     profiles: NDArray[np.float32] = np.minimum(values, largest, out=values).astype(np.float32)
     return profiles

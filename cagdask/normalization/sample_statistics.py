@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.errors import InputError
 
 if TYPE_CHECKING:  # numba and Dask arrays take seconds to import
     from cagdask.compute.runner import Runner
@@ -54,7 +55,7 @@ class SampleStatistics:
     median
         Median, float64.
     log_mean
-        Mean of log10(v), float64, to 2**-40.
+        Mean of log10(v / minimum), float64, to 2**-40; the same for samples that are multiples of each other.
     minimum
         Smallest value, float64.
     """
@@ -73,7 +74,12 @@ class SampleStatistics:
         assert self.minimum is not None
         assert self.log_mean is not None
         ratios = log_ratios(
-            self.minimum[None].astype(np.float32), self.log_mean, floor=-math.inf, shift=0.0, absent=math.nan
+            self.minimum[None].astype(np.float32),
+            self.minimum,
+            self.log_mean,
+            floor=-math.inf,
+            shift=0.0,
+            absent=math.nan,
         )[0]
         present: Values = ratios[self.minimum > 0]
         return present
@@ -178,9 +184,50 @@ def statistics_task(
     state = _load(state_url) if state_url else None
     total = exact_sums.empty(known, array.shape[1])
     for first in range(begin, end, rows):
-        exact_sums.add_block(known, total, array[first : min(first + rows, end)], state)
+        block = array[first : min(first + rows, end)]
+        if state is None:  # the first look at these values
+            refuse_values(block, url, first)
+        exact_sums.add_block(known, total, block, state)
     storage.write_bytes(output_url, _npy(total))
     return end - begin
+
+
+def refuse_values(block: NDArray[np.float32], url: str, first: int, *, signed: bool = False) -> None:
+    """Refuse values that no abundance can have: one of them would make its whole sample worthless.
+
+    Parameters
+    ----------
+    block
+        Rows of a store, shape (rows, n_samples), float32.
+    url
+        The store; its names are looked up for the message.
+    first
+        Gene row where the block begins.
+    signed
+        Values below 0 are allowed, as in expression.
+
+    Raises
+    ------
+    InputError
+        A value is missing, infinite or below 0; names its gene and sample.
+    """
+    from cagdask.normalization import exact_sums
+
+    at = exact_sums.first_refused(block, signed=signed)
+    if at is None:
+        return
+    group: Any = storage.open_group(url)
+    gene, sample = str(group["gene_id"][first + at[0]]), str(group["sample_id"][at[1]])
+    raise refused(float(block[at]), gene, sample, where=url)
+
+
+def refused(value: float, gene: str, sample: str, *, where: str) -> InputError:
+    """The error that says which value can not be an abundance."""
+    what = "missing (NaN)" if math.isnan(value) else "infinite" if math.isinf(value) else f"{value:g}, below 0"
+    return InputError(
+        f"{where}: the value of gene {gene!r} in sample {sample!r} is {what}. Correct it, or write 0 where the gene is "
+        "absent."
+    )
 
 
 def _task_ranges(
@@ -217,8 +264,12 @@ def _merged(step: Step, n_samples: int, partials: Iterable[Partial]) -> Partial:
 # -- the lazy way ----------------------------------------------------------------------------------------------------
 
 
-def lazy_statistics(x: Any, method: str) -> Any:
-    """Give a delayed :class:`SampleStatistics` of a Dask array, shape (n_genes, n_samples), in one chunk of samples."""
+def lazy_statistics(x: Any, method: str, genes: Any = None, samples: Any = None) -> Any:
+    """Give a delayed :class:`SampleStatistics` of a Dask array, shape (n_genes, n_samples), in one chunk of samples.
+
+    ``genes`` and ``samples`` are their names, for the message about a value that is refused; without them their numbers
+    are said.
+    """
     from dask.delayed import delayed
 
     from cagdask.normalization import exact_sums
@@ -227,7 +278,12 @@ def lazy_statistics(x: Any, method: str) -> Any:
     state = None
     for step in exact_sums.steps(STATISTIC[method], n_samples):
         source = x if state is None else made_again(x, state)
-        parts = [delayed(_block_partial)(step, block, state) for block in source.to_delayed()[:, 0]]
+        edges = np.cumsum([0, *x.chunks[0]])
+        names = [None if state is not None or genes is None else genes[b:e] for b, e in pairwise(edges)]
+        parts = [
+            delayed(_block_partial)(step, block, state, int(first), own, samples)
+            for block, first, own in zip(source.to_delayed()[:, 0], edges[:-1], names, strict=True)
+        ]
         while len(parts) > 1:  # a tree, so that partials do not pile up
             parts = [delayed(_merged)(step, n_samples, parts[i : i + 8]) for i in range(0, len(parts), 8)]
         state = delayed(exact_sums.advance)(step, parts[0], state)
@@ -267,9 +323,19 @@ def _when(after: object, value: Any) -> Any:
     return value
 
 
-def _block_partial(step: Step, block: NDArray[np.float32], state: Partial | None) -> Partial:
+def _block_partial(
+    step: Step, block: NDArray[np.float32], state: Partial | None, first: int, genes: Any, samples: Any
+) -> Partial:
     from cagdask.normalization import exact_sums
 
+    missing = np.isnan(block)
+    if missing.any():  # it takes no part, and stays missing: who goes on with the result may want to know
+        block = np.where(missing, np.float32(0), block)
+    at = exact_sums.first_refused(block) if state is None else None
+    if at is not None:
+        gene = str(first + at[0]) if genes is None else str(genes[at[0]])
+        sample = str(at[1]) if samples is None else str(samples[at[1]])
+        raise refused(float(block[at]), gene, sample, where="dataset")
     part = exact_sums.empty(step, block.shape[1])
     exact_sums.add_block(step, part, block, state)
     return part

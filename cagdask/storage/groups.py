@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cagdask import schema
-from cagdask.errors import SchemaError, StoreError
+from cagdask.errors import InputError, SchemaError, StoreError
 from cagdask.storage import files, manifest, s3
 from cagdask.storage.files import exists, remove
 from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path
@@ -394,12 +394,17 @@ def save_dataset(ds: xr.Dataset, url: str, *, overwrite: bool = False) -> None:
     ------
     StoreError
         The target is there, or its folder is missing.
+    InputError
+        Two genes or two samples have one name, or a value of ``abundance`` is too large or too small for float32.
     """
     url = absolute(url)
     check_target(url, overwrite=overwrite)
     folder, _ = begin_work(url, {"command": "save_dataset"}, overwrite=True)
     staged = join(folder, "store")
     attrs = {"schema_version": schema.SCHEMA_VERSION, "kind": "abundance"} | ds.attrs
+    _refuse_duplicates(ds)
+    if "abundance" in ds.variables and ds["abundance"].dtype == np.float64:
+        ds = ds.assign(abundance=as_float32(ds["abundance"]))
     clean = ds.drop_encoding().assign_attrs(attrs)
     lazy = [v.chunksizes["gene"] for v in clean.variables.values() if "gene" in v.chunksizes]
     if lazy:  # Zarr's chunks are all of one size
@@ -411,3 +416,44 @@ def save_dataset(ds: xr.Dataset, url: str, *, overwrite: bool = False) -> None:
     clean.to_zarr(open_store(staged), mode="w", zarr_format=3, consolidated=False, safe_chunks=False)
     publish(staged, url)
     end_work(url)
+
+
+def _refuse_duplicates(ds: xr.Dataset) -> None:
+    for name in ("gene_id", "sample_id"):
+        if name not in ds.variables:
+            continue
+        names = ds[name].values.tolist()
+        if len(set(names)) == len(names):
+            continue
+        first: dict[Any, int] = {}
+        row = next(row for row, value in enumerate(names) if first.setdefault(value, row) != row)
+        raise InputError(
+            f"dataset: {name} {names[row]!r} occurs more than once, at {first[names[row]]:,} and {row:,} (counted from "
+            "0). Names must be unique: rename one, or keep one of them."
+        )
+
+
+def as_float32(values: xr.DataArray) -> xr.DataArray:
+    """Values in the precision of a store; lazy where they are.
+
+    Raises
+    ------
+    InputError
+        When computed: a value is too large for float32, or so small that it would become 0.
+    """
+    data = values.data
+    if hasattr(data, "map_blocks"):
+        return values.copy(data=data.map_blocks(_block_as_float32, dtype=np.float32))
+    return values.copy(data=_block_as_float32(data))
+
+
+def _block_as_float32(block: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore", under="ignore"):
+        small = block.astype(np.float32)
+    wrong = (np.isinf(small) & np.isfinite(block)) | ((small == 0) & (block != 0))
+    if wrong.any():
+        raise InputError(
+            f"dataset: the value {block[wrong][0]:g} is beyond float32, in which stores hold values (from 1.4e-45 to "
+            "3.4e38). Divide or multiply all values by one number first."
+        )
+    return small

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cagdask.arguments import number, whole
 from cagdask.compute.memory import format_bytes
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError, SchemaError
@@ -28,8 +29,7 @@ def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
         value = getattr(asked, name)
         if value is None and name in ("stride", "sample"):
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+        asked = Recipe(**asdict(asked) | {name: whole(name, value, least=least)})
     if asked.stride is not None and asked.sample is not None:
         raise ValueError("stride and sample are two ways to draw; give one of them.")
     metric = asked.metric or ("rmsd" if items.kind == "frames" else "euclidean")
@@ -62,12 +62,12 @@ def check_metric(items: Items, metric: str) -> None:
         raise ValueError(f"metric is {metric!r}, but {items.name} holds {items.kind}: {only}.")
 
 
-def check_second_pass(max_dist: float | None, block: int | None) -> None:
-    """Check the largest distance and the block size of the second pass."""
-    if max_dist is not None and (isinstance(max_dist, bool) or not 0 <= max_dist < float("inf")):
-        raise ValueError(f"max_dist is {max_dist!r}; it must be a number of at least 0.")
-    if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):
-        raise ValueError(f"block is {block!r}; it must be a whole number of at least 1.")
+def check_second_pass(max_dist: float | None, block: int | None) -> tuple[float | None, int | None]:
+    """The largest distance and the block size of the second pass, as plain Python numbers."""
+    return (
+        None if max_dist is None else number("max_dist", max_dist, least=0),
+        None if block is None else whole("block", block, least=1),
+    )
 
 
 def check_sample(n: int, items: Items, recipe: Recipe, runner: Runner) -> None:

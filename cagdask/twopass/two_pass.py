@@ -137,7 +137,7 @@ def two_pass(
         compat=compat,
     )
     items, recipe = checked(sources.describe(source, of=of, topology=topology), recipe)
-    check_second_pass(max_dist, block)
+    max_dist, block = check_second_pass(max_dist, block)
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     with (
@@ -207,7 +207,7 @@ def label_by_leaders(
     items = sources.describe(source, of=of, topology=topology)
     parameters = json.loads(held.attrs["parameters"])
     max_dist = parameters["max_dist"] if max_dist is None else max_dist
-    check_second_pass(max_dist, block)
+    max_dist, block = check_second_pass(max_dist, block)
     check_metric(items, parameters["metric"])
     order = feature_order(items, url, np.asarray(held["feature_id"].values, object))
     if output is not None:

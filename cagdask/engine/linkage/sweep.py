@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.engine.linkage.tree import STEP
+from cagdask.engine.rows.files import STEP
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-STEP = 1e10  # heights are rounded to 1 / STEP
+from cagdask.engine.rows.files import on_grid
+
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -138,7 +139,7 @@ def cut_merges(child: Int64, height: Float64, n_genes: int, max_dist: float) -> 
 
 def n_merges_within(height: Float64, max_dist: float) -> int:
     """Number of merges up to ``max_dist``, which is rounded like heights are."""
-    return int(np.searchsorted(height, np.rint(max_dist * STEP) / STEP, side="right"))
+    return int(np.searchsorted(height, on_grid(max_dist), side="right"))
 
 
 def labels(first_gene: Int64, left_out: NDArray[np.bool_]) -> Int64:

@@ -263,6 +263,11 @@ def copy_row(rows: Stored, i: int, to: Float64) -> None:
             to[rows.column[at]] = rows.value[at]
 
 
+def on_grid(x: float) -> float:
+    """``x`` to the nearest multiple of 1 / STEP, outside of compiled code; thresholds are compared like this."""
+    return float(np.rint(x * STEP) / STEP)
+
+
 @njit(inline="always", cache=True)
 def rounded(x: float) -> float:
     """``x`` to the nearest multiple of 1 / STEP."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.engine.rows.files import FoldFiles, ProfileFiles, smaller_form
 from cagdask.normalization import methods
-from cagdask.normalization.sample_statistics import SampleStatistics
+from cagdask.normalization.sample_statistics import SampleStatistics, refuse_values
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -108,6 +108,8 @@ def write_profiles(store: str, begin: int, end: int, recipe: dict[str, Any], fol
     per-sample numbers. Writes a :class:`cagdask.engine.rows.files.ProfileFiles`; counts what takes part, and what not.
     """
     block = np.asarray(storage.open_array(store, "abundance")[begin:end], dtype=np.float32)
+    signed = storage.open_group(store).attrs.get("kind") != "abundance"
+    refuse_values(block, store, begin, signed=signed)  # with normalization none nobody has looked yet
     mark = np.where((block != 0).sum(1) < recipe["min_samples"], FILTERED, 0).astype(np.int8)
     statistics = SampleStatistics.from_bytes(storage.read_bytes(recipe["statistics"]))
     values = methods.normalize_block(block, recipe["normalization"], statistics, clr_floor=recipe["clr_floor"])

@@ -18,13 +18,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.engine.rows.files import STEP
+
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 ROWS_AT_ONCE = 256
 POINTS_AT_ONCE = 4096
-STEP = 1e10
-"""Squared distances of unit vectors are rounded to 1 / STEP: equal in exact arithmetic is equal here."""
 NO_GROUP = np.iinfo(np.int64).max
 
 

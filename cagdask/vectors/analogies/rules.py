@@ -136,7 +136,6 @@ class QueryMaker:
         excluded = (self.a, b) if self.rules.sign > 0 else (min(self.a, b), max(self.a, b))
         return Query(vector, self.rules.metric, self.rules.sign, as_c, as_d, excluded)
 
-    def why(self, a: int, b: int) -> str:
-        """What to add if a vector is zero."""
-        zero = [not self.index.rows[np.searchsorted(self.rows, row)].any() for row in (a, b)]
-        return " (zero)" if any(zero) else ""
+    def zero(self, a: int, b: int) -> list[int]:
+        """Which of two rows have a vector of zeros."""
+        return [row for row in (a, b) if not self.index.rows[np.searchsorted(self.rows, row)].any()]

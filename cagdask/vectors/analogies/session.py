@@ -265,11 +265,14 @@ class Session:
         maker = QueryMaker(index, rows, self.candidate_rows, int(np.searchsorted(rows, a)), rules)
         query = maker.query(int(np.searchsorted(rows, b)))
         if query is None:
-            raise InputError(
-                f"{self.vectors.url}: the vectors of {self._name(a)!r} and {self._name(b)!r} "
-                f"{'are the same' if rules.sign > 0 else 'cancel out'}{maker.why(a, b)}, so their {rules.operation} "
-                "has no direction. Ask for another pair."
+            zero = [self._name(row) for row in maker.zero(a, b)]
+            how = "are the same" if rules.sign > 0 else "cancel out"
+            what = (
+                f"the vector of {' and of '.join(map(repr, zero))} is zero: it"
+                if zero
+                else f"the vectors of {self._name(a)!r} and {self._name(b)!r} {how}, so their {rules.operation}"
             )
+            raise InputError(f"{self.vectors.url}: {what} has no direction. Ask for another pair.")
         found = index.search(query, k)
         b_rows = np.full(len(found.c), b, np.int64)
         scores, certified = found.scores, np.ones(len(found.c), bool)

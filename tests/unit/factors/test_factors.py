@@ -628,7 +628,7 @@ def test_a_threshold_that_leaves_too_little_says_so(abundance_store: MakeStore, 
 @pytest.mark.parametrize(
     ("function", "options", "words"),
     [
-        ("nmf_select", {"ks": [1, 2]}, "numbers of components of 2 or more"),
+        ("nmf_select", {"ks": [1, 2]}, "ks is 1; it must be a whole number of at least 2"),
         ("nmf_select", {"ks": [2, 9]}, "k is 9"),
         ("nmf_select", {"ks": [2], "n_replicates": 2}, "n_replicates is 2"),
         ("nmf_consensus", {"k": 2, "density_threshold": 3}, "density_threshold is 3"),
