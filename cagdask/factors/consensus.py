@@ -90,7 +90,8 @@ def nmf_consensus(
     -----
     Six passes over the data, whatever the number of replicates.
     """
-    parameters: dict[str, Any] = {"k": k, "n_replicates": n_replicates, "density_threshold": density_threshold, "nonneg": nonneg,
+    parameters: dict[str, Any]
+    parameters = {"k": k, "n_replicates": n_replicates, "density_threshold": density_threshold, "nonneg": nonneg,
                   "missing": missing, "seed": seed, "tol": tol, "max_passes": max_passes, "orient": orient,
                   "id_column": id_column}  # fmt: skip
     parameters = taken(parameters)

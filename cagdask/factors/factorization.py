@@ -310,7 +310,8 @@ def nmf(
     block of 16 MiB or one stored chunk, three times; the sketch is solved from at most 16 MiB. The bytes of tables and
     store do not depend on chunks and workers.
     """
-    parameters: dict[str, Any] = {"k": k, "nonneg": nonneg, "missing": missing, "solver": solver, "seed": seed, "tol": tol,
+    parameters: dict[str, Any]
+    parameters = {"k": k, "nonneg": nonneg, "missing": missing, "solver": solver, "seed": seed, "tol": tol,
                   "max_passes": max_passes, "orient": orient, "id_column": id_column}  # fmt: skip
     parameters = taken(parameters)
     k, tol, max_passes = parameters["k"], parameters["tol"], parameters["max_passes"]

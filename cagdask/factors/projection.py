@@ -100,7 +100,8 @@ def nmf_project(
     held = storage.open_group(url)
     k = int(held["gene_loading"].shape[1])  # type: ignore[union-attr]  # an array
     nonneg = str(held.attrs.get("nonneg", "error"))
-    parameters: dict[str, Any] = {"k": 1, "reference": storage.absolute(reference), "nonneg": nonneg, "missing": missing, "seed": 0,
+    parameters: dict[str, Any]
+    parameters = {"k": 1, "reference": storage.absolute(reference), "nonneg": nonneg, "missing": missing, "seed": 0,
                   "tol": 0.5, "max_passes": 1, "orient": orient, "id_column": id_column}  # fmt: skip
     parameters = taken(parameters)
     request = Request("nmf_project", source, output, parameters, 1, overwrite)

@@ -179,14 +179,16 @@ def statistics_task(
     """
     from cagdask.normalization import exact_sums
 
-    array: Any = storage.open_group(url)["abundance"]
+    group = storage.open_group(url)
+    array: Any = group["abundance"]
+    signed = group.attrs.get("kind", "abundance") != "abundance"
     known: Step = (step[0], step[1], step[2])
     state = _load(state_url) if state_url else None
     total = exact_sums.empty(known, array.shape[1])
     for first in range(begin, end, rows):
         block = array[first : min(first + rows, end)]
         if state is None:  # the first look at these values
-            refuse_values(block, url, first)
+            refuse_values(block, url, first, signed=signed)
         exact_sums.add_block(known, total, block, state)
     storage.write_bytes(output_url, _npy(total))
     return end - begin

@@ -108,7 +108,7 @@ def write_profiles(store: str, begin: int, end: int, recipe: dict[str, Any], fol
     per-sample numbers. Writes a :class:`cagdask.engine.rows.files.ProfileFiles`; counts what takes part, and what not.
     """
     block = np.asarray(storage.open_array(store, "abundance")[begin:end], dtype=np.float32)
-    signed = storage.open_group(store).attrs.get("kind") != "abundance"
+    signed = storage.open_group(store).attrs.get("kind", "abundance") != "abundance"
     refuse_values(block, store, begin, signed=signed)  # with normalization none nobody has looked yet
     mark = np.where((block != 0).sum(1) < recipe["min_samples"], FILTERED, 0).astype(np.int8)
     statistics = SampleStatistics.from_bytes(storage.read_bytes(recipe["statistics"]))
