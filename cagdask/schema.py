@@ -87,6 +87,14 @@ VARIABLES: dict[str, Variable] = _table(
     Variable(
         "gene_cag_margin", ("gene",), "float32", "cosine distance", "How much farther the next CAG is, if assigned"
     ),
+    Variable("gene_support", ("gene",), "float32", "samples", "How many samples carry the gene's profile, effectively"),
+    Variable(
+        "gene_status",
+        ("gene",),
+        "str",
+        "",
+        "supported, alone, too little support (its group may be chance), or left out; if an error rate was estimated",
+    ),
     Variable("cag_size", ("cag",), "int64", "genes", "Genes in the CAG"),
     Variable(
         "cag_prevalence", ("cag",), "float32", "share of samples", "Samples in which a gene of the CAG is present"

@@ -111,7 +111,7 @@ def assign(
     if max_dist is not None:
         max_dist = arguments.number("max_dist", max_dist, least=0, below=1)
     sources = _sources(store, to, clustered)
-    max_dist = sources.parameters.max_dist if max_dist is None else max_dist
+    max_dist = float(sources.parameters.max_dist) if max_dist is None else max_dist
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     n_genes, n_samples = storage.open_array(sources.clustered, "abundance").shape

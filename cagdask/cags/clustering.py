@@ -40,16 +40,17 @@ def find_cags(
     source: str | Any,
     *,
     output: str | None = None,
-    normalization: str = "sum",
+    normalization: str | None = None,
     clr_floor: float | str | None = None,
-    max_dist: float = 0.2,
+    max_dist: float | str = 0.2,
     min_samples: int = 1,
-    metric: str = "cosine",
+    metric: str | None = None,
     linkage: str = "average",
-    refine: str = "aggregate",
+    refine: str | None = None,
     refine_dist: float | None = None,
     search: str = "exact",
     probes: int = 8,
+    fdr: float = 0.01,
     seed: int = 0,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
@@ -69,19 +70,24 @@ def find_cags(
     output
         Path or URL of the result store. None keeps the result in memory.
     normalization
-        Per sample: ``sum``, ``median``, ``hellinger``, ``clr`` or ``none``; see :func:`cagdask.normalize`.
+        Per sample: ``sum``, ``median``, ``hellinger``, ``clr`` or ``none``; see :func:`cagdask.normalize`. None
+        is ``sum``, and ``clr`` if ``max_dist`` is ``"auto"``.
     clr_floor
         For ``clr``: ``"auto"``, log10 of a ratio, or None for the minimum of the table.
     max_dist
-        Groups join while their mean distance is at most this, in [0, 1), unit of ``metric``.
+        Groups join while their mean distance is at most this, in [0, 1), unit of ``metric``. ``"auto"``: no threshold;
+        after linkage to 0.2, groups join by their similarity without noise (``clr_floor`` is then ``"auto"``, too).
     min_samples
         Genes present in fewer samples are left out (label -1).
     metric
         ``cosine`` distance of the profiles, ``correlation`` (of the centered profiles) or ``spearman`` (of ranks).
+        None is ``cosine``, and ``correlation`` if ``max_dist`` is ``"auto"``.
     linkage
         ``average`` or ``single``.
     refine
-        ``aggregate`` joins CAGs whose mean profiles are within ``refine_dist``; ``none`` does not.
+        ``aggregate`` joins CAGs whose mean profiles are within ``refine_dist``; ``noise-corrected`` those that are one
+        once noise is taken out, and estimates an error rate on shuffled genes; ``none`` does not join any. None is
+        ``aggregate``, and ``noise-corrected`` if ``max_dist`` is ``"auto"``.
     refine_dist
         Cosine distance in [0, 1); by default the smaller of ``max_dist`` and 0.2.
     search
@@ -90,8 +96,11 @@ def find_cags(
         was found of 1,000 genes, measured against the exact search.
     probes
         Pivots whose genes an approximate search looks at, at least 1.
+    fdr
+        For ``noise-corrected``: share of grouped genes that chance may have grouped, in (0, 0.5]; genes whose support
+        is too small for it get the ``gene_status`` "too little support".
     seed
-        Kept with the result. No result depends on it.
+        Kept with the result. Only the shuffled genes depend on it.
     overwrite
         Replace ``output``, once the new result is complete.
     client
@@ -120,7 +129,7 @@ def find_cags(
        reproducibly associated with colorectal cancer and inflammatory bowel disease. Microbiome 7:110.
     """
     parameters = Parameters(
-        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, search, probes, seed
+        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, search, probes, fdr, seed
     ).checked()
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
@@ -348,6 +357,8 @@ def _finish(
 ) -> None:
     """Label and measure the groups, and publish the result store."""
     labels = job.label(tree, groups)
+    if job.parameters.refine == "noise-corrected":
+        attrs["error_rate"] = json.dumps(job.judge(), sort_keys=True)
     job.measure(tree, groups, labels, _attributes(attrs, job.parameters, command, certified=certified))
     storage.publish(job.staged, target)
     storage.end_work(target)
@@ -355,7 +366,10 @@ def _finish(
 
 def _attributes(store: dict[str, Any], parameters: Parameters, command: str, *, certified: bool) -> dict[str, Any]:
     """Attributes of a result store; nothing in them depends on where or how it was made."""
-    as_json = json.dumps(asdict(parameters), sort_keys=True)
+    asked = asdict(parameters)
+    if parameters.refine != "noise-corrected":
+        del asked["fdr"]  # nothing was estimated
+    as_json = json.dumps(asked, sort_keys=True)
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "kind": schema.RESULT_KIND,
@@ -368,5 +382,5 @@ def _attributes(store: dict[str, Any], parameters: Parameters, command: str, *, 
         "linkage": parameters.linkage,
         "max_dist": parameters.max_dist,
         "certified": certified,
-        **({"search_recall": store["search_recall"]} if "search_recall" in store else {}),
+        **{name: store[name] for name in ("search_recall", "error_rate") if name in store},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cagdask.arguments import Option, Options
 from cagdask.normalization.options import CLR_FLOOR, NORMALIZATION
 
@@ -13,18 +15,30 @@ MAX_DIST = Option(
     least=0,
     below=1,
 )
+MAX_DIST_OR_AUTO = replace(
+    MAX_DIST,
+    help=MAX_DIST.help + " auto: no threshold; groups are joined by their similarity without noise, and an error rate "
+    "is estimated on shuffled genes.",
+    words=("auto",),
+)
 
 CLUSTER = Options(
-    NORMALIZATION,
-    CLR_FLOOR,
-    MAX_DIST,
+    replace(
+        NORMALIZATION,
+        default=None,
+        optional=True,
+        help=NORMALIZATION.help + " Default: sum; with --max-dist auto: clr.",
+    ),
+    replace(CLR_FLOOR, help=CLR_FLOOR.help + " With --max-dist auto: auto."),
+    MAX_DIST_OR_AUTO,
     Option("min_samples", 1, "Leave out genes that are present in fewer samples than this.", int, least=1),
     Option(
         "metric",
-        "cosine",
+        None,
         "Distance of two genes: cosine distance of their abundances over the samples; correlation distance; or "
-        "correlation distance of the ranks (spearman).",
+        "correlation distance of the ranks (spearman). Default: cosine; with --max-dist auto: correlation.",
         choices=("cosine", "correlation", "spearman"),
+        optional=True,
     ),
     Option(
         "linkage",
@@ -34,10 +48,12 @@ CLUSTER = Options(
     ),
     Option(
         "refine",
-        "aggregate",
-        "After clustering, join CAGs whose mean profiles are within --refine-dist (aggregate), or leave them as they "
-        "are (none).",
-        choices=("aggregate", "none"),
+        None,
+        "After clustering, join CAGs whose mean profiles are within --refine-dist (aggregate), or whose similarity "
+        "without noise says that they are one (noise-corrected), or leave them as they are (none). Default: aggregate; "
+        "with --max-dist auto: noise-corrected.",
+        choices=("aggregate", "noise-corrected", "none"),
+        optional=True,
     ),
     Option(
         "refine_dist",
@@ -57,6 +73,22 @@ CLUSTER = Options(
         choices=("exact", "approximate"),
     ),
     Option("probes", 8, "Pivots near a gene that --search approximate looks at; more find more.", int, least=1),
-    Option("seed", 0, "Seed of random numbers. It is kept with the result; no result depends on it.", int, least=0),
+    Option(
+        "fdr",
+        0.01,
+        "With --refine noise-corrected: share of grouped genes that chance may have grouped; genes with too little "
+        "support for that are marked. Above 0, at most 0.5.",
+        float,
+        above=0,
+        most=0.5,
+    ),
+    Option(
+        "seed",
+        0,
+        "Seed of random numbers. It is kept with the result; only the shuffled genes of --refine noise-corrected "
+        "depend on it.",
+        int,
+        least=0,
+    ),
 )
 """Of :func:`cagdask.find_cags`."""

@@ -39,6 +39,8 @@ GENE_VARIABLES = (
     "gene_mean_abundance",
 )
 """What :func:`write_genes` writes; the length only where it is known."""
+STATUS_VARIABLES = ("gene_support", "gene_status")
+"""What it writes beside these if an error rate was estimated."""
 
 
 class MergeTableFiles(Files):
@@ -81,6 +83,18 @@ class LabelFiles(CagFiles):
 
     block: Int64 = array(np.int64, "cag", "number of the folder of directions; -1 for a CAG without one")
     row: Int64 = array(np.int64, "cag", "row in that folder")
+
+
+GROUPED, ALONE, UNSUPPORTED, LEFT_OUT = "supported", "alone", "too little support", "left out"
+STATUSES = (GROUPED, ALONE, UNSUPPORTED, LEFT_OUT)
+"""Values of ``gene_status``; files of tasks hold their numbers."""
+
+
+class StatusFiles(Files):
+    """What is said of each gene. Written by :func:`cagdask.cags.null.judge`, read by :func:`write_genes`."""
+
+    support: Float32 = array(np.float32, "gene", "samples that carry the gene's profile; 0 without a profile")
+    status: NDArray[np.int8] = array(np.int8, "gene", "number of the status in STATUSES")
 
 
 class MeasuredFiles(Files):
@@ -249,9 +263,19 @@ def write_cags(
 
 
 def write_genes(
-    store: str, result: str, labels: str, measured: list[str], ranges: list[tuple[int, int]], begin: int, end: int
+    store: str,
+    result: str,
+    labels: str,
+    measured: list[str],
+    ranges: list[tuple[int, int]],
+    begin: int,
+    end: int,
+    judged: str | None = None,
 ) -> int:
-    """Task: the genes ``begin:end`` of the result store, which this task alone writes."""
+    """Task: the genes ``begin:end`` of the result store, which this task alone writes.
+
+    ``judged`` is the folder of a :class:`StatusFiles`, if an error rate was estimated.
+    """
     cags = CagFiles.open(labels, begin, end)
     values: dict[str, Any] = {"gene_cag": cags.cag, "gene_linkage_cag": cags.linkage_cag}
     values["gene_id"] = storage.open_array(store, "gene_id")[begin:end]
@@ -265,6 +289,10 @@ def write_genes(
     values["gene_cag_distance"] = np.concatenate([block.distance for block in blocks])
     values["gene_mean_abundance"] = np.concatenate([block.mean_abundance for block in blocks])
     values["gene_prevalence"] = np.concatenate([block.prevalence for block in blocks])
+    if judged is not None:
+        files = StatusFiles.open(judged, begin, end)
+        values["gene_support"] = files.support
+        values["gene_status"] = np.array(STATUSES, np.dtypes.StringDType())[files.status]
     for variable, of_genes in values.items():
         storage.open_array(result, variable, writable=True)[begin:end] = of_genes
     return end - begin

@@ -72,6 +72,7 @@ class Job:
     plan: EnginePlan
     runner: Runner
     statistics: SampleStatistics | None = None
+    judged: str | None = None
 
     # -- folders and items ---------------------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class Job:
 
     def profile(self, measured: str) -> list[dict[str, int]]:
         """Unit profiles, normalized by the per-sample statistics of the store ``measured``; counts by block."""
-        method = self.parameters.normalization
+        method = str(self.parameters.normalization)
         self.statistics = methods.sample_statistics(measured, self.runner, method, self.folder, done=self.done)
         storage.write_bytes(self._recipe()["statistics"], self.statistics.to_bytes())
         ranges = self.ranges
@@ -146,7 +147,7 @@ class Job:
         folders = self._folders("profiles")
         counts = self.runner.map("members", profiles.count_members, [(url, fold) for url in folders], done=self.done)
         blocks = [Block(url, n, fold) for url, n in zip(folders, counts, strict=True) if n]
-        threshold = similarity_of(self.parameters.max_dist)
+        threshold = similarity_of(float(self.parameters.max_dist))
         where = self._at("linkage")
         if self.parameters.linkage == "single":
             linked = single.single_linkage(
@@ -204,6 +205,10 @@ class Job:
         """Groups whose mean directions are close, joined."""
         if self.parameters.refine == "none" or not found:
             return Groups([block.folder for block in found], None, [], Linked())
+        if self.parameters.refine == "noise-corrected":
+            from cagdask.engine.linkage.corrected_joining import join_corrected
+
+            return Groups(*join_corrected(self.runner, found, self.plan.linkage(), self._at("refine"), self.done))
         assert self.parameters.refine_dist is not None
         threshold = similarity_of(self.parameters.refine_dist)
         return Groups(
@@ -214,6 +219,29 @@ class Job:
         """Number the CAGs."""
         item = (tree, self._at("fold"), found.joined, found.folders, found.table, self._at("labels"))
         answer: dict[str, int] = self.runner.one("labels", results.write_labels, *item, done=self.done)
+        return answer
+
+    def judge(self) -> dict[str, Any]:
+        """The status of each gene, from the same engine on shuffled genes; what it rests on, as numbers."""
+        from cagdask.cags import null
+
+        step, judged = null.step_of(self.n_genes), self._at("judged")
+        chance = replace(self, folder=self._at("null"), done=self._at("null", "done"))
+        items = [(url, step, self.parameters.seed, to) for url, to in zip(self.profiles, chance.profiles, strict=True)]
+        shuffled = self.runner.map("shuffled genes", null.shuffle_profiles, items, done=chance.done)
+        self.runner.one(
+            "shuffled: fold", profiles.fold_identical, chance.profiles, self.n_genes, chance._at("fold"),
+            done=chance.done,
+        )  # fmt: skip
+        if any(shuffled):
+            tree, found, _ = chance.link()
+            chance.label(tree, chance.refine(found))
+        supports = self._folders("support")
+        of_blocks = list(zip(self.profiles, supports, strict=True))
+        self.runner.map("support", null.measure_support, of_blocks, done=self.done)
+        item = (self._at("labels"), chance._at("labels"), supports, step, self.parameters.fdr, judged)
+        answer: dict[str, Any] = self.runner.one("error rate", null.judge, *item, done=self.done)
+        self.judged = judged
         return answer
 
     def measure(self, tree: str, found: Groups, counts: dict[str, int], attrs: dict[str, Any]) -> None:
@@ -243,7 +271,7 @@ class Job:
         n_cags, n_merges, rows = counts["n_cags"], counts["n_merges"], max(1, min(2**20 // self.n_samples, GENE_CHUNK))
         self._create(n_cags, n_merges, rows, attrs)
         assert self.statistics is not None
-        absent = self.statistics.absent(self.parameters.normalization)
+        absent = self.statistics.absent(str(self.parameters.normalization))
         parts = [results.part_of(url) for url in measured]
         self.runner.map(
             "write CAGs",
@@ -257,7 +285,10 @@ class Job:
         self.runner.map(
             "write genes",
             results.write_genes,
-            [(self.store, self.staged, labels, measured, ranges, b, e) for b, e in _ranges(self.n_genes, GENE_CHUNK)],
+            [
+                (self.store, self.staged, labels, measured, ranges, b, e, self.judged)
+                for b, e in _ranges(self.n_genes, GENE_CHUNK)
+            ],
             unit="genes",
         )
         self.runner.one("write merges", results.write_merges, self.staged, tree)
@@ -267,7 +298,7 @@ class Job:
         """The result store with arrays yet to fill."""
         group = storage.create_group(self.staged, attrs)
         source = storage.open_group(self.store)
-        for name in results.GENE_VARIABLES:
+        for name in results.GENE_VARIABLES + (results.STATUS_VARIABLES if self.judged else ()):
             if name == "gene_length" and name not in source:
                 continue
             storage.create_array(group, name, (self.n_genes,), chunks=(GENE_CHUNK,))

@@ -47,16 +47,17 @@ class IngestOptions(TypedDict, total=False):
 class ClusterOptions(TypedDict, total=False):
     """Options that :func:`run` and :func:`cluster` hand to :func:`cagdask.find_cags`."""
 
-    normalization: str
+    normalization: str | None
     clr_floor: float | str | None
-    max_dist: float
+    max_dist: float | str
     min_samples: int
-    metric: str
+    metric: str | None
     linkage: str
-    refine: str
+    refine: str | None
     refine_dist: float | None
     search: str
     probes: int
+    fdr: float
     seed: int
 
 

@@ -7,6 +7,8 @@ merging     the batches of a round, merged
 reciprocal  reciprocal nearest groups that the neighbor lists prove, merged: compiled
 single      the same lists, joined by nearest member
 refinement  groups whose mean directions are close, joined; its table in refinement_table
-noise_correction, corrected_joining  groups that are one once noise is taken out, joined
+noise_correction   when two groups are one, noise taken out
+corrected_joining  the rounds in which such groups are joined
+attaching          small groups put to larger ones
 tree        merge table, cut, labels
 """

@@ -101,6 +101,14 @@ def unit_profiles(values: Float64, metric: str) -> Float64:
     return values
 
 
+def keys_of(rows: Float64) -> NDArray[np.uint64]:
+    """Two keys of each row, shape (n, 2), equal for rows that are the same profile."""
+    keys = np.zeros((len(rows), 2), np.uint64)
+    multipliers = np.random.default_rng(0).integers(1, 2**63, (2, rows.shape[1]), dtype=np.uint64) | np.uint64(1)
+    row_keys(rows, multipliers, keys)
+    return keys
+
+
 def write_profiles(store: str, begin: int, end: int, recipe: dict[str, Any], folder: str) -> dict[str, int]:
     """Task: profiles of rows ``begin:end`` of a store.
 
@@ -118,11 +126,8 @@ def write_profiles(store: str, begin: int, end: int, recipe: dict[str, Any], fol
     takes_part = mark == 0
     if not takes_part.all():
         rows = rows[takes_part]
-    keys = np.zeros((len(rows), 2), np.uint64)
-    multipliers = np.random.default_rng(0).integers(1, 2**63, (2, rows.shape[1]), dtype=np.uint64) | np.uint64(1)
-    row_keys(rows, multipliers, keys)
     gene = begin + np.flatnonzero(takes_part)
-    ProfileFiles(**smaller_form(rows)._asdict(), gene=gene, keys=keys, mark=mark).write(folder)
+    ProfileFiles(**smaller_form(rows)._asdict(), gene=gene, keys=keys_of(rows), mark=mark).write(folder)
     return {"n": len(rows), "n_filtered": int((mark == FILTERED).sum()), "n_zero": int((mark == ZERO).sum())}
 
 

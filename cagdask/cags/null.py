@@ -1,0 +1,158 @@
+r"""What grouping by chance alone would give: the same engine on shuffled genes.
+
+    profiles --shuffle the samples of each gene on its own--> linkage --> joining --> groups that mean nothing
+                                                                                          |
+    CAGs of the genes as they are --------------------------------------------------> FDR by support --> gene_status
+
+In few samples, or for genes that are in few samples, genes are alike by chance. How often, no formula tells, since the
+tail of chance similarities is far from normal; shuffled genes do. The *support* of a gene is the number of samples that
+carry its profile, ``1 / Σ u⁴`` of its unit profile ``u``. With ``R`` genes of a support of at least ``s`` that are in
+groups of two or more, and ``R₀`` of the shuffled genes,
+
+    FDR(s) = (1 + R₀(s)) / max(1, R(s))
+
+estimates the share of grouped genes that chance would group as well. The bound is the smallest support from which on
+it is at most the rate that was asked for. A gene below it is also taken as supported if its CAG is more than
+:data:`BEYOND` times as large as any group of shuffled genes.
+
+Of many genes, only every k-th is shuffled. Chance partners grow with the number of genes: if a share ``p`` of ``n``
+shuffled genes is grouped, then ``1 - (1 - p)^k`` of ``k n`` would be, as long as partners are independent.
+
+References
+----------
+.. [1] Storey and Tibshirani (2003). Statistical significance for genomewide studies. PNAS 100:9440-9445.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask.cags.results import ALONE, LEFT_OUT, STATUSES, UNSUPPORTED, CagFiles, StatusFiles
+from cagdask.engine.rows.files import ProfileFiles, load_rows, smaller_form
+from cagdask.engine.rows.profiles import FILTERED, keys_of
+from cagdask.storage.arrays import Files, array
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+MOST_SHUFFLED = 50_000
+"""Genes that are shuffled at most."""
+BEYOND = 2
+"""A CAG of more than this many times the genes of the largest group by chance is no chance."""
+CURVE_POINTS = 20
+"""Supports at which the error rate is reported."""
+
+
+class SupportFiles(Files):
+    """Support of the genes of a block that take part. Written by :func:`measure_support`, read by :func:`judge`."""
+
+    gene: Int64 = array(np.int64, "row", "gene row in the store")
+    support: Float32 = array(np.float32, "row", "samples that carry the gene's profile")
+
+
+def step_of(n_genes: int) -> int:
+    """Every how many-th gene is shuffled."""
+    return max(1, -(-n_genes // MOST_SHUFFLED))
+
+
+def shuffle_profiles(profiles: str, step: int, seed: int, folder: str) -> int:
+    """Task: the profiles of a block, the samples of each gene shuffled, as a :class:`ProfileFiles`; their number.
+
+    A gene's order of samples depends on the seed and its row alone. Two blocks in memory.
+    """
+    files = ProfileFiles.open(profiles)
+    taken = files.gene % step == 0
+    gene = files.gene[taken]
+    rows = load_rows(profiles)[taken]
+    for i, g in enumerate(gene.tolist()):
+        rows[i] = rows[i][np.random.default_rng([seed, g]).permutation(rows.shape[1])]
+    mark = np.full(len(files.mark), FILTERED, np.int8)
+    mark[np.flatnonzero(files.mark == 0)[taken]] = 0
+    ProfileFiles(**smaller_form(rows)._asdict(), gene=gene, keys=keys_of(rows), mark=mark).write(folder)
+    return len(gene)
+
+
+def measure_support(profiles: str, folder: str) -> int:
+    """Task: the support of each gene of a block that takes part, as a :class:`SupportFiles`."""
+    rows = load_rows(profiles)
+    squares = rows * rows
+    support = 1 / np.maximum(np.einsum("ij,ij->i", squares, squares), 1e-300)
+    SupportFiles(gene=ProfileFiles.open(profiles).gene, support=support.astype(np.float32)).write(folder)
+    return len(rows)
+
+
+def judge(labels: str, shuffled: str, supports: list[str], step: int, fdr: float, folder: str) -> dict[str, Any]:
+    """Task: the status of each gene, as a :class:`StatusFiles`; what it rests on, as numbers.
+
+    ``labels`` and ``shuffled`` are folders of the CAGs of the genes and of the shuffled ones. 60 bytes per gene.
+    """
+    real, by_chance = CagFiles.open(labels), CagFiles.open(shuffled)
+    support = np.zeros(len(real.cag), np.float32)
+    for files in SupportFiles.open_all(supports):
+        support[files.gene] = files.support
+    size = np.where(real.cag >= 0, real.size[real.cag], 0)
+    chance = np.where(by_chance.cag >= 0, by_chance.size[by_chance.cag], 0)
+    levels, rate = error_rate(support, size > 1, chance > 1, by_chance.cag >= 0, step)
+    within = np.flatnonzero(rate <= fdr)
+    bound = float(levels[within[0]]) if len(within) else None
+    largest = int(by_chance.size.max(initial=0))
+    supported = (support >= bound) if bound is not None else np.zeros(len(size), bool)
+    supported |= size > BEYOND * max(1, largest)
+    status = np.select(
+        [real.cag < 0, size <= 1, supported], [STATUSES.index(LEFT_OUT), STATUSES.index(ALONE), 0], default=2
+    )
+    StatusFiles(support=support, status=status.astype(np.int8)).write(folder)
+    shown = np.unique(np.linspace(0, max(0, len(levels) - 1), min(CURVE_POINTS, len(levels))).astype(np.int64))
+    n_grouped = int((size > 1).sum())
+    return {
+        "fdr": fdr,
+        "support_bound": bound,
+        "curve": [{"support": round(float(levels[i]), 3), "fdr": round(float(rate[i]), 6)} for i in shown],
+        "n_shuffled": int((by_chance.cag >= 0).sum()),
+        "n_shuffled_grouped": int((chance > 1).sum()),
+        "largest_by_chance": largest,
+        "n_grouped": n_grouped,
+        "n_unsupported": int((status == STATUSES.index(UNSUPPORTED)).sum()),
+    }
+
+
+def error_rate(
+    support: Float32, grouped: NDArray[np.bool_], by_chance: NDArray[np.bool_], shuffled: NDArray[np.bool_], step: int
+) -> tuple[Float64, Float64]:
+    """Estimated share of grouped genes that chance would group, by support.
+
+    Parameters
+    ----------
+    support
+        Of each gene, shape (n_genes,).
+    grouped, by_chance
+        Whether the gene, and the same gene shuffled, is in a group of two or more, shape (n_genes,).
+    shuffled
+        Whether the gene was shuffled, shape (n_genes,).
+    step
+        Every how many-th gene was.
+
+    Returns
+    -------
+    levels, rate
+        Supports, ascending, and FDR among the genes of at least that support.
+
+    Examples
+    --------
+    >>> s, yes = np.array([1, 1, 2, 2], np.float32), np.ones(4, bool)
+    >>> error_rate(s, yes, np.array([True, False, False, False]), yes, 1)
+    (array([1., 2.]), array([0.5, 0.5]))
+    """
+    levels = np.unique(support[grouped].astype(np.float64))
+
+    def at_least(which: NDArray[np.bool_]) -> Float64:
+        found = np.sort(support[which].astype(np.float64))
+        return np.asarray(len(found) - np.searchsorted(found, levels), np.float64)
+
+    share = at_least(by_chance) / np.maximum(1, at_least(shuffled))
+    expected = (1 - (1 - share) ** step) * at_least(support > 0)
+    return levels, (1 + expected) / np.maximum(1, at_least(grouped))

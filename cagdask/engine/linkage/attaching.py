@@ -1,0 +1,164 @@
+"""Small groups put to the larger group that they are nearest to, once, after the rounds of joining.
+
+    small groups x larger groups --cosine--> best and second best --rule--> pairs --> larger groups with new members
+
+The rule is in :mod:`cagdask.engine.linkage.noise_correction`. A task holds a chunk of groups and a few rows of others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask import storage
+from cagdask.engine.linkage.noise_correction import (
+    ATTACHED,
+    ATTACHED_LEAST,
+    SECOND,
+    SMALL,
+    Groups,
+    exact_cosines,
+    inner_similarity,
+)
+from cagdask.engine.linkage.refinement import ROWS_AT_ONCE, _in_parts, _lengths, _pack, _rows_of, _sizes
+from cagdask.engine.linkage.refinement_table import NONE, DirectionFiles, TableFiles, next_table
+from cagdask.engine.linkage.rounds import LinkagePlan, Mapper, Round
+from cagdask.engine.rows.files import STEP, Block, load_rows, smaller_form, take_rows
+from cagdask.engine.search.kernels import PRODUCT_MARGIN
+from cagdask.storage.arrays import Files, array
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+class AttachedFiles(Files):
+    """Small groups of a task's blocks that join a larger one. Written by :func:`attach`."""
+
+    small: Int64 = array(np.int64, "attached", "gene of the small group")
+    large: Int64 = array(np.int64, "attached", "gene of the larger group that it joins")
+
+
+def write_pairs(folder: str, gene: Int64, block: Int64, row: Int64, keep: Int64, leave: Int64) -> None:
+    """A table in which pairs join and no group has a nearest one."""
+    none = np.full(len(gene), NONE)
+    TableFiles(
+        gene=gene, near=none, sim=np.full(len(gene), -2.0), block=block, row=row, keep=keep, leave=leave,
+        orphan=np.empty(0, np.int64),
+    ).write(folder)  # fmt: skip
+
+
+def living_groups(groups: list[str], numbers: list[int], first_new: int, table: str) -> Groups:
+    """Groups that live in these blocks; those that pairs joined live in the blocks from ``first_new`` on."""
+    files = TableFiles.open(table)
+    moved = np.concatenate([files.keep, files.leave])
+    parts = []
+    for number in numbers:
+        block = DirectionFiles.open(groups[number])
+        part = Groups(load_rows(groups[number]), block.gene, block.size, block.mean_length)
+        if number < first_new:
+            part = part.take(np.isin(part.gene, files.gene[files.block == number]) & ~np.isin(part.gene, moved))
+        parts.append(part)
+    return Groups(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+
+
+def attach(groups: list[str], numbers: list[int], table: str, folder: str) -> int:
+    """Task: the small groups of some blocks that belong to a larger group; writes an :class:`AttachedFiles`."""
+    own = living_groups(groups, numbers, len(groups), table)
+    small = own.take(own.size <= SMALL)
+    best, second = np.full(len(small.gene), -2.0), np.full(len(small.gene), 0.0)
+    large, rho, mean = np.full(len(small.gene), NONE), np.zeros(len(small.gene)), np.zeros(len(small.gene))
+    for number in range(len(groups)):
+        others = living_groups(groups, [number], len(groups), table)
+        others = others.take(others.size > SMALL)
+        for begin in range(0, len(others.gene), ROWS_AT_ONCE):
+            some = others.take(slice(begin, begin + ROWS_AT_ONCE))
+            i, j, cosine = _two_nearest(small, some)
+            for at, k, cos in zip(i.tolist(), j.tolist(), cosine.tolist(), strict=True):
+                if cos < best[at] or (cos == best[at] and some.gene[k] > large[at]):
+                    second[at] = max(second[at], cos)
+                    continue
+                second[at] = max(second[at], best[at])
+                best[at], large[at] = cos, some.gene[k]
+                mean[at] = cos * small.length[at] * some.length[k]
+                c = inner_similarity(some.size[k : k + 1], some.length[k : k + 1])[0]
+                rho[at] = mean[at] / c if c > 0 else 0.0
+    grid = [np.rint(values * STEP) / STEP for values in (rho, mean, SECOND * best)]
+    joins = (large < NONE) & (grid[0] >= ATTACHED) & (grid[1] >= ATTACHED_LEAST) & (second <= grid[2])
+    AttachedFiles(small=small.gene[joins], large=large[joins]).write(folder)
+    return int(joins.sum())
+
+
+def _two_nearest(small: Groups, some: Groups) -> tuple[Int64, Int64, Float64]:
+    """Pairs among which are the two nearest of ``some`` for each small group, by cosine, ordered; their cosines."""
+    if not len(small.gene) or not len(some.gene):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    products = small.rows.astype(np.float32) @ some.rows.astype(np.float32).T
+    if products.shape[1] > 2:
+        need = np.partition(products, -2, axis=1)[:, -2] - 2 * PRODUCT_MARGIN
+    else:
+        need = np.full(len(products), -2.0)
+    i, j = np.nonzero(products >= need[:, None])
+    return i, j, exact_cosines(i, j, small, some)
+
+
+def attached_table(before: str, parts: list[str], folder: str) -> dict[str, int]:
+    """Task: the table in which small groups join larger ones; groups are named by their smallest gene."""
+    table = TableFiles.open(before)
+    small = np.concatenate([files.small for files in AttachedFiles.open_all(parts)])
+    large = np.concatenate([files.large for files in AttachedFiles.open_all(parts)])
+    heads, target = np.unique(large, return_inverse=True)
+    name = heads.copy()
+    np.minimum.at(name, target, small)
+    keep = np.concatenate([name[target], name])
+    leave = np.concatenate([small, heads])
+    moves = keep != leave
+    keep, leave = keep[moves], leave[moves]
+    # The name of a group may have been that of a small one; then the larger one leaves, like the other small ones.
+    order = np.lexsort((leave, keep))
+    write_pairs(folder, table.gene, table.block, table.row, keep[order], leave[order])
+    return {"n": len(table.gene), "groups": len(name)}
+
+
+def join_attached(table: str, groups: list[str], begin: int, end: int, folder: str) -> int:
+    """Task: larger groups with what joins them, as a new block: the names ``begin:end`` of all that take any in."""
+    files = TableFiles.open(table)
+    name = np.unique(files.keep)[begin:end]
+    taken = np.isin(files.keep, name)
+    gene = np.concatenate([name, files.leave[taken]])
+    target = np.concatenate([np.arange(len(name)), np.searchsorted(name, files.keep[taken])])
+    order = np.lexsort((gene, target))
+    rows, n, length = (_rows_of(gene[order], table, groups, read) for read in (take_rows, _sizes, _lengths))
+    total, size = np.zeros((len(name), rows.shape[1])), np.zeros(len(name), np.int64)
+    np.add.at(total, target[order], (n * length)[:, None] * rows)
+    np.add.at(size, target[order], n)
+    mean = total / size[:, None]
+    new_length = np.sqrt(np.einsum("ij,ij->i", mean, mean))
+    directions = smaller_form(mean / new_length[:, None])._asdict()
+    DirectionFiles(**directions, size=size, gene=name, mean_length=new_length).write(folder)
+    return len(name)
+
+
+def block_numbers(n_rows: list[int], plan: LinkagePlan) -> list[list[int]]:
+    """Numbers of the blocks, packed so that each list of blocks is at most a chunk."""
+    packed = _pack([Block(str(i), n) for i, n in enumerate(n_rows)], plan.chunk_rows)
+    return [[int(block.folder) for block in part] for part in packed]
+
+
+def attach_all(
+    mapper: Mapper, blocks: list[str], n_rows: list[int], table: str, plan: LinkagePlan, folder: str, done: str | None
+) -> tuple[list[str], str, list[str]]:
+    """Join small groups to larger ones; the blocks, the last table, and the table that joined any."""
+    here = storage.join(folder, "attach")
+    items = [
+        (blocks, numbers, table, storage.join(here, "found", str(i)))
+        for i, numbers in enumerate(block_numbers(n_rows, plan))
+    ]
+    if not sum(mapper.map("attach: compare", attach, items, done=done)):
+        return blocks, table, []
+    pairs = storage.join(here, "pairs")
+    found = mapper.map("attach: table", attached_table, [(table, [item[-1] for item in items], pairs)], done=done)[0]
+    this = Round(mapper, plan, here, done, "attach")
+    new = _in_parts(this, "join", join_attached, pairs, blocks, found["groups"]).folders
+    last = this.path("table")
+    this.one("last table", next_table, pairs, new, len(blocks), [], last)
+    return blocks + new, last, [pairs]
