@@ -10,6 +10,7 @@ given before any of them, and publishes the result store at the end.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from dataclasses import asdict
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from cagdask.cags.stages import Groups, Job
+
+logger = logging.getLogger(__name__)
 
 WORK_FORMAT = 5
 """Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
@@ -358,7 +361,9 @@ def _finish(
     """Label and measure the groups, and publish the result store."""
     labels = job.label(tree, groups)
     if job.parameters.refine == "noise-corrected":
-        attrs["error_rate"] = json.dumps(job.judge(), sort_keys=True)
+        attrs["error_rate"] = json.dumps(judged := job.judge(), sort_keys=True)
+        if judged["support_bound"] is None:
+            logger.warning("%s", judged["in_words"])
     job.measure(tree, groups, labels, _attributes(attrs, job.parameters, command, certified=certified))
     storage.publish(job.staged, target)
     storage.end_work(target)

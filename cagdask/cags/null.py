@@ -108,7 +108,7 @@ def judge(labels: str, shuffled: str, supports: list[str], step: int, fdr: float
     StatusFiles(support=support, status=status.astype(np.int8)).write(folder)
     shown = np.unique(np.linspace(0, max(0, len(levels) - 1), min(CURVE_POINTS, len(levels))).astype(np.int64))
     n_grouped = int((size > 1).sum())
-    return {
+    found = {
         "fdr": fdr,
         "support_bound": bound,
         "curve": [{"support": round(float(levels[i]), 3), "fdr": round(float(rate[i]), 6)} for i in shown],
@@ -118,6 +118,27 @@ def judge(labels: str, shuffled: str, supports: list[str], step: int, fdr: float
         "n_grouped": n_grouped,
         "n_unsupported": int((status == STATUSES.index(UNSUPPORTED)).sum()),
     }
+    return found | {"in_words": in_words(found)}
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """What the error rate says, in a sentence or two; ``found`` is the answer of :func:`judge`."""
+    rate = f"{found['fdr']:.3g}"
+    if found["support_bound"] is not None:
+        text = (
+            f"Genes with a support of {found['support_bound']:.1f} samples or more: at most {rate} of those in groups "
+            "are there by chance, as estimated on shuffled genes."
+        )
+    else:
+        text = (
+            f"There are too few samples, or the genes are in too few of them, for an error rate of {rate}: shuffled "
+            f"genes form groups, too. Only CAGs of more than {BEYOND * max(1, found['largest_by_chance']):,} genes are "
+            "larger than chance makes them."
+        )
+    unsupported = found["n_unsupported"]
+    if unsupported:
+        text += f" {unsupported:,} of {found['n_grouped']:,} grouped genes have too little support (gene_status)."
+    return text
 
 
 def error_rate(

@@ -18,6 +18,8 @@ def _outcome(output: str) -> Outcome:
     summary = content["summary"]
     files = [*content["files"], "run.json"]
     text = [counts(summary), "", cag_table(summary["largest"]), "", f"Files in {output}:"]
+    if "error_rate" in content:
+        text[1:1] = [content["error_rate"]["in_words"]]
     text += [f"  {name}" for name in files]
     return content, "\n".join(text)
 

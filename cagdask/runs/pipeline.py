@@ -319,6 +319,7 @@ def _finish(
         "digests": {"source": found.digest, "input": result.attrs.get("input_digest"), **digests},
         "summary": summary,
         "certified": summary["certified"],
+        **({"error_rate": json.loads(result.attrs["error_rate"])} if "error_rate" in result.attrs else {}),
         "skipped_samples": json.loads(str(abundance.attrs.get("skipped_samples", "[]"))),
         "rounds": progress.search.get("rounds"),
         "pairs_evaluated": progress.search.get("pairs_evaluated"),

@@ -26,18 +26,19 @@ def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
     [
         ("metric", "euclidean", "metric is 'euclidean'; choose one of cosine, correlation, spearman"),
         ("linkage", "ward", "linkage is 'ward'; choose one of average, single"),
-        ("refine", True, "refine is True; choose one of aggregate, none"),
+        ("refine", True, "refine is True; choose one of aggregate, noise-corrected, none"),
         ("normalization", "Sum", "normalization is 'Sum'; choose one of sum, median"),
         ("clr_floor", -2, "clr_floor is only for normalization clr"),
         ("max_dist", 1, "max_dist is 1; it must be a number of at least 0 and below 1"),
         ("max_dist", -1e-9, "at least 0 and below 1"),
         ("max_dist", float("nan"), "max_dist is nan"),
-        ("max_dist", "0.2", "max_dist is '0.2'"),
+        ("max_dist", "0.2", "max_dist is '0.2'; choose one of auto, a number"),
         ("max_dist", False, "max_dist is False"),
         ("refine_dist", 1.5, "refine_dist is 1.5"),
         ("min_samples", 0, "min_samples is 0; it must be a whole number of at least 1"),
         ("min_samples", 1.5, "min_samples is 1.5; it must be a whole number"),
         ("min_samples", 2.0, "min_samples is 2.0; it must be a whole number"),
+        ("fdr", 0, "fdr is 0; it must be a number above 0 and at most 0.5"),
         ("seed", -1, "seed is -1"),
         ("seed", True, "seed is True"),
         ("probes", np.float64(8), "probes is 8.0"),
@@ -61,3 +62,21 @@ def test_numpy_numbers_are_taken_and_become_plain_ones() -> None:
     plain = Parameters("clr", -3.0, 0.2, 2, refine_dist=0.1, probes=4, seed=1)
     assert found.checked() == plain.checked()
     assert json.dumps(asdict(found.checked())) == json.dumps(asdict(plain.checked()))
+
+
+def test_auto_takes_what_the_battery_chose_and_a_number_what_it_always_was() -> None:
+    found = Parameters(max_dist="auto").checked()
+    assert (found.normalization, found.clr_floor, found.metric) == ("clr", "auto", "correlation")
+    assert (found.refine, found.max_dist) == ("noise-corrected", 0.2)
+    assert found.checked() == found, "what was filled in stays"
+    usual = Parameters().checked()
+    assert (usual.normalization, usual.clr_floor, usual.metric, usual.refine) == ("sum", None, "cosine", "aggregate")
+    assert Parameters(max_dist="auto", normalization="sum", metric="cosine").checked().normalization == "sum"
+
+
+@pytest.mark.parametrize(
+    "options", [{"linkage": "single"}, {"search": "approximate"}, {"refine": "none"}, {"refine": "aggregate"}]
+)
+def test_auto_refuses_what_it_can_not_do(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} is .*max_dist auto"):
+        Parameters(max_dist="auto", **options).checked()  # type: ignore[arg-type]

@@ -1,0 +1,79 @@
+"""``max_dist="auto"`` from store to result: planted genomes, shuffled genes, and the same bytes whatever the blocks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cagdask import storage
+from cagdask.cags.clustering import cut, find_cags
+from cagdask.simulation.writing import simulate_abundance
+from tests.conftest import MakeStore
+from tests.inline_runner import InlineRunner
+
+
+def _pairs_in_common(labels: np.ndarray, truth: np.ndarray) -> float:
+    """Of pairs of genes that are together in either, the share that are together in both."""
+    together, planted = labels[:, None] == labels[None, :], truth[:, None] == truth[None, :]
+    off = ~np.eye(len(labels), dtype=bool)
+    return float((together & planted & off).sum() / ((together | planted) & off).sum())
+
+
+@pytest.fixture(scope="module")
+def thin() -> tuple[np.ndarray, np.ndarray]:
+    """500 genes x 80 samples at low coverage, and the planted genome of each."""
+    abundance, genome = simulate_abundance(500, 80, coverage=0.5, seed=3)[:2]
+    return np.asarray(abundance, np.float32), np.asarray(genome)
+
+
+def test_planted_genomes_are_found_without_a_threshold(
+    abundance_store: MakeStore, thin: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """At low coverage no usual threshold is right; every gene of a found group is marked as supported."""
+    abundance, genome = thin
+    store = abundance_store(abundance)
+    automatic = find_cags(store, max_dist="auto", client=InlineRunner())
+    usual = find_cags(store, client=InlineRunner())
+    present = abundance.any(axis=1)
+    found = _pairs_in_common(automatic.gene_cag.values[present], genome[present])
+    assert found > _pairs_in_common(usual.gene_cag.values[present], genome[present]) + 0.1
+    assert found > 0.8
+    assert "gene_status" not in usual
+    assert json.loads(usual.attrs["parameters"]).keys().isdisjoint({"fdr"})
+    rate = json.loads(automatic.attrs["error_rate"])
+    assert rate["n_shuffled"] == int((automatic.gene_support.values > 0).sum())
+    status = automatic.gene_status.values.astype(object)
+    cag = automatic.gene_cag.values
+    assert np.array_equal(status == "left out", cag < 0)
+    assert np.array_equal((status == "alone")[cag >= 0], automatic.cag_size.values[cag[cag >= 0]] == 1)
+
+
+def test_shuffled_genes_are_never_grouped_as_certain(
+    abundance_store: MakeStore, thin: tuple[np.ndarray, np.ndarray]
+) -> None:
+    shuffled = np.random.default_rng(0).permuted(thin[0], axis=1)[:, :20]
+    found = find_cags(abundance_store(shuffled), max_dist="auto", client=InlineRunner())
+    status = found.gene_status.values.astype(object)
+    assert (status == "supported").mean() <= 0.01
+    assert (status == "too little support").any(), "20 samples are too few, and that is said"
+    assert "too few samples" in json.loads(found.attrs["error_rate"])["in_words"]
+
+
+def test_same_bytes_for_any_blocks_and_cut_goes_below(
+    abundance_store: MakeStore, thin: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = abundance_store(thin[0])
+    one, other, finer = (str(tmp_path / name) for name in ("one.zarr", "other.zarr", "finer.zarr"))
+    find_cags(store, output=one, max_dist="auto", client=InlineRunner())
+    find_cags(store, output=other, max_dist="auto", client=InlineRunner(memory_limit=400 * 2**20, n_threads=4))
+    a, b = storage.open_dataset(one), storage.open_dataset(other)
+    assert a.attrs["error_rate"] == b.attrs["error_rate"]
+    for name in a.variables:
+        assert np.array_equal(a[name].values, b[name].values), name
+    cut(one, max_dist=0.1, store=store, output=finer, client=InlineRunner())
+    made = storage.open_dataset(finer)
+    assert int(made.sizes["cag"]) > int(a.sizes["cag"])
+    assert "gene_status" not in made

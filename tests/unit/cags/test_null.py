@@ -1,0 +1,91 @@
+"""What chance groups: shuffled profiles, and the error rate by support."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cagdask.cags import null
+from cagdask.cags.results import STATUSES, CagFiles, StatusFiles
+from cagdask.engine.rows.files import ProfileFiles, load_rows, smaller_form
+from cagdask.engine.rows.profiles import FILTERED, ZERO, keys_of
+
+
+def _profiles(folder: Path, rows: np.ndarray, gene: np.ndarray, mark: np.ndarray) -> str:
+    ProfileFiles(**smaller_form(rows)._asdict(), gene=gene, keys=keys_of(rows), mark=mark.astype(np.int8)).write(
+        str(folder)
+    )
+    return str(folder)
+
+
+def test_shuffled_genes_keep_their_values_and_do_not_depend_on_blocks(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 30))
+    gene, mark = np.arange(20), np.zeros(20)
+    whole = _profiles(tmp_path / "whole", rows, gene, mark)
+    part = _profiles(tmp_path / "part", rows[7:], gene[7:], mark[7:])
+    for url in (whole, part):
+        null.shuffle_profiles(url, 1, 5, f"{url}-shuffled")
+    shuffled = load_rows(f"{whole}-shuffled")
+    assert np.array_equal(np.sort(shuffled, axis=1), np.sort(rows, axis=1))
+    assert not np.array_equal(shuffled, rows)
+    assert np.array_equal(load_rows(f"{part}-shuffled"), shuffled[7:])
+    null.shuffle_profiles(whole, 1, 6, str(tmp_path / "other-seed"))
+    assert not np.array_equal(load_rows(str(tmp_path / "other-seed")), shuffled)
+
+
+def test_of_many_genes_every_kth_is_shuffled_and_the_others_are_left_out(tmp_path: Path) -> None:
+    mark = np.array([0, FILTERED, 0, 0, ZERO, 0])
+    gene = np.flatnonzero(mark == 0)
+    url = _profiles(tmp_path / "some", np.random.default_rng(0).normal(size=(4, 8)), gene, mark)
+    assert null.shuffle_profiles(url, 2, 0, str(tmp_path / "shuffled")) == 2
+    found = ProfileFiles.open(str(tmp_path / "shuffled"))
+    assert found.gene.tolist() == [0, 2]
+    assert found.mark.tolist() == [0, FILTERED, 0, FILTERED, FILTERED, FILTERED]
+    assert null.step_of(50_000) == 1
+    assert null.step_of(1_000_000) == 20
+
+
+def test_support_is_the_number_of_samples_that_carry_a_profile(tmp_path: Path) -> None:
+    rows = np.zeros((2, 9))
+    rows[0, 3], rows[1, :4] = 1, 0.5
+    url = _profiles(tmp_path / "profiles", rows, np.array([4, 6]), np.zeros(2))
+    null.measure_support(url, str(tmp_path / "support"))
+    assert null.SupportFiles.open(str(tmp_path / "support")).support == pytest.approx([1, 4])
+
+
+def test_error_rate_of_a_sample_is_that_of_all_if_partners_are_independent() -> None:
+    """Half of the shuffled genes are grouped: of twice as many, three quarters would be."""
+    yes = np.ones(1000, bool)
+    shuffled = np.arange(1000) % 2 == 0
+    by_chance = np.arange(1000) % 4 == 0
+    levels, rate = null.error_rate(np.full(1000, 3, np.float32), yes, by_chance, shuffled, 2)
+    assert levels.tolist() == [3]
+    assert rate == pytest.approx([751 / 1000])
+
+
+def test_genes_that_chance_groups_as_well_are_marked(tmp_path: Path) -> None:
+    """Genes of support 2 are grouped by chance, those of support 10 never; a large CAG is beyond chance anyway."""
+    cag = np.concatenate([np.arange(400) // 2, np.repeat(200, 10), [201, -1]])
+    support = np.concatenate([np.repeat([10, 2], 200), np.full(10, 2), [10, 0]]).astype(np.float32)
+    size = np.bincount(cag[cag >= 0])
+    CagFiles(cag=cag, linkage_cag=cag, size=size).write(str(tmp_path / "labels"))
+    chance = np.where(np.arange(412) < 200, np.arange(412), np.arange(412) // 2 + 200)
+    chance = np.unique(chance, return_inverse=True)[1]
+    CagFiles(cag=chance, linkage_cag=chance, size=np.bincount(chance)).write(str(tmp_path / "shuffled"))
+    null.SupportFiles(gene=np.arange(412), support=support).write(str(tmp_path / "support"))
+    found = null.judge(
+        str(tmp_path / "labels"),
+        str(tmp_path / "shuffled"),
+        [str(tmp_path / "support")],
+        1,
+        0.01,
+        str(tmp_path / "out"),
+    )
+    status = [STATUSES[i] for i in StatusFiles.open(str(tmp_path / "out")).status]
+    assert set(status[:200]) == {"supported"}
+    assert set(status[200:400]) == {"too little support"}
+    assert set(status[400:410]) == {"supported"}, "more than twice the largest group by chance"
+    assert status[410:] == ["alone", "left out"]
+    assert found["support_bound"] == 10
+    assert found["n_unsupported"] == 200
+    assert "200 of 410 grouped genes have too little support" in found["in_words"]
