@@ -12,7 +12,7 @@ from cagdask import storage
 from cagdask.cags.clustering import cut, find_cags
 from cagdask.simulation.writing import simulate_abundance
 from tests.conftest import MakeStore
-from tests.inline_runner import InlineRunner
+from tests.inline_runner import InlineRunner, memory_for
 
 
 def _pairs_in_common(labels: np.ndarray, truth: np.ndarray) -> float:
@@ -68,7 +68,7 @@ def test_same_bytes_for_any_blocks_and_cut_goes_below(
     store = abundance_store(thin[0])
     one, other, finer = (str(tmp_path / name) for name in ("one.zarr", "other.zarr", "finer.zarr"))
     find_cags(store, output=one, max_dist="auto", client=InlineRunner())
-    find_cags(store, output=other, max_dist="auto", client=InlineRunner(memory_limit=400 * 2**20, n_threads=4))
+    find_cags(store, output=other, max_dist="auto", client=InlineRunner(memory_limit=memory_for(150_000), n_threads=4))
     a, b = storage.open_dataset(one), storage.open_dataset(other)
     assert a.attrs["error_rate"] == b.attrs["error_rate"]
     for name in a.variables:
