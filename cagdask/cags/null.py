@@ -129,6 +129,11 @@ def in_words(found: dict[str, Any]) -> str:
             f"Genes with a support of {found['support_bound']:.1f} samples or more: at most {rate} of those in groups "
             "are there by chance, as estimated on shuffled genes."
         )
+    elif not found["n_shuffled_grouped"]:
+        text = (
+            f"Too few genes are in groups ({found['n_grouped']:,}) to estimate an error rate of {rate}. No shuffled "
+            "gene was grouped."
+        )
     else:
         text = (
             f"There are too few samples, or the genes are in too few of them, for an error rate of {rate}: shuffled "
