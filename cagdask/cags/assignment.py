@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import arguments, provenance, schema, storage
+from cagdask import arguments, provenance, schema, storage, stores
 from cagdask.cags import assignment_tasks
 from cagdask.cags.clustering import WORK_FORMAT, check_source, checked_plan, work_bytes
 from cagdask.cags.parameters import Parameters
@@ -143,9 +143,7 @@ class _Sources:
 
 def _sources(store: str, to: str, clustered: str | None) -> _Sources:
     """Refuse stores that do not belong together, from their metadata and sample names."""
-    url, store = storage.absolute(to), storage.absolute(store)
-    inside = storage.join(url, "cags.zarr")
-    url = inside if storage.exists(inside) else url
+    url, store = stores.result_url(to), stores.abundance_url(store)
     ds = storage.look(url)
     if ds.attrs.get("kind") != schema.RESULT_KIND:
         raise SchemaError(f"{url}: holds no CAGs. Cluster the data first: cagdask cluster STORE --output URL.")
@@ -160,7 +158,7 @@ def _sources(store: str, to: str, clustered: str | None) -> _Sources:
     check_source(store, replace(parameters, min_samples=1), remedy)
     digest = ds.attrs["input_digest"]
     if clustered is None:
-        beside = storage.join(storage.parent_of(url), "abundance.zarr")
+        beside = storage.join(storage.parent_of(url), stores.ABUNDANCE)
         clustered = store if _digest(store) == digest or not storage.exists(beside) else beside
     clustered = storage.absolute(clustered)
     if clustered != store:

@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cagdask import provenance, schema, storage
+from cagdask import provenance, schema, storage, stores
 from cagdask.cags.parameters import Parameters
 from cagdask.compute import memory, settings
 from cagdask.compute.connect import as_runner
@@ -240,6 +240,7 @@ def cut(
     -----
     One pass over the store for the measures; the cut itself takes O(merges).
     """
+    result = stores.result_url(result) if isinstance(result, str) else result
     ds = storage.open_dataset(result) if isinstance(result, str) else result
     where = result if isinstance(result, str) else result.encoding.get("source", "the result")
     schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=where)
@@ -260,7 +261,7 @@ def cut(
         storage.check_target(output, overwrite=overwrite)
     if store is None and not storage.exists(where):
         raise ValueError("the result is in memory only: name the store that was clustered (store=...).")
-    store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(where)), "abundance.zarr"))
+    store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(where)), stores.ABUNDANCE))
     work = work_bytes(*check_source(store, parameters))
     held = storage.open_group(store).attrs.get("input_digest", "")
     if held and held != ds.attrs["input_digest"]:
@@ -297,8 +298,9 @@ def cluster_store(
     -------
     dict
         What the searches did: ``rounds`` and ``refine_rounds``, ``active`` (groups at the beginning of each round),
-        the counts of :data:`cagdask.engine.linkage.rounds.COUNTED`, ``multiply_adds_share`` (of those that comparing
-        all pairs in full would take), and ``search_recall`` of an approximate search.
+        ``pairs_evaluated`` (of groups, by all their samples), the counts of
+        :data:`cagdask.engine.linkage.rounds.COUNTED`, ``multiply_adds_share`` (of those that comparing all pairs in
+        full would take), and ``search_recall`` of an approximate search.
     """
     from cagdask.engine.linkage.rounds import COUNTED
 
@@ -312,6 +314,7 @@ def cluster_store(
         "refine_rounds": len(groups.linked.active),
         **{name: getattr(linked, name) + getattr(groups.linked, name) for name in COUNTED},
     }
+    counts["pairs_evaluated"] = counts["multiplied"]  # all others were decided by bounds
     counts["multiply_adds_share"] = counts["multiply_adds"] / (job.n_genes**2 * job.n_samples)
     if linked.recall is not None:
         attrs["search_recall"] = counts["search_recall"] = linked.recall

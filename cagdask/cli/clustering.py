@@ -12,11 +12,11 @@ from cagdask.cli.tables import cag_table, counts
 
 def _outcome(output: str) -> Outcome:
     """Tell what a run found and where its files are."""
-    from cagdask import storage
+    from cagdask import storage, stores
 
-    content = storage.read_json(storage.join(output, "run.json"))
+    content = storage.read_json(storage.join(output, stores.RUN))
     summary = content["summary"]
-    files = [*content["files"], "run.json"]
+    files = [*content["files"], stores.RUN]
     text = [counts(summary), "", cag_table(summary["largest"]), "", f"Files in {output}:"]
     if "error_rate" in content:
         text[1:1] = [content["error_rate"]["in_words"]]
@@ -73,11 +73,12 @@ def cut(setting: Setting, result: str, max_dist: float, output: str, store: str 
 
     RESULT is a cags.zarr, or the folder of a run that holds one.
     """
+    from cagdask import stores
     from cagdask.cags import clustering as cags
     from cagdask.reports import page
 
-    url = page.open_result(result).encoding["source"]
-    store = store or _clustered_store(url)
+    url = stores.open_result(result).url
+    store = store or stores.clustered_store(url)
     cags.cut(url, max_dist=max_dist, store=store, output=output, overwrite=setting.overwrite, **setting.where)
     summary = page.summarize(output)
     text = f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
@@ -114,11 +115,12 @@ def assign(setting: Setting, store: str, to: str, output: str, clustered: str | 
     """
     import json
 
+    from cagdask import stores
     from cagdask.cags import assignment
     from cagdask.reports import page
 
-    url = page.open_result(to).encoding["source"]
-    clustered = clustered or _clustered_store(url)
+    url = stores.open_result(to).url
+    clustered = clustered or stores.clustered_store(url)
     ds = assignment.assign(
         store, to=to, output=output, clustered=clustered, overwrite=setting.overwrite, **setting.where, **options
     )
@@ -130,14 +132,3 @@ def assign(setting: Setting, store: str, to: str, output: str, clustered: str | 
         f"are clustered, {found['n_alone']:,} alone, {found['n_left_out']:,} left out."
     )
     return {"output": output, "assignment": found, "summary": summary}, f"{text}\n\nResult: {output}"
-
-
-def _clustered_store(result: str) -> str | None:
-    """Look up, beside a result, which store its run clustered; None if there is nothing to tell from."""
-    from cagdask import storage
-
-    folder = storage.parent_of(result)
-    run = storage.read_json(storage.join(folder, "run.json"))
-    if run is None or storage.exists(storage.join(folder, "abundance.zarr")):
-        return None
-    return str(run["source"])

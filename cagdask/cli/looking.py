@@ -19,13 +19,12 @@ def info(setting: Setting, url: str, verify: bool) -> Outcome:
 
     URL is a store, the folder of a run, or what `cagdask run` takes.
     """
-    from cagdask import storage
+    from cagdask import storage, stores
     from cagdask.reports import page
 
     if _is_file(url):
         return _input_info(url, verify)
-    inside = storage.join(url, "cags.zarr")
-    ds = storage.look(inside if storage.exists(inside) else url)
+    ds = storage.look(stores.result_url(url))
     if verify:
         wrong = storage.find_damage(ds.encoding["source"])
         if wrong:

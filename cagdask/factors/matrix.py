@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import provenance, schema, storage
+from cagdask import provenance, schema, storage, stores
 from cagdask.errors import InputError, SchemaError
 from cagdask.io.tables.parquet import is_table
 
@@ -180,8 +180,8 @@ def open_matrix(source: str) -> Matrix:
     StoreError, SchemaError
         There is no such store, or it holds neither abundances nor CAGs.
     """
-    inside = storage.join(source, "cags.zarr")
-    ds = storage.look(inside if storage.exists(inside) else source)
+    url = stores.result_url(source)
+    ds = storage.look(url if stores.is_store(url) else stores.abundance_url(source))  # a run that has no result yet
     url = str(ds.encoding["source"])
     kind = ds.attrs.get("kind", "abundance")
     name = "cag_abundance" if "cag_abundance" in ds.variables else "abundance"

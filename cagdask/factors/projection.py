@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cagdask import provenance, schema, storage
+from cagdask import provenance, schema, storage, stores
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
@@ -46,8 +46,7 @@ class MatchFiles(Files):
 
 def open_factors(reference: str) -> str:
     """URL of the factors store of a reference: that store itself, or the folder of a factorization."""
-    inside = storage.join(reference, results.STORE)
-    url = storage.absolute(inside if storage.exists(inside) else reference)
+    url = stores.in_folder(reference, stores.FACTORS)
     ds = storage.look(url)
     if ds.attrs.get("kind") != schema.FACTORS_KIND:
         raise SchemaError(f"{url}: holds no factors. Name the output of cagdask nmf.")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import provenance, schema, storage
+from cagdask import provenance, schema, storage, stores
 from cagdask.factors import drawing
 from cagdask.factors.fitting import LoadingFiles, loadings_of
 from cagdask.factors.hals import Float32, Float64
@@ -35,7 +35,7 @@ ROWS = storage.ID_CHUNK
 """Genes that are written at once: a chunk of the store, a row group of the table."""
 N_TOP = 100
 """Genes listed per component."""
-STORE, LATENT, WEIGHTS, SUMMARY = "factors.zarr", "nmf_latent.parquet", "NMF_weight_matrix_gsea.parquet", "nmf.json"
+STORE, LATENT, WEIGHTS, SUMMARY = stores.FACTORS, "nmf_latent.parquet", "NMF_weight_matrix_gsea.parquet", "nmf.json"
 
 
 class ScoreFiles(Files):

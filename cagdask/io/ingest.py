@@ -24,7 +24,15 @@ from cagdask.compute import memory
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError, StoreError
-from cagdask.io.layout import ChunkPlan, create_store, plan_chunks
+from cagdask.io.layout import (
+    READ_SAMPLES,
+    READ_TABLE,
+    UNITE_GENES,
+    WRITE_STORE,
+    ChunkPlan,
+    create_store,
+    plan_chunks,
+)
 from cagdask.io.sheets.sheet import SampleFile, read_sheet, stat
 from cagdask.io.work_size import sheet_work_bytes, table_work_bytes
 
@@ -352,7 +360,7 @@ def _ingest_sheet(
     from cagdask.io.sheets.dictionary import write_genes
 
     items = [(staged, digest, _overlapping(parts, *rows), *rows, len(samples)) for rows in plan.blocks()]
-    runner.map("write store", write_genes, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()])
+    runner.map(WRITE_STORE, write_genes, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()])
 
 
 class _OthersKeptError(InputError):
@@ -383,7 +391,7 @@ def _read_samples(
         targets.append(storage.join(work, "samples", f"{i}-{mark}.parquet"))
         items.append((file.sample, file.url, file.size, file.modified, keys, signed, runner.task_budget, targets[-1]))
     read = read_sample if on_bad_sample == "stop" else try_sample
-    found = runner.map("read samples", read, items, done=storage.join(work, "done"), unit="samples")
+    found = runner.map(READ_SAMPLES, read, items, done=storage.join(work, "done"), unit="samples")
     return targets, found
 
 
@@ -419,7 +427,7 @@ def _merge_parts(
         (listing, digest, bounds[i], bounds[i + 1], runner.task_budget, storage.join(work, f"genes-{mark}", str(i)))
         for i in range(len(bounds) - 1)
     ]
-    answers = runner.map("unite genes", merge_genes, items, done=storage.join(work, "done", mark), unit="parts")
+    answers = runner.map(UNITE_GENES, merge_genes, items, done=storage.join(work, "done", mark), unit="parts")
     parts, first = [], 0
     for item, answer in zip(items, answers, strict=True):
         parts.append([first, answer["n_genes"], item[-1]])
@@ -442,7 +450,7 @@ def _ingest_table(
     mark = provenance.digest([*source, runner.task_budget])[:16]
     table, vectors = source[:4], source[4] if kind == "embedding" else None
     item = (*table, kind != "abundance", runner.task_budget, storage.join(work, f"table-{mark}"), vectors)
-    found = runner.one("read table", read_table, *item, done=storage.join(work, "done"))
+    found = runner.one(READ_TABLE, read_table, *item, done=storage.join(work, "done"))
     _warn_vanished(found["n_vanished"])
     samples, digest = found["samples"], found["digest"]
     plan = plan_chunks(found["n_genes"], len(samples), runner.task_budget, shards)
@@ -451,9 +459,7 @@ def _ingest_table(
         (staged, digest, found["ids"], _overlapping(found["values"], *rows), *rows, len(samples))
         for rows in plan.blocks()
     ]
-    runner.map(
-        "write store", write_table_rows, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()]
-    )
+    runner.map(WRITE_STORE, write_table_rows, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()])
 
 
 # -- both ------------------------------------------------------------------------------------------------------------

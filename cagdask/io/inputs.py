@@ -20,43 +20,10 @@ from typing import Any, TypeVar, cast
 
 from cagdask import storage
 from cagdask.compute.progress import reporter
-from cagdask.errors import CagdaskError, InputError
+from cagdask.errors import CagdaskError
+from cagdask.stores import abundance_url, is_store
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-ABUNDANCE, CAGS, RUN = "abundance.zarr", "cags.zarr", "run.json"
-
-
-def is_store(url: str) -> bool:
-    """Whether a Zarr store, finished or not, lies at ``url``."""
-    return storage.exists(storage.join(url, "zarr.json")) or storage.exists(storage.work_folder(url))
-
-
-def find_store(url: str) -> str:
-    """The store of genes and samples that a URL means: itself, or that of the run whose folder it is.
-
-    Raises
-    ------
-    InputError
-        The folder holds no run, or the run's store is gone.
-    """
-    url = storage.absolute(url)
-    if is_store(url) or (not storage.is_remote(url) and os.path.isfile(storage.local_path(url))):
-        return url
-    inside = storage.join(url, ABUNDANCE)
-    if is_store(inside):
-        return inside
-    run = storage.read_json(storage.join(url, RUN))
-    if run is not None:
-        named = str(run.get("source", ""))
-        if is_store(named):
-            return named
-        raise InputError(f"{url}: is the folder of a run of {named or 'an input'}, which is no store or gone. Name it.")
-    if not storage.is_remote(url) and os.path.isdir(url):
-        if is_store(storage.join(url, CAGS)):
-            raise InputError(f"{url}: holds cags.zarr, but no abundance.zarr. Name the store that was clustered.")
-        raise InputError(f"{url}: is a folder. Name a sample sheet, a table, or a store such as abundance.zarr in it.")
-    return url
 
 
 @contextmanager
@@ -89,7 +56,7 @@ def as_store(
         if leave is not None and leave(url):
             yield url
             return
-        url = find_store(url)
+        url = abundance_url(url)
         if is_store(url) or not storage.exists(url):  # whoever opens it says that it is missing
             yield url
             return

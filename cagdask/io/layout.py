@@ -24,6 +24,9 @@ from cagdask.errors import MemoryLimitError
 if TYPE_CHECKING:
     import zarr
 
+READ_SAMPLES, READ_TABLE, UNITE_GENES, WRITE_STORE = "read samples", "read table", "unite genes", "write store"
+"""Stages of an ingest, as its progress, ``run.json`` and ``cagdask plan`` name them."""
+
 CHUNK_BYTES = 4 * 2**20
 """Uncompressed size that a chunk aims at."""
 SHARD_BYTES = 64 * 2**20

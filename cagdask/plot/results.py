@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cagdask import schema, storage
+from cagdask import schema, storage, stores
 from cagdask.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ def open_result(result: str | xr.Dataset | storage.StoreView) -> xr.Dataset:
         It holds no CAGs.
     """
     if isinstance(result, str):
-        inside = storage.join(result, "cags.zarr")
-        ds: Any = storage.look(inside if storage.exists(inside) else result)
+        ds: Any = storage.look(stores.result_url(result))
         where = ds.encoding["source"]
     else:
         ds, where = result, "dataset"

@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cagdask import storage
+from cagdask import storage, stores
 from cagdask.errors import InputError
-from cagdask.io.inputs import find_store, is_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,8 +77,8 @@ def measure(source: str, *, keys: tuple[str, str, str], orient: str) -> Shape:
     """
     from cagdask.io.tables.formats import suffix_of
 
-    url = find_store(source)
-    if is_store(url):
+    url = stores.abundance_url(source)
+    if stores.is_store(url):
         return _measure_store(url)
     if not storage.exists(url):
         raise InputError(f"{url}: there is no such file or store. Check the path.")
@@ -98,7 +97,7 @@ def _measure_store(url: str) -> Shape:
     from cagdask import schema
     from cagdask.reports import tables
 
-    ds = storage.open_dataset(url)
+    ds = storage.look(url)
     name = schema.value_name(ds.attrs.get("kind", "abundance"))
     schema.validate(ds, name, where=url)
     n_genes, n_samples = ds[name].shape

@@ -25,12 +25,11 @@ from cagdask.errors import InputError
 from cagdask.io.options import INGEST
 from cagdask.reports import page, tables
 from cagdask.runs import resume
+from cagdask.stores import ABUNDANCE, CAGS, PARTIAL, REPORT, RUN
 
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
-
-ABUNDANCE, CAGS, REPORT, RUN = "abundance.zarr", "cags.zarr", "report.html", resume.RUN
 
 
 class IngestOptions(TypedDict, total=False):
@@ -334,4 +333,4 @@ def _finish(
         "files": files,
     }
     storage.write_json(storage.join(progress.output, RUN), content)
-    storage.remove(storage.join(progress.output, resume.PARTIAL))
+    storage.remove(storage.join(progress.output, PARTIAL))

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _RECORD_BYTES = 210  # of a record's Python objects and columns while its sample is read
 _PARKED_VALUE = 12  # bytes of a value and its gene's name or row in the work folder
-_WORKER_BYTES = 340 * 2**20  # of a worker between tasks
 # seconds on a core of an ordinary server
 _RECORD_SECONDS = 1.5e-6
 _CELL_SECONDS = 4e-9
@@ -99,7 +98,7 @@ class Plan:
     @property
     def worker_bytes(self) -> int:
         """Expected memory of the largest worker."""
-        return _WORKER_BYTES + max(stage.expected_bytes or stage.task_bytes for stage in self.stages)
+        return memory.WORKER_BASE + max(stage.expected_bytes or stage.task_bytes for stage in self.stages)
 
     @property
     def cpu_seconds(self) -> float:
@@ -174,23 +173,23 @@ def plan_ingest(shape: Shape, task_budget: int, n_threads: int) -> tuple[StagePl
     """
     if shape.format == "store":
         return ()
-    from cagdask.io.layout import plan_chunks
+    from cagdask.io import layout
     from cagdask.io.sheets.dictionary import count_parts
 
-    cut = plan_chunks(shape.n_genes, shape.n_samples, task_budget)
+    cut = layout.plan_chunks(shape.n_genes, shape.n_samples, task_budget)
     n_blocks = len(cut.blocks())
-    write = StagePlan("write store", n_blocks, cut.task_bytes, _CELL_SECONDS * shape.n_genes * shape.n_samples)
+    write = StagePlan(layout.WRITE_STORE, n_blocks, cut.task_bytes, _CELL_SECONDS * shape.n_genes * shape.n_samples)
     if shape.format == "table":
         return (
-            StagePlan("read table", 1, task_budget // 2, _RECORD_SECONDS / 5 * shape.n_genes * shape.n_samples),
+            StagePlan(layout.READ_TABLE, 1, task_budget // 2, _RECORD_SECONDS / 5 * shape.n_genes * shape.n_samples),
             write,
         )
     n_parts = count_parts(shape.n_values, shape.id_bytes, task_budget, n_threads)
     per_value = 60 + 2 * shape.id_bytes // max(1, shape.n_values)
     read = shape.largest_bytes + _RECORD_BYTES * shape.largest_values
     return (
-        StagePlan("read samples", shape.n_samples, read, _RECORD_SECONDS * shape.n_values),
-        StagePlan("merge genes", n_parts, per_value * -(-shape.n_values // n_parts), 2e-7 * shape.n_values),
+        StagePlan(layout.READ_SAMPLES, shape.n_samples, read, _RECORD_SECONDS * shape.n_values),
+        StagePlan(layout.UNITE_GENES, n_parts, per_value * -(-shape.n_values // n_parts), 2e-7 * shape.n_values),
         write,
     )
 

@@ -21,19 +21,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cagdask import provenance, storage
+from cagdask import provenance, storage, stores
 from cagdask.compute import memory
 from cagdask.errors import InputError, ResumeError, StoreError
-from cagdask.io.inputs import find_store, is_store
 from cagdask.reports import tables
 
 if TYPE_CHECKING:
     from cagdask.compute.runner import Runner
 
 logger = logging.getLogger(__name__)
-
-RUN = "run.json"
-PARTIAL = "run.json.partial"
 
 
 # -- the input -------------------------------------------------------------------------------------------------------
@@ -68,8 +64,8 @@ class Source:
 def look_at(source: str) -> Source:
     """Check that an input is there, and all sample files of a sheet."""
     storage.check_reach(storage.absolute(source))
-    url = find_store(source)
-    if is_store(url):
+    url = stores.abundance_url(source)
+    if stores.is_store(url):
         arrays = storage.look(url).variables.values()  # it says what is wrong with the store
         work_bytes = max((4 * math.prod(array.shape) for array in arrays), default=0)
         digest = provenance.digest(storage.read_json(storage.join(url, "zarr.json")))
@@ -125,7 +121,7 @@ class Progress:
     def save(self) -> None:
         """Write it down."""
         content = {"recipe": self.recipe, "done": self.done, "stages": self.stages, "search": self.search}
-        storage.write_json(storage.join(self.output, PARTIAL), content)
+        storage.write_json(storage.join(self.output, stores.PARTIAL), content)
 
     @contextmanager
     def stage(self, name: str, runner: Runner) -> Iterator[None]:
@@ -205,7 +201,7 @@ def begin(
         if not os.access(output, os.W_OK):
             raise StoreError(f"{output}: this folder is not writable. Name another one.")
     recipe = json.loads(json.dumps(recipe))
-    found = storage.read_json(storage.join(output, PARTIAL))
+    found = storage.read_json(storage.join(output, stores.PARTIAL))
     if found and found["recipe"] == recipe:
         done = [name for name in found["done"] if storage.exists(storage.join(output, products.get(name, "")))]
         logger.info("%s: going on with an interrupted run; done: %s", output, ", ".join(done) or "nothing")
@@ -245,14 +241,14 @@ def tidy(progress: Progress) -> Iterator[None]:
     existed = storage.exists(progress.output)
     storage.make_folder(progress.output)
     try:
-        with storage.claimed(storage.join(progress.output, RUN)):
+        with storage.claimed(storage.join(progress.output, stores.RUN)):
             progress.save()
             yield
     except BaseException:
         if not progress.done:
-            stores = [storage.join(progress.output, name) for name in progress.products.values()]
-            if not any(storage.exists(storage.work_folder(store)) for store in stores):
-                storage.remove(storage.join(progress.output, PARTIAL))
+            products = [storage.join(progress.output, name) for name in progress.products.values()]
+            if not any(storage.exists(storage.work_folder(store)) for store in products):
+                storage.remove(storage.join(progress.output, stores.PARTIAL))
                 if not existed and not storage.is_remote(progress.output) and not os.listdir(progress.output):
                     os.rmdir(progress.output)
         raise

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import schema, storage
+from cagdask import schema, storage, stores
 from cagdask.errors import InputError, SchemaError
-from cagdask.io.inputs import find_store
 from cagdask.io.tables.parquet import is_table, open_parquet, read_layout
 from cagdask.twopass import trajectories
 
@@ -135,8 +134,9 @@ def describe(source: str | Sequence[str], *, of: str | None = None, topology: st
 
 
 def _describe_store(url: str, of: str | None) -> Items:
-    inside = storage.join(url, "cags.zarr")
-    found = inside if of != "genes" and of != "samples" and storage.exists(inside) else find_store(url)
+    found = stores.result_url(url)
+    if of in ("genes", "samples") or found == storage.absolute(url):
+        found = stores.abundance_url(url)
     ds = storage.look(found)
     kind = ds.attrs.get("kind", "abundance")
     of = of or ("cags" if kind == schema.RESULT_KIND else "genes")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import provenance, storage
+from cagdask import provenance, storage, stores
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.twopass import labels, pictures, sources
@@ -88,7 +88,7 @@ class Job:
     @property
     def leaders(self) -> str:
         """The leaders that this job makes."""
-        return storage.join(self.staged, "leaders.zarr")
+        return storage.join(self.staged, stores.LEADERS)
 
     def _at(self, *parts: str) -> str:
         return storage.join(self.folder, *parts)
@@ -134,7 +134,7 @@ class Job:
         )
         if any(answer["n_bad"] for answer in found):
             self._refuse(found)
-        url = storage.join(self.staged, "labels.zarr")
+        url = storage.join(self.staged, stores.LABELS)
         labels.create_labels(url, self.items.n_items, {"metric": metric, "max_dist": max_dist, "of": self.items.kind})
         chunks = _ranges(self.items.n_items, labels.ITEM_CHUNK)
         held = list(zip(parts, ranges, strict=True))
@@ -166,9 +166,9 @@ class Job:
         """Write report and pictures, and publish the folder."""
         leaders = found.pop("leaders", self.leaders)
         report: dict[str, Any] = {"items": self.items.kind, "source": list(self.items.urls)} | found
-        report["files"] = ["labels.zarr", "labels.parquet"]
+        report["files"] = [stores.LABELS, "labels.parquet"]
         if storage.exists(self.leaders):
-            report["files"].append("leaders.zarr")
+            report["files"].append(stores.LEADERS)
         if not in_memory:
             report["files"] += pictures.draw_all(report, leaders, self.staged)
         report["files"].append("twopass.json")
@@ -177,9 +177,9 @@ class Job:
         storage.write_json(storage.join(self.staged, "twopass.json"), report)
         storage.publish(self.staged, self.target)
         storage.end_work(self.target)
-        ds = storage.open_dataset(storage.join(self.target, "labels.zarr"))
-        if "leaders.zarr" in report["files"]:
-            ds = ds.assign(storage.open_dataset(storage.join(self.target, "leaders.zarr")).variables)
+        ds = storage.open_dataset(storage.join(self.target, stores.LABELS))
+        if stores.LEADERS in report["files"]:
+            ds = ds.assign(storage.open_dataset(storage.join(self.target, stores.LEADERS)).variables)
         ds.attrs["report"] = json.dumps(report, sort_keys=True)
         return ds.load() if in_memory else ds
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import schema, storage
+from cagdask import schema, storage, stores
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import SchemaError
@@ -197,9 +197,7 @@ def label_by_leaders(
     ValueError, InputError, SchemaError, StoreError, MemoryLimitError
         As for :func:`cagdask.two_pass`; also where the features differ.
     """
-    url = storage.absolute(leaders)
-    inside = storage.join(url, "leaders.zarr")
-    url = inside if storage.exists(inside) else url
+    url = stores.in_folder(leaders, stores.LEADERS)
     held = storage.look(url)
     if held.attrs.get("kind") != schema.LEADERS_KIND:
         raise SchemaError(f"{url}: holds {held.attrs.get('kind')}, no leaders. Name what two_pass wrote.")

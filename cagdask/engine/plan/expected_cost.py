@@ -111,7 +111,7 @@ def expect(
             "gather": times * ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
             "search": search_times * search_seconds(density * n_samples) * (n_genes / 1e6) ** _SEARCH_EXPONENT,
             "merge": times * ROUNDS * (_MERGE_ROW * n_genes + _MERGE_CELL * cells),
-            "measure": _WRITE_ROW * n_genes + _WRITE_CELL * cells,
+            "measure genes": _WRITE_ROW * n_genes + _WRITE_CELL * cells,
         },
         task_bytes={
             "merge": int(1.3 * batch * merge_bytes_per_row(n_samples)),

@@ -68,6 +68,8 @@ def test_a_run_writes_every_file_and_run_json_last(toy_sheet: Path, tmp_path: Pa
     assert {"cagdask", "dask", "numpy", "zarr"} <= set(run["versions"])
     assert {"source", "input", *tables.FILES} <= set(run["digests"])
     assert all(re.fullmatch("[0-9a-f]{32,64}", digest) for digest in run["digests"].values())
+    assert run["pairs_evaluated"] == run["search"]["multiplied"]
+    assert 10 <= run["pairs_evaluated"] <= 10 * 9 // 2 + 9 * 8 // 2  # of genes, and of groups that are refined
     samples = sum(path.stat().st_size for path in toy_sheet.parent.iterdir() if path != toy_sheet)
     assert run["bytes_read"] >= samples
     assert run["bytes_written"] == sum(run["files"].values()) > 0

@@ -1,0 +1,65 @@
+"""What ``plan`` says before, and what a run measures: the same stages, and no more memory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cagdask
+from cagdask.cags.clustering import checked_plan, cluster_store
+from cagdask.cags.parameters import Parameters
+from cagdask.compute.connect import connect
+from cagdask.compute.memory import WORKER_BASE
+from cagdask.engine.linkage.average import LinkagePlan
+from cagdask.engine.plan.task_memory import EnginePlan
+from tests.conftest import MakeStore
+from tests.inline_runner import InlineRunner
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def stages_of(runner: InlineRunner) -> set[str]:
+    """Names without the number of the round; of refinement, which has several steps, the first word."""
+    found = {re.sub(r"^linkage \d+: ", "", used.stage) for used in runner.usage}
+    return {"refine" if name.startswith("refine") else name for name in found}
+
+
+def test_every_planned_stage_is_one_that_runs(toy_sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = EnginePlan.linkage
+
+    def in_rounds(*arguments: Any) -> LinkagePlan:
+        return replace(planned(*arguments), k=4, small=3)
+
+    monkeypatch.setattr(EnginePlan, "linkage", in_rounds)
+    lines = ["gene\ta\tb\tc"] + [f"g{i}\t{i % 7}\t{i % 5 + 1}\t{i % 3}" for i in range(60)]
+    (tmp_path / "table.tsv").write_text("\n".join(lines) + "\n")
+    for source in (str(toy_sheet), str(tmp_path / "table.tsv")):
+        runner = InlineRunner()
+        cagdask.run(source, output=str(tmp_path / Path(source).stem), client=runner)
+        names = [stage.stage for stage in cagdask.plan(source, n_workers=1).stages]
+        assert len(set(names)) == len(names)
+        missing = set(names) - stages_of(runner)
+        assert not missing, f"planned, but no stage of the run: {missing}; it has {sorted(stages_of(runner))}"
+
+
+def test_tasks_use_the_memory_that_was_planned_and_not_more(abundance_store: MakeStore, tmp_path: Path) -> None:
+    n_genes, n_samples = 8_000, 800
+    rng = np.random.default_rng(0)
+    groups = rng.lognormal(0, 2, (400, n_samples)) * (rng.random((400, n_samples)) < 0.3)
+    rows = groups[rng.integers(0, 400, n_genes)] * rng.lognormal(0, 0.35, (n_genes, n_samples))
+    store = abundance_store(rows, chunk_rows=1_000)
+    with connect(n_workers=1, memory_limit="4GiB") as runner:
+        plan = checked_plan(n_genes, n_samples, "average", runner)
+        cluster_store(store, str(tmp_path / "cags.zarr"), Parameters().checked(), runner, overwrite=False)
+    peaks = {used.stage: used.peak_bytes - WORKER_BASE for used in runner.usage}
+    alone = next(name for name in peaks if name.startswith("linkage 1: "))
+    planned = plan.task_bytes | {alone: plan.task_bytes["search"] // plan.chunk_rows * n_genes}
+    measured = {name: peaks[name] for name in planned if name in peaks}
+    assert {"profiles", "refine", "measure genes", alone} <= set(measured)
+    assert {name: n for name, n in measured.items() if n > planned[name] + max(0, peaks["fold"])} == {}
+    assert measured["measure genes"] > planned["measure genes"] / 3, "the plan is no wild guess"
