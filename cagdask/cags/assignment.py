@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from cagdask.cags.clustering import WORK_FORMAT, check_source, checked_plan, wor
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
+from cagdask.compute.work import scratch_folder
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.search.nearest_group import POINTS_AT_ONCE, ROWS_AT_ONCE
 from cagdask.errors import SchemaError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-    from cagdask.cags.stages import Job
+    from cagdask.cags.stages import Clustering
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def assign(
         n_genes += storage.open_array(sources.store, "gene_id").shape[0]
     work = work_bytes(n_genes, n_samples)
     with (
-        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        scratch_folder() as scratch,
         as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
@@ -205,10 +205,10 @@ def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runne
     store = sources.clustered
     if sources.store != sources.clustered:
         store, n_genes = _join(sources, folder, done, plan, n_samples, runner)
-    from cagdask.cags.stages import Job
+    from cagdask.cags.stages import Clustering
 
     parameters = replace(sources.parameters, min_samples=1)  # those left out for being in too few samples take part
-    job = Job(store, folder, done, n_genes, n_samples, parameters, plan, runner)
+    job = Clustering(folder, runner, store, n_genes, n_samples, parameters, plan)
     job.profile(sources.clustered)
     members, labels, tree = (storage.join(folder, name) for name in ("members", "labels", "tree"))
     n = runner.one("members", assignment_tasks.write_members, sources.result, n_genes, members, done=done)["n"]
@@ -243,7 +243,7 @@ def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runne
 
 
 def _measure(
-    job: Job,
+    job: Clustering,
     members: str,
     labels: str,
     tree: str,

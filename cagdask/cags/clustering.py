@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from cagdask.cags.parameters import Parameters
 from cagdask.compute import memory, settings
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
+from cagdask.compute.work import scratch_folder
 from cagdask.engine.plan.task_memory import EnginePlan, plan_engine
 from cagdask.engine.rows.files import on_grid
 from cagdask.errors import InputError, SchemaError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-    from cagdask.cags.stages import Groups, Job
+    from cagdask.cags.stages import Clustering, Groups
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def find_cags(
         storage.check_target(output, overwrite=overwrite)
     where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
     with (
-        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        scratch_folder() as scratch,
         as_store(source, beside=output, **where) as store,
     ):
         n_genes, n_samples = check_source(store, parameters)
@@ -267,7 +267,7 @@ def cut(
     if held and held != ds.attrs["input_digest"]:
         raise SchemaError(f"{store}: is not the store that {where} was made from. Name that one with --store.")
     with (
-        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        scratch_folder() as scratch,
         as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
     ):
         if not storage.exists(where):
@@ -324,10 +324,10 @@ def cluster_store(
 
 def _begin(
     store: str, target: str, parameters: Parameters, runner: Runner, command: str, *, overwrite: bool
-) -> tuple[Job, dict[str, Any]]:
+) -> tuple[Clustering, dict[str, Any]]:
     """A job in its work folder, and the attributes of the store."""
     runner.load("cagdask.cags.stages")
-    from cagdask.cags.stages import Job
+    from cagdask.cags.stages import Clustering
 
     n_genes, n_samples = check_source(store, parameters)
     runner.check_reach([store], [target])
@@ -345,8 +345,7 @@ def _begin(
     folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
     plan = EnginePlan(**planned)
     _check_plan(plan, n_genes, n_samples, runner)  # that of an earlier try may be of larger workers
-    done = storage.join(folder, "done")
-    return Job(store, folder, done, n_genes, n_samples, parameters, plan, runner), attrs
+    return Clustering(folder, runner, store, n_genes, n_samples, parameters, plan), attrs
 
 
 def _digest_of(store: str, runner: Runner) -> str:
@@ -359,7 +358,7 @@ def _digest_of(store: str, runner: Runner) -> str:
 
 
 def _finish(
-    job: Job, target: str, tree: str, groups: Groups, attrs: dict[str, Any], command: str, *, certified: bool
+    job: Clustering, target: str, tree: str, groups: Groups, attrs: dict[str, Any], command: str, *, certified: bool
 ) -> None:
     """Label and measure the groups, and publish the result store."""
     labels = job.label(tree, groups)

@@ -1,19 +1,20 @@
 """The stages of a clustering, in order, as tasks of a runner.
 
-One :class:`Job` is one result store in the making. Its methods are called once each, top to bottom; what they hand on
-are folders in the work folder, never arrays.
+One :class:`Clustering` is one result store in the making. Its methods are called once each, top to bottom. What they
+hand on are folders in the work folder, never arrays.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cagdask import schema, storage
 from cagdask.cags import results
 from cagdask.cags.parameters import Parameters
+from cagdask.compute.work import Work
 from cagdask.engine.linkage import average, refinement, single
 from cagdask.engine.linkage.rounds import LinkagePlan, Linked
 from cagdask.engine.plan.task_memory import EnginePlan
@@ -22,9 +23,6 @@ from cagdask.engine.rows.files import Block, on_grid
 from cagdask.errors import InputError
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
-
-if TYPE_CHECKING:
-    from cagdask.compute.runner import Runner
 
 GENE_CHUNK = 65_536
 """Genes per chunk of a result store, whatever the plan: the same result is the same bytes."""
@@ -50,36 +48,26 @@ class Groups:
 
 
 @dataclass
-class Job:
-    """Stages of one clustering.
+class Clustering(Work):
+    """One result store in the making.
 
     Attributes
     ----------
     store
         Abundance store, absolute.
-    folder, done
-        Work folder, and where answers of finished tasks are kept.
     n_genes, n_samples
         Shape of the store.
     """
 
     store: str
-    folder: str
-    done: str
     n_genes: int
     n_samples: int
     parameters: Parameters
     plan: EnginePlan
-    runner: Runner
     statistics: SampleStatistics | None = None
     judged: str | None = None
 
     # -- folders and items ---------------------------------------------------------------------------------------------
-
-    @property
-    def staged(self) -> str:
-        """The result store until it is published."""
-        return self._at("store")
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -97,11 +85,8 @@ class Job:
         probes = self.parameters.probes if self.parameters.search == "approximate" else None
         return replace(self.plan.linkage(), probes=probes)
 
-    def _at(self, *parts: str) -> str:
-        return storage.join(self.folder, *parts)
-
     def _folders(self, name: str) -> list[str]:
-        return [self._at(name, str(i)) for i in range(len(self.ranges))]
+        return [self.path(name, str(i)) for i in range(len(self.ranges))]
 
     def _recipe(self) -> dict[str, Any]:
         chosen = self.parameters
@@ -110,7 +95,7 @@ class Job:
             "clr_floor": chosen.clr_floor,
             "metric": chosen.metric,
             "min_samples": chosen.min_samples,
-            "statistics": self._at("statistics.npz"),
+            "statistics": self.path("statistics.npz"),
         }
 
     # -- stages --------------------------------------------------------------------------------------------------------
@@ -124,7 +109,7 @@ class Job:
                 f"{self.store}: no gene is left: none of {self.n_genes:,} is in {self.parameters.min_samples} or more "
                 f"of {self.n_samples:,} samples. Use a smaller --min-samples."
             )
-        self.runner.one("fold", profiles.fold_identical, self.profiles, self.n_genes, self._at("fold"), done=self.done)
+        self.runner.one("fold", profiles.fold_identical, self.profiles, self.n_genes, self.path("fold"), done=self.done)
 
     def profile(self, measured: str) -> list[dict[str, int]]:
         """Unit profiles, normalized by the per-sample statistics of the store ``measured``; counts by block."""
@@ -143,24 +128,24 @@ class Job:
 
     def link(self) -> tuple[str, list[Block], Linked]:
         """The merge tree, as a folder, and its groups at ``max_dist`` with their means."""
-        fold = self._at("fold")
+        fold = self.path("fold")
         folders = self._folders("profiles")
         counts = self.runner.map("members", profiles.count_members, [(url, fold) for url in folders], done=self.done)
         blocks = [Block(url, n, fold) for url, n in zip(folders, counts, strict=True) if n]
         threshold = similarity_of(float(self.parameters.max_dist))
-        where = self._at("linkage")
+        where = self.path("linkage")
         if self.parameters.linkage == "single":
             linked = single.single_linkage(
                 self.runner, blocks, self.n_genes, threshold, self.linkage_plan, where, self.done
             )
         else:
             linked = average.average_linkage(self.runner, blocks, threshold, self.linkage_plan, where, self.done)
-        tree = self._at("tree")
+        tree = self.path("tree")
         self.runner.one(
             "merge tree",
             results.write_tree,
             linked.merges,
-            self._at("fold"),
+            self.path("fold"),
             self.n_genes,
             self.parameters.linkage,
             tree,
@@ -171,15 +156,15 @@ class Job:
 
     def cut(self, result: str) -> str:
         """The merge tree of a result up to a smaller threshold, as a folder."""
-        tree = self._at("tree")
+        tree = self.path("tree")
         item = (result, self.n_genes, self.parameters.max_dist, tree)
         self.runner.one("cut", results.cut_tree, *item, done=self.done)
         return tree
 
     def mean_profiles(self, tree: str) -> list[Block]:
         """Blocks of the groups of a tree with their mean profiles, summed over their genes."""
-        here = self._at("means")
-        made = self.runner.one("leaders", results.number_groups, tree, self._at("fold"), here, done=self.done)
+        here = self.path("means")
+        made = self.runner.one("leaders", results.number_groups, tree, self.path("fold"), here, done=self.done)
         return self.means_of(here, made["n"])
 
     def means_of(self, here: str, n_groups: int, what: str = "profiles") -> list[Block]:
@@ -199,7 +184,7 @@ class Job:
 
     def directions(self, found: list[Block], what: str = "groups") -> list[Block]:
         """Groups with their mean profiles scaled to unit length, in larger blocks; ``what`` tells stages apart."""
-        return refinement.directions_of(self.runner, found, self.plan.chunk_rows, self._at(what), self.done, what)
+        return refinement.directions_of(self.runner, found, self.plan.chunk_rows, self.path(what), self.done, what)
 
     def refine(self, found: list[Block]) -> Groups:
         """Groups whose mean directions are close, joined."""
@@ -208,16 +193,16 @@ class Job:
         if self.parameters.refine == "noise-corrected":
             from cagdask.engine.linkage.corrected_joining import join_corrected
 
-            return Groups(*join_corrected(self.runner, found, self.plan.linkage(), self._at("refine"), self.done))
+            return Groups(*join_corrected(self.runner, found, self.plan.linkage(), self.path("refine"), self.done))
         assert self.parameters.refine_dist is not None
         threshold = similarity_of(self.parameters.refine_dist)
         return Groups(
-            *refinement.refine(self.runner, found, threshold, self.plan.linkage(), self._at("refine"), self.done)
+            *refinement.refine(self.runner, found, threshold, self.plan.linkage(), self.path("refine"), self.done)
         )
 
     def label(self, tree: str, found: Groups) -> dict[str, int]:
         """Number the CAGs."""
-        item = (tree, self._at("fold"), found.joined, found.folders, found.table, self._at("labels"))
+        item = (tree, self.path("fold"), found.joined, found.folders, found.table, self.path("labels"))
         answer: dict[str, int] = self.runner.one("labels", results.write_labels, *item, done=self.done)
         return answer
 
@@ -225,12 +210,12 @@ class Job:
         """The status of each gene, from the same engine on shuffled genes; what it rests on, as numbers."""
         from cagdask.cags import null
 
-        step, judged = null.step_of(self.n_genes), self._at("judged")
-        chance = replace(self, folder=self._at("null"), done=self._at("null", "done"))
+        step, judged = null.step_of(self.n_genes), self.path("judged")
+        chance = replace(self, folder=self.path("null"))
         items = [(url, step, self.parameters.seed, to) for url, to in zip(self.profiles, chance.profiles, strict=True)]
         shuffled = self.runner.map("shuffled genes", null.shuffle_profiles, items, done=chance.done)
         self.runner.one(
-            "shuffled: fold", profiles.fold_identical, chance.profiles, self.n_genes, chance._at("fold"),
+            "shuffled: fold", profiles.fold_identical, chance.profiles, self.n_genes, chance.path("fold"),
             done=chance.done,
         )  # fmt: skip
         if any(shuffled):
@@ -239,14 +224,14 @@ class Job:
         supports = self._folders("support")
         of_blocks = list(zip(self.profiles, supports, strict=True))
         self.runner.map("support", null.measure_support, of_blocks, done=self.done)
-        item = (self._at("labels"), chance._at("labels"), supports, step, self.parameters.fdr, judged)
+        item = (self.path("labels"), chance.path("labels"), supports, step, self.parameters.fdr, judged)
         answer: dict[str, Any] = self.runner.one("error rate", null.judge, *item, done=self.done)
         self.judged = judged
         return answer
 
     def measure(self, tree: str, found: Groups, counts: dict[str, int], attrs: dict[str, Any]) -> None:
         """Write the result store, complete but not yet in place."""
-        labels = self._at("labels")
+        labels = self.path("labels")
         self.measure_genes(labels, found.folders)
         self.write(tree, labels, found.folders, counts, attrs)
 

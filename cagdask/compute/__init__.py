@@ -6,6 +6,7 @@ progress         what is done, for whoever shows it
 finished_tasks   saved results of finished tasks, for resuming
 executor         what runs tasks, and what it tells of each: in_process (threads here), on_dask (workers)
 runner           runs the tasks of a stage on an executor, and keeps account
+work             the work folder of a command, on which each builds its own class
 connect          which executor, and starting workers of this machine
 launchers        workers on SLURM, Kubernetes, ... (--cluster)
 worker_plugins   what is set up in worker processes

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from cagdask import provenance, storage
 from cagdask.arguments import choice, number, whole
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
+from cagdask.compute.work import scratch_folder
 from cagdask.factors import results
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import ORIENTS, Matrix, check_table, convert_table, open_matrix, reads_itself
 from cagdask.factors.nonneg import NONNEG
 from cagdask.factors.sketch import OVERSAMPLING
-from cagdask.factors.steps import Job
+from cagdask.factors.steps import Factorization
 from cagdask.factors.survey import MISSING
 from cagdask.io.inputs import takes_any_input
 from cagdask.io.tables.parquet import is_table
@@ -126,7 +126,7 @@ def check_k(k: int, matrix: Matrix, source: str) -> None:
 
 
 @contextmanager
-def begun(request: Request, runner: Runner) -> Iterator[tuple[Job, str]]:
+def begun(request: Request, runner: Runner) -> Iterator[tuple[Factorization, str]]:
     """A job with its sketch made, and the folder to put files in; these appear at the output when the block ends."""
     with begun_survey(request, runner, must_fit=request.k) as (job, folder):
         job.sketch()
@@ -134,9 +134,9 @@ def begun(request: Request, runner: Runner) -> Iterator[tuple[Job, str]]:
 
 
 @contextmanager
-def begun_survey(request: Request, runner: Runner, *, must_fit: int) -> Iterator[tuple[Job, str]]:
+def begun_survey(request: Request, runner: Runner, *, must_fit: int) -> Iterator[tuple[Factorization, str]]:
     """The same before the sketch; ``must_fit`` components must fit a worker's memory."""
-    with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
+    with scratch_folder() as scratch:
         target = storage.absolute(request.output) if request.output else os.path.join(scratch, "nmf")
         folder, _ = storage.begin_work(target, _recipe(request), overwrite=request.overwrite)
         staged = storage.join(folder, "files")
@@ -152,7 +152,7 @@ def begun_survey(request: Request, runner: Runner, *, must_fit: int) -> Iterator
         storage.end_work(target)
 
 
-def _surveyed(request: Request, runner: Runner, folder: str, must_fit: int) -> Job:
+def _surveyed(request: Request, runner: Runner, folder: str, must_fit: int) -> Factorization:
     given, done = request.parameters, storage.join(folder, "done")
     if is_table(request.source):
         id_column = check_table(request.source, given["id_column"], given["orient"])
@@ -160,7 +160,9 @@ def _surveyed(request: Request, runner: Runner, folder: str, must_fit: int) -> J
     else:
         matrix = open_matrix(request.source)
     check_k(request.k, matrix, request.source)
-    job = Job(matrix, folder, done, request.k + OVERSAMPLING, given["seed"], given["nonneg"], given["missing"], runner)
+    job = Factorization(
+        folder, runner, matrix, request.k + OVERSAMPLING, given["seed"], given["nonneg"], given["missing"]
+    )
     job.check_memory(must_fit)
     job.survey()
     kept = min(job.facts["n_genes"], job.facts["n_samples"])
@@ -187,7 +189,7 @@ def _recipe(request: Request) -> dict[str, Any]:
     }
 
 
-def describe(request: Request, job: Job, error: float, converged: bool, trace: list[float]) -> dict[str, Any]:
+def describe(request: Request, job: Factorization, error: float, converged: bool, trace: list[float]) -> dict[str, Any]:
     """The JSON file of a factorization; warns of one that is not to be relied on."""
     r2 = 1 - error / job.centered if job.centered > 0 else None
     if r2 is not None and r2 < 0:
@@ -225,7 +227,7 @@ def describe(request: Request, job: Job, error: float, converged: bool, trace: l
 
 
 def finish(
-    request: Request, job: Job, latent: Float32, converged: bool, trace: list[float]
+    request: Request, job: Factorization, latent: Float32, converged: bool, trace: list[float]
 ) -> tuple[dict[str, Any], Float32, Float64]:
     """The exact refit, and what it says of the factorization."""
     fitted, error, gram = job.refit(latent)

@@ -29,7 +29,7 @@ from cagdask.errors import InputError
 from cagdask.factors.fitting import LoadingFiles, loadings_of, sampled_sketch, solve_task, whole_squares
 from cagdask.factors.hals import REFIT_SWEEPS, Float32, Float64, gram_of, products_of, squared_error, sweep
 from cagdask.factors.sketch import BasisFiles
-from cagdask.factors.steps import Job
+from cagdask.factors.steps import Factorization
 from cagdask.storage.arrays import Files, array
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def replicate_seeds(seed: int, n: int) -> list[int]:
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]
 
 
-def run_replicates(job: Job, k: int, seeds: list[int], tol: float, max_passes: int) -> tuple[list[str], int]:
+def run_replicates(job: Factorization, k: int, seeds: list[int], tol: float, max_passes: int) -> tuple[list[str], int]:
     """Solve the sketch from random beginnings, a task each; gives their folders, and how many did not converge."""
     folders = [job.path(f"replicates-{k}", str(seed)) for seed in seeds]
     stride = job.stride(k)
@@ -188,7 +188,7 @@ def _medians(replicates: list[str], labels: NDArray[np.int64], k: int, n_rows: i
 
 
 def find_consensus(
-    job: Job, k: int, seeds: list[int], seed: int, threshold: float, tol: float, max_passes: int
+    job: Factorization, k: int, seeds: list[int], seed: int, threshold: float, tol: float, max_passes: int
 ) -> tuple[str, dict[str, Any]]:
     """Replicates and their consensus; gives the folder of its arrays, and what was found.
 

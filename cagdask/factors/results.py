@@ -28,7 +28,7 @@ from cagdask.factors.fitting import LoadingFiles, loadings_of
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import Matrix
 from cagdask.factors.sketch import SquareFiles, squares_of
-from cagdask.factors.steps import Job
+from cagdask.factors.steps import Factorization
 from cagdask.storage.arrays import Files, array
 
 ROWS = storage.ID_CHUNK
@@ -157,14 +157,14 @@ def _regrouped(parts: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         yield np.concatenate(held)
 
 
-def _kept_names(job: Job) -> Iterator[NDArray[Any]]:
+def _kept_names(job: Factorization) -> Iterator[NDArray[Any]]:
     assert job.kept_genes is not None
     for begin in range(0, job.matrix.n_genes, ROWS):
         end = min(begin + ROWS, job.matrix.n_genes)
         yield np.array(job.matrix.gene_names(begin, end), dtype=object)[job.kept_genes[begin:end]]
 
 
-def _kept_rows(job: Job, parts: Iterable[Float32]) -> Iterator[Float32]:
+def _kept_rows(job: Factorization, parts: Iterable[Float32]) -> Iterator[Float32]:
     """Of an array with a part for each task, the rows of genes that take part."""
     assert job.kept_genes is not None
     for part, blocks in zip(parts, job.matrix.tasks(), strict=True):
@@ -172,7 +172,7 @@ def _kept_rows(job: Job, parts: Iterable[Float32]) -> Iterator[Float32]:
 
 
 def write_result(
-    job: Job,
+    job: Factorization,
     folder: str,
     latent: Float32,
     scale: Scale,
@@ -255,7 +255,7 @@ def _begin_store(folder: str, matrix: Matrix, summary: dict[str, Any]) -> Any:
     return storage.create_group(storage.join(folder, STORE), attrs)
 
 
-def _shifts(job: Job) -> Float32:
+def _shifts(job: Factorization) -> Float32:
     """What was subtracted from each gene that was kept."""
     squares = SquareFiles.open_all([squares_of(place) for place in job.places("sketch 1")])
     shifts: Float32 = np.concatenate([part.shift for part in squares])[job.kept_genes]
@@ -271,6 +271,6 @@ def _top_text(top: _Top) -> str:
     return text.getvalue()
 
 
-def stage_usage(job: Job) -> list[dict[str, Any]]:
+def stage_usage(job: Factorization) -> list[dict[str, Any]]:
     """What each stage of the job used."""
     return [asdict(used) for used in job.runner.usage[job.n_before :]]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.compute.runner import Runner
+from cagdask.compute.work import Work
 from cagdask.errors import InputError
 from cagdask.factors.fitting import (
     FitFiles,
@@ -57,23 +57,19 @@ LISTED = 1000
 
 
 @dataclass
-class Job:
-    """One factorization in its work folder.
+class Factorization(Work):
+    """One factorization in the making.
 
     Attributes
     ----------
     matrix
         What is factorized.
-    folder, done
-        Work folder, and the folder of kept answers.
     rank
         Columns of the sketch.
     seed
         Of the sketch.
     nonneg, missing
         As :func:`cagdask.nmf` takes them.
-    runner
-        Where tasks run.
     facts
         What the passes found, for the JSON file.
     chunks_read
@@ -86,18 +82,13 @@ class Job:
         Which take part, shape (n_samples,) and (n_genes,).
     begin_at
         Stage whose loadings the next pass begins with; None begins at zero.
-    n_before
-        Stages that the runner had run before.
     """
 
     matrix: Matrix
-    folder: str
-    done: str
     rank: int
     seed: int
     nonneg: str
     missing: str
-    runner: Runner
     facts: dict[str, Any] = field(default_factory=dict)
     chunks_read: int = 0
     total: float = 0.0
@@ -106,14 +97,6 @@ class Job:
     kept_samples: NDArray[np.bool_] | None = None
     kept_genes: NDArray[np.bool_] | None = None
     begin_at: str | None = None
-    n_before: int = 0
-
-    def __post_init__(self) -> None:
-        self.n_before = len(self.runner.usage)
-
-    def path(self, *parts: str) -> str:
-        """A place in the work folder."""
-        return storage.join(self.folder, *parts)
 
     def places(self, stage: str) -> list[str]:
         """Folder of each task of a stage over blocks."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from cagdask import provenance, storage, stores
 from cagdask.compute.runner import Runner
+from cagdask.compute.work import Work
 from cagdask.errors import InputError
 from cagdask.twopass import labels, pictures, sources
 from cagdask.twopass import sample as first_pass
@@ -30,30 +31,22 @@ LARGEST_BLOCK = 200_000
 
 
 @dataclass
-class Job:
+class TwoPass(Work):
     """One folder of results in the making.
 
     Attributes
     ----------
     items
         What is clustered; of samples, once they are turned round.
-    target, folder, done
-        The folder to make, the work folder, and the folder of kept answers.
+    target
+        The folder to make.
     rows
         Items of a block.
-    runner
-        Where tasks run.
-    n_before
-        Stages that the runner had run before.
     """
 
     items: Items
     target: str
-    folder: str
-    done: str
     rows: int
-    runner: Runner
-    n_before: int
 
     @classmethod
     def begun(
@@ -66,32 +59,23 @@ class Job:
         n_leaders: int,
         *,
         overwrite: bool,
-    ) -> Job:
+    ) -> TwoPass:
         """Plan the second pass, start or resume the work folder, and turn samples round."""
         rows = _block_rows(items, block, runner, n_leaders)
         sizes = [storage.size_of(url) for url in items.urls] if items.kind in ("rows", "frames") else []
         made = {} if sizes else dict(storage.open_group(items.urls[0]).attrs)
         recipe = asked | {"items": items.to_json(), "bytes": sizes, "input_digest": made.get("input_digest", "")}
-        n_before = len(runner.usage)
         folder, plan = storage.begin_work(target, recipe | {"plan": {"rows": rows}}, overwrite=overwrite)
-        job = cls(items, target, folder, storage.join(folder, "done"), int(plan["rows"]), runner, n_before)
+        job = cls(folder, runner, items, target, int(plan["rows"]))
         if items.kind == "rows":
             job._attempt("names", sources.check_rows, items.to_json())
-        job.items = sources.turned_round(items, runner, job._at("samples"), job.done)
+        job.items = sources.turned_round(items, runner, job.path("samples"), job.done)
         return job
-
-    @property
-    def staged(self) -> str:
-        """The folder of results until it is published."""
-        return self._at("store")
 
     @property
     def leaders(self) -> str:
         """The leaders that this job makes."""
         return storage.join(self.staged, stores.LEADERS)
-
-    def _at(self, *parts: str) -> str:
-        return storage.join(self.folder, *parts)
 
     def _attempt(self, stage: str, function: Any, *item: Any) -> Any:
         """Run one task; input that it refuses leaves nothing behind."""
@@ -104,14 +88,14 @@ class Job:
     def fit(self, rows: Any, recipe: Recipe, attrs: dict[str, Any]) -> dict[str, Any]:
         """The first pass, which writes the leaders."""
         blocks = np.split(rows, np.flatnonzero(np.diff(rows // self.rows)) + 1)
-        parts = [self._at("drawn", str(i)) for i in range(len(blocks))]
+        parts = [self.path("drawn", str(i)) for i in range(len(blocks))]
         items = self.items.to_json()
         work = [(items, int(block[0]), block.tolist(), part) for block, part in zip(blocks, parts, strict=True)]
         bad = self.runner.map("sample", first_pass.read_drawn, work, done=self.done)
         if any(bad):
             self._refuse_values()
-        first_pass.DrawnFiles(item=rows).write(self._at("drawn"))
-        asked = (items, parts, self._at("drawn"), asdict(recipe), attrs, self.leaders)
+        first_pass.DrawnFiles(item=rows).write(self.path("drawn"))
+        asked = (items, parts, self.path("drawn"), asdict(recipe), attrs, self.leaders)
         found: dict[str, Any] = self._attempt("first pass", first_pass.cluster_sample, *asked)
         return found
 
@@ -119,10 +103,10 @@ class Job:
         """The second pass, which writes the labels and counts them."""
         place = None
         if order is not None:
-            place = self._at("order")
+            place = self.path("order")
             labels.OrderFiles(place=order).write(place)
         ranges = _ranges(self.items.n_items, self.rows)
-        parts = [self._at("labels", str(i)) for i in range(len(ranges))]
+        parts = [self.path("labels", str(i)) for i in range(len(ranges))]
         items = self.items.to_json()
         found = self.runner.map(
             "second pass",

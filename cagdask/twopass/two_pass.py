@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ import numpy as np
 from cagdask import schema, storage, stores
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
+from cagdask.compute.work import scratch_folder
 from cagdask.errors import SchemaError
 from cagdask.io.inputs import takes_any_input
 from cagdask.twopass import sample as first_pass
@@ -29,7 +29,7 @@ from cagdask.twopass import sources
 from cagdask.twopass.checks import check_metric, check_sample, check_second_pass, checked, feature_order
 from cagdask.twopass.sample import Recipe
 from cagdask.twopass.sources import Items
-from cagdask.twopass.stages import Job
+from cagdask.twopass.stages import TwoPass
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -141,14 +141,14 @@ def two_pass(
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     with (
-        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        scratch_folder() as scratch,
         as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=_work_bytes(items)) as runner,
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result")
         rows = first_pass.drawn_items(items.n_items, recipe)
         check_sample(len(rows), items, recipe, runner)
         asked = {"command": "two_pass", "recipe": asdict(recipe), "max_dist": max_dist}
-        job = Job.begun(items, target, asked, block, runner, recipe.k * recipe.n_leaders, overwrite=overwrite)
+        job = TwoPass.begun(items, target, asked, block, runner, recipe.k * recipe.n_leaders, overwrite=overwrite)
         attrs = first_pass.leaders_attributes(items, recipe, max_dist)
         found = job.fit(rows, recipe, attrs)
         found |= job.label(job.leaders, recipe.metric, max_dist, None, drawn=True)
@@ -211,12 +211,12 @@ def label_by_leaders(
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     with (
-        tempfile.TemporaryDirectory(prefix="cagdask-") as scratch,
+        scratch_folder() as scratch,
         as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=_work_bytes(items)) as runner,
     ):
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result")
         asked = {"command": "label_by_leaders", "leaders": url, "max_dist": max_dist}
-        job = Job.begun(items, target, asked, block, runner, held.sizes["leader"], overwrite=overwrite)
+        job = TwoPass.begun(items, target, asked, block, runner, held.sizes["leader"], overwrite=overwrite)
         found = job.label(url, parameters["metric"], max_dist, order, drawn=False)
         found |= {"parameters": parameters | {"max_dist": max_dist}, "leaders": url, "notes": _lost(items, found)}
         return job.finish(found, in_memory=output is None)

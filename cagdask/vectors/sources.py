@@ -12,7 +12,6 @@ rows. Memory: one block as float32, for abundances twice more as float64.
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from cagdask import storage
 from cagdask.compute import memory
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
+from cagdask.compute.work import scratch_folder
 from cagdask.errors import InputError, SchemaError
 from cagdask.io.inputs import as_store
 from cagdask.normalization import methods
@@ -249,7 +249,7 @@ def opened(
         Where to compute. Without a client or a number of workers, vectors of up to 1 GiB are searched in this
         process.
     """
-    with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch, ExitStack() as stack:
+    with scratch_folder() as scratch, ExitStack() as stack:
         url = ""
         if not isinstance(source, str) and hasattr(source, "data_vars"):
             url = str(source.encoding.get("source", ""))
@@ -283,7 +283,7 @@ def prepared(vectors: Vectors, runner: Runner) -> Vectors:
     """
     if vectors.method == "none" or vectors.statistics:
         return vectors
-    with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
+    with scratch_folder() as scratch:
         found = sample_statistics(vectors.url, runner, vectors.method, scratch)
     encoded = base64.b64encode(found.to_bytes()).decode()
     return replace(vectors, statistics=encoded)

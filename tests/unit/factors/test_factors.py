@@ -26,7 +26,7 @@ from cagdask.factors.hals import gram_of, products_of, squared_error, sweep
 from cagdask.factors.matrix import Matrix, open_matrix
 from cagdask.factors.replicates import cluster_programs, local_density, replicate_seeds, silhouette
 from cagdask.factors.sketch import first_latent, orthonormal
-from cagdask.factors.steps import Job
+from cagdask.factors.steps import Factorization
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for
 from tests.result_store import write_result_store
@@ -517,13 +517,13 @@ def test_too_few_passes_are_a_warning(
 def test_factors_worse_than_the_means_are_a_warning(
     abundance_store: MakeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refit = Job.refit
+    refit = Factorization.refit
 
-    def worse(self: Job, latent: Array) -> Any:
+    def worse(self: Factorization, latent: Array) -> Any:
         fitted, _, gram = refit(self, latent)
         return fitted, 1.5 * self.centered, gram
 
-    monkeypatch.setattr(Job, "refit", worse)
+    monkeypatch.setattr(Factorization, "refit", worse)
     with caplog.at_level(logging.WARNING, "cagdask"):
         found = factorize(abundance_store(planted(90, 12, 3)[0]), tmp_path / "out")[2]
     assert found["r2"] == pytest.approx(-0.5)
