@@ -137,7 +137,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, err: BaseException) -> None:
     def fail(*_: object, **__: object) -> None:
         raise err
 
-    monkeypatch.setattr(pipeline, "run", fail)
+    monkeypatch.setattr(pipeline, "write_run", fail)
 
 
 @pytest.mark.parametrize(
