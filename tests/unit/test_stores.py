@@ -59,7 +59,7 @@ def test_a_result_whose_store_nobody_knows_is_told(runs: Path, tmp_path: Path) -
     (tmp_path / "alone").mkdir()
     (runs / "run" / "cags.zarr").rename(tmp_path / "alone" / "cags.zarr")
     try:
-        with pytest.raises(InputError, match="but no abundance.zarr"):
+        with pytest.raises(InputError, match=r"but no abundance\.zarr"):
             stores.abundance_url(str(tmp_path / "alone"))
     finally:
         (tmp_path / "alone" / "cags.zarr").rename(runs / "run" / "cags.zarr")
