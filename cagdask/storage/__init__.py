@@ -48,7 +48,7 @@ from cagdask.storage.groups import (
 from cagdask.storage.locks import claimed
 from cagdask.storage.manifest import damaged
 from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, name_of, parent_of, scheme_of
-from cagdask.storage.targets import abandon_work, begin_work, check_target, end_work, lent, publish, work_folder
+from cagdask.storage.targets import abandon_work, begin_work, check_target, end_work, publish, work_folder
 from cagdask.storage.views import StoreView, look
 
 __all__ = [
@@ -73,7 +73,6 @@ __all__ = [
     "is_remote",
     "is_s3",
     "join",
-    "lent",
     "list_files",
     "local_path",
     "look",

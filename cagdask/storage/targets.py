@@ -23,13 +23,11 @@ import ctypes
 import json
 import logging
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from cagdask.errors import CagdaskError, ResumeError, StoreError
+from cagdask.errors import ResumeError, StoreError
 from cagdask.storage import files, locks, manifest, s3
 from cagdask.storage.files import exists, make_folder, read_json, remove, write_json
 from cagdask.storage.manifest import Manifest
@@ -45,18 +43,6 @@ _AT_FDCWD = -100
 def work_folder(target: str) -> str:
     """Where unfinished work for ``target`` lies."""
     return target.rstrip("/") + ".work"
-
-
-@contextmanager
-def lent(url: str, name: str) -> Iterator[None]:
-    """A store that is there for the length of a block only; errors call it ``name``, since nobody else knows it."""
-    try:
-        yield
-    except CagdaskError as err:
-        err.args = tuple(part.replace(url, name) if isinstance(part, str) else part for part in err.args)
-        raise
-    finally:
-        remove(url)
 
 
 def check_target(url: str, *, overwrite: bool = False) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cagdask import storage
-from cagdask.errors import SchemaError
+from cagdask.errors import InputError, SchemaError
 from cagdask.normalization import exact_sums
 from cagdask.normalization.methods import METHODS, check_options, normalize, normalize_block, sample_statistics
 from cagdask.normalization.sample_statistics import STATISTIC, SampleStatistics, _finish, _task_ranges
@@ -361,5 +361,5 @@ def test_only_abundances_are_normalized():
 
 
 def test_a_dataset_without_abundance_is_refused():
-    with pytest.raises(SchemaError, match="abundance"):
+    with pytest.raises(InputError, match="several variables of two dims, or none"):
         normalize(xr.Dataset(), method="sum")

@@ -55,7 +55,7 @@ def test_the_first_value_that_can_not_be_is_found(row, column, value):
 def test_clustering_names_gene_and_sample_of_a_value_that_can_not_be(method, value, here):
     matrix = np.ones((7, 4))
     matrix[6, 2] = value
-    with pytest.raises(InputError, match="gene 'g6'.* sample 's2'") as err:
+    with pytest.raises(InputError, match=r"gene 'g6'.* sample 's2'") as err:
         find_cags(dataset(matrix), client=here, normalization=method, max_dist=0.2)
     assert "/tmp/" not in str(err.value)
 
@@ -64,7 +64,7 @@ def test_expression_may_be_below_zero_but_not_missing(here):
     matrix = np.random.default_rng(0).normal(size=(6, 5))
     find_cags(dataset(matrix, "expression"), client=here, normalization="none", max_dist=0.2)
     matrix[1, 3] = np.nan
-    with pytest.raises(InputError, match="gene 'g1'.* sample 's3'.* missing"):
+    with pytest.raises(InputError, match=r"gene 'g1'.* sample 's3'.* missing"):
         find_cags(dataset(matrix, "expression"), client=here, normalization="none", max_dist=0.2)
 
 
