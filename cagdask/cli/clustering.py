@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cagdask.cli.options import DISTANCE, Outcome, Setting, clustering, computes, keys, kind, on_bad_sample
-from cagdask.cli.tables import cag_table, counts
+from cagdask.cli.tables import cag_table, counts, table
 
 
 def _outcome(output: str) -> Outcome:
@@ -64,15 +64,26 @@ def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcom
 
 @click.command()
 @click.argument("result", metavar="RESULT")
-@click.option("--max-dist", type=DISTANCE, required=True, help="Distance to cut at; at most that of RESULT.")
-@click.option("--output", required=True, metavar="URL", help="Result store to make.")
+@click.option("--max-dist", type=DISTANCE, help="Distance to cut at; at most that of RESULT.")
+@click.option("--output", metavar="URL", help="Result store to make.")
 @click.option("--store", metavar="URL", help="Store that was clustered; default: what the run of RESULT says.")
+@click.option("--sweep", is_flag=True, help="Only show what every threshold would give; nothing is written.")
 @computes
-def cut(setting: Setting, result: str, max_dist: float, output: str, store: str | None) -> Outcome:
+def cut(
+    setting: Setting, result: str, max_dist: float | None, output: str | None, store: str | None, sweep: bool
+) -> Outcome:
     """Get the CAGs of a smaller threshold, without clustering again.
 
     RESULT is a cags.zarr, or the folder of a run that holds one.
+
+    Examples: cagdask cut my-cags --sweep, then cagdask cut my-cags --max-dist 0.1 --output finer.zarr
     """
+    if sweep:
+        if max_dist is not None or output or store:
+            raise click.UsageError("--sweep writes nothing; leave --max-dist, --output and --store out.")
+        return _sweep(result)
+    if max_dist is None or output is None:
+        raise click.UsageError("Give --max-dist and --output; or --sweep to see what every threshold gives.")
     from cagdask import stores
     from cagdask.cags import clustering as cags
     from cagdask.reports import page
@@ -83,6 +94,29 @@ def cut(setting: Setting, result: str, max_dist: float, output: str, store: str 
     summary = page.summarize(output)
     text = f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
     return {"output": output, "max_dist": max_dist, "summary": summary}, text
+
+
+_SHOWN_THRESHOLDS = 20
+"""Lines of a sweep's table on screen; --json has all."""
+
+
+def _sweep(result: str) -> Outcome:
+    """What every smaller threshold would give, from the merge tree alone."""
+    from cagdask import storage, stores
+    from cagdask.plot.numbers import threshold_table
+
+    made = threshold_table(storage.open_dataset(stores.open_result(result).url))
+    made = made.astype(object).where(made.notna(), None)
+    step = max(1, len(made) // _SHOWN_THRESHOLDS)
+    rows = made.iloc[(len(made) - 1) % step :: step]  # the last one is that of the result
+    lines = [
+        [f"{row.max_dist:.4f}", f"{row.n_groups:,}", f"{row.n_alone:,}", f"{row.largest:.1%}",
+         "-" if row.cohesion is None else f"{row.cohesion:.3f}"]
+        for row in rows.itertuples()
+    ]  # fmt: skip
+    head = ["max_dist", "CAGs of two or more", "genes alone", "largest CAG", "cohesion"]
+    note = f"Before refinement. As a picture: cagdask plot threshold-curve {result} -o thresholds.svg"
+    return {"thresholds": made.to_dict("records")}, f"{table(head, lines)}\n\n{note}"
 
 
 @click.command()

@@ -77,18 +77,22 @@ class Size(click.ParamType[str]):
 class WordOrNumber(click.ParamType[Any]):
     """One of some words, or a number."""
 
-    def __init__(self, words: tuple[str, ...]) -> None:
-        self.words = words
-        self.name = "|".join((*words, "number"))
+    def __init__(self, option: Option) -> None:
+        self.option = option
+        self.name = "|".join((*option.words, "number"))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Give the value as the library takes it, which checks its range."""
-        if value in self.words:
+        """Give the value as the library takes it; a number outside of the option's range is misuse."""
+        if value in self.option.words or value is None:
             return value
         try:
-            return float(value)
+            number = float(value)
         except ValueError:
-            self.fail(f"{value!r} is neither {' nor '.join(self.words)} nor a number.", param, ctx)
+            self.fail(f"{value!r} is neither {' nor '.join(self.option.words)} nor a number.", param, ctx)
+        try:
+            return self.option.check(number)
+        except ValueError as err:
+            self.fail(str(err), param, ctx)
 
 
 _TLS = "cagdask.tls"
@@ -261,7 +265,7 @@ def _type_of(option: Option) -> click.ParamType[Any] | type:
     if option.choices:
         return click.Choice(option.choices)
     if option.words:
-        return WordOrNumber(option.words)
+        return WordOrNumber(option)
     if option.kind is int:
         least, most = (None if bound is None else int(bound) for bound in (option.least, option.most))
         return click.IntRange(least, most)

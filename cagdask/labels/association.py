@@ -341,7 +341,8 @@ def _frame(matrix: Matrix, parts: list[TestedFiles], min_size: int, min_prevalen
     from scipy.stats import false_discovery_control
 
     tested = np.concatenate([part.tested for part in parts], axis=1)
-    mean, prevalence = (np.concatenate([getattr(p, n) for p in parts], axis=-1) for n in ("mean", "prevalence"))
+    mean = np.concatenate([part.mean for part in parts], axis=-1)
+    prevalence = np.concatenate([part.prevalence for part in parts], axis=-1)
     is_cag = matrix.rows_are == "CAGs"
     kept = prevalence >= min_prevalence
     if min_size > 1:

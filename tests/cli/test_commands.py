@@ -242,6 +242,10 @@ def test_ingest_normalize_cluster_cut_run_on_a_given_scheduler(toy_sheet: Path, 
     assert "10 genes in 6 samples: 4 CAGs" in clustered.stdout
     assert "genes.parquet" in clustered.stdout
 
+    sweep = json.loads(cagdask("cut", tmp_path / "c", "--sweep", "--json").stdout)["thresholds"]
+    assert sweep[-1]["n_alone"] <= sweep[0]["n_alone"]
+    assert cagdask("cut", tmp_path / "c", "--sweep").stdout.startswith("max_dist")
+    assert cagdask("cut", tmp_path / "c", "--sweep", "--max-dist", "0.1").exit_code == 2
     cut = cagdask("cut", tmp_path / "c", "--max-dist", "0.1", "--output", tmp_path / "cut.zarr", "--json", *on)
     assert cut.exit_code == 0, cut.stderr
     assert json.loads(cut.stdout)["summary"]["n_cags"] >= 4
