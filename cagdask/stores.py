@@ -45,8 +45,17 @@ def kind_of(url: str) -> Kind:
 
 
 def is_store(url: str) -> bool:
-    """Whether a Zarr store, finished or not, lies at ``url``."""
-    return storage.exists(storage.join(url, "zarr.json")) or storage.exists(storage.work_folder(url))
+    """Whether a store of cagdask, finished or not, lies at ``url``; a Zarr store of others is none."""
+    if storage.exists(storage.work_folder(url)):
+        return True
+    metadata = storage.join(url, "zarr.json")
+    if not storage.exists(metadata):
+        return False
+    try:
+        attributes = storage.read_json(metadata)["attributes"]
+    except (ValueError, TypeError, KeyError):
+        return True  # damaged: whoever opens it says how
+    return "schema_version" in attributes if isinstance(attributes, dict) else True
 
 
 def in_folder(url: str, name: str) -> str:
@@ -63,7 +72,7 @@ def result_url(url: str) -> str:
 def abundance_url(url: str) -> str:
     """The store of genes and samples that a URL means: itself, or that of the run whose folder it is; absolute.
 
-    A file is left as it is: whoever reads it says what it is.
+    A file, and a folder that holds none of these, is left as it is: whoever reads it says what it is.
 
     Raises
     ------
@@ -85,7 +94,6 @@ def abundance_url(url: str) -> str:
     if not storage.is_remote(url) and os.path.isdir(url):
         if is_store(storage.join(url, CAGS)):
             raise InputError(f"{url}: holds cags.zarr, but no abundance.zarr. Name the store that was clustered.")
-        raise InputError(f"{url}: is a folder. Name a sample sheet, a table, or a store such as abundance.zarr in it.")
     return url
 
 

@@ -174,7 +174,7 @@ class Playground:
         target = self.inside / name
         target.write_bytes(gzip.compress(data) if chance.random() < 0.3 else data)
         orient = chance.choice(["genes-by-samples", "samples-by-genes"])
-        read_table(str(target), len(data), "", orient, False, BUDGET, str(self.inside / "parts"))
+        read_table(str(target), len(data), "", {"orient": orient}, False, BUDGET, str(self.inside / "parts"))
 
     def columns(self, chance: random.Random) -> None:
         """Damaged Parquet and Feather files."""
@@ -191,7 +191,7 @@ class Playground:
             feather.write_feather(content, str(target))
         target.write_bytes(mutate_bytes(target.read_bytes(), chance))
         orient = "genes-by-samples"
-        read_table(str(target), 1, "", orient, False, BUDGET, str(self.inside / "parts"))
+        read_table(str(target), 1, "", {"orient": orient}, False, BUDGET, str(self.inside / "parts"))
 
     def metadata(self, chance: random.Random) -> None:
         """Damaged Zarr metadata and manifests."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import DISTANCE, Outcome, Setting, clustering, computes, keys, kind, on_bad_sample
+from cagdask.cli.options import DISTANCE, Outcome, Setting, clustering, computes, keys, kind, on_bad_sample, reading
 from cagdask.cli.tables import cag_table, counts, table
 
 
@@ -33,12 +33,13 @@ def _outcome(output: str) -> Outcome:
 @keys
 @kind
 @on_bad_sample
+@reading
 @computes
 def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """Ingest, cluster, and write all files, in one go.
 
-    INPUT is a sample sheet (a JSON object of sample and file), a table of genes and samples (TSV or CSV, also gzipped,
-    Parquet, Feather), or a store. An interrupted run goes on when the same command is given again.
+    INPUT is what `cagdask ingest` takes (a table of genes and samples, a sheet, a folder of samples), or a store. An
+    interrupted run goes on when the same command is given again.
     """
     from cagdask.runs import pipeline
 

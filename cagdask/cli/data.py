@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, on_bad_sample, writes
+from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, on_bad_sample, reading, writes
 
 
 def store_outcome(store: str, ds: Any) -> dict[str, Any]:
@@ -30,23 +30,24 @@ def store_text(outcome: dict[str, Any]) -> str:
 @keys
 @kind
 @on_bad_sample
+@reading
 @click.option("--ids", metavar="FILE", help="Names of the rows of an .npy of vectors: one per line, JSON list or .npy.")
-@click.option("--matrix", metavar="NAME", help="Which matrix of an .h5ad holds vectors, such as varm/PCs.")
 @click.option("--descriptions", metavar="FILE", help="Table of id, symbol, description to store with the genes.")
 @click.option("--shards/--no-shards", default=True, show_default=True, help="Keep many chunks in one file.")
 @computes
 def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome:
     """Turn a cohort into an abundance store.
 
-    INPUT is a sample sheet (a JSON object of sample and file), or a table of genes and samples: TSV or CSV (also
-    gzipped), Parquet or Feather. With --kind embedding it holds a vector per gene: also .npz, .npy, .json, word2vec
-    text (.vec, .txt) or binary (.bin), .h5ad. An interrupted ingest goes on where it stopped.
+    INPUT is a table of genes and samples (text with any separator, Parquet, Feather, BIOM, h5ad, 10x, loom, geneshot
+    HDF5, GCT, xlsx, Zarr), or the samples: a sheet (JSON, or TSV or CSV with a column of paths), a folder, a pattern.
+    What the bytes are decides. With --kind embedding it holds a vector per gene: also .npz, .npy, .json, word2vec text
+    (.vec, .txt) or binary (.bin). An interrupted ingest goes on where it stopped.
     """
     from cagdask.io.ingest import ingest as library_ingest
 
     ds = library_ingest(source, store=store, overwrite=setting.overwrite, **setting.where, **options)
-    outcome = store_outcome(store, ds)
-    return outcome, store_text(outcome)
+    outcome = store_outcome(store, ds) | {"understood": ds.encoding["understood"]}
+    return outcome, f"{store_text(outcome)}\n{outcome['understood']}"
 
 
 @click.command()

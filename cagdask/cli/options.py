@@ -14,7 +14,7 @@ import click
 from cagdask.arguments import Option, Options
 from cagdask.cags.options import CLUSTER, MAX_DIST
 from cagdask.cli.failures import set_verbose
-from cagdask.io.options import INGEST
+from cagdask.io.options import INGEST, READING
 from cagdask.normalization.options import CLR_FLOOR, NORMALIZATION
 
 Outcome = tuple[dict[str, Any], str | Callable[[], str]]
@@ -399,6 +399,8 @@ keys = declared(*(INGEST[name] for name in ("results_key", "abundance_key", "gen
 """How to read a sample sheet or table."""
 kind = declared(INGEST["kind"])
 on_bad_sample = declared(INGEST["on_bad_sample"])
+reading = declared(*READING)
+"""How to read tables of other programs."""
 max_dist = declared(MAX_DIST)
 clr_floor = declared(CLR_FLOOR)
 clustering = declared(CLUSTER)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ from cagdask.compute import memory
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError, StoreError
+from cagdask.io.fields import add_metadata, given_metadata, understood
 from cagdask.io.layout import (
     READ_SAMPLES,
     READ_TABLE,
@@ -33,26 +34,26 @@ from cagdask.io.layout import (
     create_store,
     plan_chunks,
 )
-from cagdask.io.sheets.sheet import SampleFile, read_sheet, stat
+from cagdask.io.sheets.cohorts import Cohort, samples_of, stat_folder
+from cagdask.io.sheets.sheet import SampleFile, stat
+from cagdask.io.tables.not_genes import check_pattern
+from cagdask.io.tables.reading import ORIENTATIONS, SAMPLES_IN_ROWS, STRATIFIED, Reading, reading_of
 from cagdask.io.work_size import sheet_work_bytes, table_work_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-__all__ = ["ACCEPTED", "ChunkPlan", "ingest", "plan_chunks"]
+__all__ = ["ChunkPlan", "ingest", "plan_chunks"]
 
 logger = logging.getLogger(__name__)
 
-ACCEPTED = ".json (sample sheet), .tsv, .csv (each also with .gz), .parquet, .feather"
-"""What :func:`ingest` takes, by suffix."""
 ACCEPTED_VECTORS = (
     ".npz, .npy, .json, .vec, .txt, .w2v, .bin, .parquet, .h5ad, .tsv, .csv, .feather (text also with .gz)"
 )
 """What :func:`ingest` takes of kind embedding."""
 BAD_SAMPLES = ("stop", "finish", "skip")
 """What :func:`ingest` does when a sample can not be used."""
-ORIENTATIONS = ("genes-by-samples", "samples-by-genes")
 _NAMED = 5  # samples that a warning names
 
 
@@ -63,8 +64,19 @@ def ingest(
     results_key: str = "results",
     abundance_key: str = "depth",
     gene_id_key: str = "id",
-    orient: Literal["genes-by-samples", "samples-by-genes"] = "genes-by-samples",
+    orient: Literal["auto", "genes-by-samples", "samples-by-genes"] = "auto",
     kind: Literal["abundance", "expression", "embedding"] = "abundance",
+    gene_column: str | None = None,
+    no_header: bool = False,
+    value_column: str | None = None,
+    metadata: str | None = None,
+    metadata_columns: Sequence[str] | str | None = None,
+    keep_columns: Sequence[str] | str | None = None,
+    gene_metadata: str | None = None,
+    exclude_genes: str | None = None,
+    exclude_unmapped: bool = False,
+    stratified: Literal["keep", "drop"] = "keep",
+    variable: str | None = None,
     ids: str | None = None,
     matrix: str | None = None,
     descriptions: str | None = None,
@@ -80,22 +92,39 @@ def ingest(
     Parameters
     ----------
     source
-        A sample sheet (JSON object sample -> file) or a table (TSV, CSV, Parquet, Feather): path or URL. Or a table in
-        memory, as :func:`cagdask.as_dataset` takes it.
+        A table of any format of :mod:`cagdask.io.tables`, or samples: a sheet (JSON object sample -> file, or a TSV or
+        CSV with a column of paths), a folder, or a pattern such as ``"quants/*/quant.sf"``. Path or URL; what the bytes
+        are decides, not the suffix. Or a table in memory, as :func:`cagdask.as_dataset` takes it.
     store
         Path or URL of the store to make.
     results_key, abundance_key, gene_id_key
         Where a sample's JSON holds the list of genes and where a gene of it holds its abundance and id; dots lead into
         nested objects. A file that is a bare list needs no results key; all other keys are skipped.
     orient
-        What a table has in rows and in columns.
+        What a table has in rows and in columns. ``auto``: as the format says (BIOM, h5ad, 10x, loom), else genes in
+        rows.
     kind
         ``abundance`` is 0 or more; ``expression`` may be negative; ``embedding``: a vector per gene, from any format of
         :mod:`cagdask.io.vectors.embeddings`.
+    gene_column
+        Column that names the rows, where the rule of :mod:`cagdask.io.tables.labels` would take another.
+    no_header
+        The first line of a text table is data.
+    value_column
+        Where a file holds one sample: the column of its abundances.
+    metadata, gene_metadata
+        Tables about the samples, and about the genes, joined by their first column; stored as ``sample_*``, ``gene_*``.
+    metadata_columns, keep_columns
+        Columns of the table itself that describe its rows; columns that are values although their names say otherwise.
+    exclude_genes, exclude_unmapped, stratified
+        Leave out genes that a regular expression finds; counters and what was not mapped; rows ``FAMILY|SPECIES``
+        (``drop``).
+    variable
+        Which array of a Zarr store of others, or of a geneshot file.
     ids
         Of an ``.npy`` of vectors: the file of their names, one per line, as JSON list or ``.npy``.
     matrix
-        Of an ``.h5ad``: which matrix holds the vectors, such as ``varm/PCs``.
+        Of an ``.h5ad``: ``X``, ``raw`` or ``layers/NAME``; of vectors, such as ``varm/PCs``.
     descriptions
         A table of ``id``, ``symbol``, ``description``, or a JSON object gene -> description, to store with the genes.
     shards
@@ -141,8 +170,11 @@ def ingest(
     source, store = options.pop("source"), options.pop("store")
     where = {name: options.pop(name) for name in ("overwrite", "client", "n_workers", "memory_limit")}
     if not isinstance(source, str):
-        return _ingest_object(source, store, orient, kind, overwrite)
-    return storage.open_dataset(write_store(source, store, options, where))
+        return _ingest_object(source, store, "genes-by-samples" if orient == "auto" else orient, kind, overwrite)
+    written, line = _write(source, store, options, where)
+    ds = storage.open_dataset(written)
+    ds.encoding["understood"] = line
+    return ds
 
 
 def write_store(source: str, store: str, options: dict[str, Any], where: dict[str, Any]) -> str:
@@ -157,11 +189,17 @@ def write_store(source: str, store: str, options: dict[str, Any], where: dict[st
     where
         Its arguments ``overwrite``, ``client``, ``n_workers`` and ``memory_limit``.
     """
+    return _write(source, store, options, where)[0]
+
+
+def _write(source: str, store: str, options: dict[str, Any], where: dict[str, Any]) -> tuple[str, str]:
+    """Write the store; gives its URL, and what was understood in one line."""
     where = dict(where)
     overwrite = where.pop("overwrite")
     source, store = storage.absolute(source), storage.absolute(store)
-    recipe, items = _understood(source, store, options, overwrite=overwrite)
+    recipe, items = _looked_at(source, store, options, overwrite=overwrite)
     described = _read_descriptions(options["descriptions"], recipe)
+    given = given_metadata(options["metadata"], options["gene_metadata"], recipe)
     resumed = storage.exists(storage.work_folder(store))
     with (
         _disk_full(store),
@@ -174,9 +212,10 @@ def write_store(source: str, store: str, options: dict[str, Any], where: dict[st
         kind, shards = options["kind"], options["shards"]
         try:
             if recipe["format"] == "sheet":
-                _ingest_sheet(runner, work, items, kind, shards, attrs, options["on_bad_sample"])
+                said = _ingest_sheet(runner, work, items, kind, shards, attrs, options["on_bad_sample"])
             else:
-                _ingest_table(runner, work, items, kind, shards, attrs)
+                said = _ingest_table(runner, work, items, kind, shards, attrs)
+            said |= add_metadata(storage.join(work, "store"), said, given)
         except (InputError, MemoryLimitError) as err:
             if not resumed and not isinstance(err, _OthersKeptError):
                 storage.end_work(store)
@@ -185,7 +224,10 @@ def write_store(source: str, store: str, options: dict[str, Any], where: dict[st
             _add_descriptions(storage.join(work, "store"), described)
         storage.publish(storage.join(work, "store"), store)
         storage.end_work(store)
-    return store
+    n_genes, n_others = storage.open_array(store, schema.value_name(options["kind"])).shape
+    line = understood(options["kind"], n_genes, n_others, said)
+    logger.info("%s", line)
+    return store, line
 
 
 def _ingest_object(source: Any, store: str, orient: str, kind: str, overwrite: bool) -> xr.Dataset:
@@ -204,22 +246,17 @@ def _ingest_object(source: Any, store: str, orient: str, kind: str, overwrite: b
 # -- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def _understood(source: str, store: str, options: dict[str, Any], *, overwrite: bool) -> tuple[dict[str, Any], Any]:
+def _looked_at(source: str, store: str, options: dict[str, Any], *, overwrite: bool) -> tuple[dict[str, Any], Any]:
     """Check everything that can be checked before any work; gives the recipe and what its format has to read."""
     kind, on_bad_sample = options["kind"], options["on_bad_sample"]
     ids, matrix = options["ids"], options["matrix"]
     vectors = {"ids": ids and storage.absolute(ids), "matrix": matrix} if kind == "embedding" else None
     if on_bad_sample not in BAD_SAMPLES:
         raise ValueError(f"--on-bad-sample {on_bad_sample!r} is not known; use {', '.join(BAD_SAMPLES)}.")
-    reader = _reader(
-        source,
-        options["orient"],
-        kind,
-        (options["results_key"], options["abundance_key"], options["gene_id_key"]),
-        vectors,
-    )
-    if vectors is None and (ids or matrix):
-        raise ValueError(f"--{'ids' if ids else 'matrix'} is for --kind embedding, not for {kind}. Leave it out.")
+    if vectors is None and ids:
+        raise ValueError(f"--ids is for --kind embedding, not for {kind}. Leave it out.")
+    keys = options["results_key"], options["abundance_key"], options["gene_id_key"]
+    reader = _reader(source, reading_of(options), kind, keys, vectors)
     storage.check_target(store, overwrite=overwrite)
     recipe, items = reader(source)
     if on_bad_sample != "stop" and recipe["format"] != "sheet":
@@ -228,26 +265,30 @@ def _understood(source: str, store: str, options: dict[str, Any], *, overwrite: 
 
 
 def _reader(
-    source: str, orient: str, kind: str, keys: tuple[str, str, str], vectors: dict[str, str | None] | None
+    source: str, reading: Reading, kind: str, keys: tuple[str, str, str], vectors: dict[str, str | None] | None
 ) -> Callable[[str], tuple[dict[str, Any], Any]]:
-    """Check the options, and choose by the suffix how to look at the source."""
-    for option, value, choices in (("--orient", orient, ORIENTATIONS), ("--kind", kind, schema.KINDS)):
+    """Check the options, and choose by what the bytes are how to look at the source."""
+    for option, value, choices in (
+        ("--orient", reading.orient, ORIENTATIONS),
+        ("--kind", kind, schema.KINDS),
+        ("--stratified", reading.stratified, STRATIFIED),
+    ):
         if value not in choices:
             raise ValueError(f"{option} {value!r} is not known; use {', '.join(choices)}.")
+    check_pattern(reading.exclude_genes)
     if vectors is not None:
-        return _vector_reader(source, orient, vectors)
-    name = storage.name_of(source).lower().removesuffix(".gz")
-    if name.endswith(".json"):
-        from cagdask.io.sheets.samples import check_keys
+        return _vector_reader(source, reading.orient, vectors)
+    from cagdask.io.sheets.samples import check_keys
 
-        check_keys(*keys)
-        return lambda url: _sheet_recipe(url, keys)
-    from cagdask.io.tables.formats import suffix_of
+    check_keys(*keys)
 
-    suffix = suffix_of(source)
-    if suffix is None:
-        raise InputError(f"{source}: of unknown format. Accepted are {ACCEPTED}. Rename or convert the file.")
-    return lambda url: _table_recipe(url, suffix, orient)
+    def look(url: str) -> tuple[dict[str, Any], Any]:
+        found = samples_of(url, reading)
+        if found is not None:
+            return _sheet_recipe(found, keys, reading)
+        return _table_recipe(url, reading)
+
+    return look
 
 
 def _vector_reader(
@@ -258,14 +299,14 @@ def _vector_reader(
     suffix = suffix_of(source)
     if suffix is None:
         raise InputError(f"{source}: of unknown format. Accepted are {ACCEPTED_VECTORS}. Rename or convert the file.")
-    if orient != ORIENTATIONS[0] and suffix not in TABLES:
+    if orient == SAMPLES_IN_ROWS and suffix not in TABLES:
         raise ValueError(f"--orient {orient} is for tables; a {suffix} file has a vector per gene. Leave it out.")
     for option, of in (("ids", ".npy"), ("matrix", ".h5ad")):
         if vectors[option] is not None and suffix != of:
             raise ValueError(f"--{option} is for {of} files, not for {suffix}. Leave it out.")
 
     def recipe(url: str) -> tuple[dict[str, Any], Any]:
-        found, item = _table_recipe(url, suffix, orient)
+        found, item = _table_recipe(url, Reading(orient))
         return found | vectors, (*item, vectors)
 
     return recipe
@@ -288,29 +329,33 @@ def _add_descriptions(staged: str, described: dict[str, tuple[str, str]]) -> Non
     logger.log(logging.INFO if n else logging.WARNING, "%d genes have a symbol or description", n)
 
 
-def _sheet_recipe(url: str, keys: tuple[str, str, str]) -> tuple[dict[str, Any], tuple[list[SampleFile], list[str]]]:
-    files = read_sheet(url)
-    digest = provenance.digest([[file.sample, file.url] for file in files])
-    return {"format": "sheet", "input": digest, "keys": list(keys)}, (files, list(keys))
+def _sheet_recipe(
+    cohort: Cohort, keys: tuple[str, str, str], reading: Reading
+) -> tuple[dict[str, Any], tuple[Cohort, list[str], dict[str, Any]]]:
+    digest = provenance.digest([[file.sample, file.url] for file in cohort.files])
+    asked = reading.to_json()
+    recipe = {"format": "sheet", "input": digest, "keys": list(keys)} | ({"reading": asked} if asked else {})
+    return recipe, (cohort, list(keys), asked)
 
 
-def _table_recipe(url: str, suffix: str, orient: str) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    found = stat(url)
+def _table_recipe(url: str, reading: Reading) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    found = stat(url) or stat_folder(url)
     if not found:
         raise InputError(f"{url}: no such table. Check the path.")
     if not found[0]:
         raise InputError(f"{url}: the table is empty. Check the file.")
-    return {"format": suffix, "input": url, "orient": orient}, (url, *found, orient)
+    asked = reading.to_json()
+    return {"format": "table", "input": url, "reading": asked}, (url, *found, asked)
 
 
 def _work_bytes(recipe: dict[str, Any], items: Any) -> int:
     if recipe["format"] == "sheet":
-        return sheet_work_bytes((file.url, file.size) for file in items[0])
-    return table_work_bytes(items[0])
+        return sheet_work_bytes((file.url, file.size) for file in items[0].files)
+    return table_work_bytes(items[0], items[1])
 
 
 def _first_sample(recipe: dict[str, Any], items: Any) -> list[str]:
-    return [items[0][0].url] if recipe["format"] == "sheet" else []
+    return [items[0].files[0].url] if recipe["format"] == "sheet" else []
 
 
 @contextmanager
@@ -332,14 +377,16 @@ def _disk_full(store: str) -> Iterator[None]:
 def _ingest_sheet(
     runner: Runner,
     work: str,
-    source: tuple[list[SampleFile], list[str]],
+    source: tuple[Cohort, list[str], dict[str, Any]],
     kind: str,
     shards: bool,
     attrs: dict[str, Any],
     on_bad_sample: str,
-) -> None:
-    files, keys = source
-    targets, found = _read_samples(runner, work, files, keys, signed=kind != "abundance", on_bad_sample=on_bad_sample)
+) -> dict[str, Any]:
+    cohort, keys, reading = source
+    files = cohort.files
+    asked = [*keys, reading] if reading else keys
+    targets, found = _read_samples(runner, work, files, asked, signed=kind != "abundance", on_bad_sample=on_bad_sample)
     refused = [[file.sample, one["refused"]] for file, one in zip(files, found, strict=True) if "refused" in one]
     if refused:
         _tell_refused(refused, len(files), on_bad_sample)
@@ -361,6 +408,12 @@ def _ingest_sheet(
 
     items = [(staged, digest, _overlapping(parts, *rows), *rows, len(samples)) for rows in plan.blocks()]
     runner.map(WRITE_STORE, write_genes, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()])
+    notes = sorted({note for one in found for note in one.get("notes", [])})
+    return {
+        "sample_table": cohort.metadata,
+        "n_left_out": sum(one.get("n_left_out", 0) for one in found),
+        "notes": notes,
+    }
 
 
 class _OthersKeptError(InputError):
@@ -381,7 +434,13 @@ def _tell_refused(refused: list[list[str]], n_samples: int, on_bad_sample: str) 
 
 
 def _read_samples(
-    runner: Runner, work: str, files: list[SampleFile], keys: list[str], *, signed: bool, on_bad_sample: str
+    runner: Runner,
+    work: str,
+    files: list[SampleFile],
+    keys: list[Any],
+    *,
+    signed: bool,
+    on_bad_sample: str,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     from cagdask.io.sheets.samples import read_sample, try_sample
 
@@ -444,7 +503,7 @@ def _overlapping(parts: list[list[Any]], start: int, stop: int) -> list[list[Any
 
 def _ingest_table(
     runner: Runner, work: str, source: tuple[Any, ...], kind: str, shards: bool, attrs: dict[str, Any]
-) -> None:
+) -> dict[str, Any]:
     from cagdask.io.tables.parts import read_table, write_table_rows
 
     mark = provenance.digest([*source, runner.task_budget])[:16]
@@ -452,6 +511,8 @@ def _ingest_table(
     item = (*table, kind != "abundance", runner.task_budget, storage.join(work, f"table-{mark}"), vectors)
     found = runner.one(READ_TABLE, read_table, *item, done=storage.join(work, "done"))
     _warn_vanished(found["n_vanished"])
+    for line in found["warnings"]:
+        logger.warning("%s: %s", source[0], line)
     samples, digest = found["samples"], found["digest"]
     plan = plan_chunks(found["n_genes"], len(samples), runner.task_budget, shards)
     staged, done = _prepare_store(work, plan, samples, kind, attrs | {"input_digest": digest})
@@ -460,6 +521,7 @@ def _ingest_table(
         for rows in plan.blocks()
     ]
     runner.map(WRITE_STORE, write_table_rows, items, done=done, unit="genes", weights=[b - a for a, b in plan.blocks()])
+    return dict(found)
 
 
 # -- both ------------------------------------------------------------------------------------------------------------

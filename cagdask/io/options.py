@@ -10,9 +10,9 @@ INGEST = Options(
     Option("gene_id_key", "id", "JSON key of the id of a gene."),
     Option(
         "orient",
-        "genes-by-samples",
-        "What a table has in its rows and in its columns.",
-        choices=("genes-by-samples", "samples-by-genes"),
+        "auto",
+        "What a table has in its rows and in its columns; auto: as the format says, else genes in rows.",
+        choices=("auto", "genes-by-samples", "samples-by-genes"),
     ),
     Option(
         "kind",
@@ -27,5 +27,43 @@ INGEST = Options(
         "all that are bad; or skip it, with a warning.",
         choices=("stop", "finish", "skip"),
     ),
+    Option("gene_column", None, "Column that names the rows of a table.", optional=True, metavar="NAME"),
+    Option("no_header", False, "The first line of a text table is data.", kind=bool),
+    Option(
+        "value_column", None, "Column of the abundances in files of one sample each.", optional=True, metavar="NAME"
+    ),
+    Option("metadata", None, "Table about the samples, joined by its first column.", optional=True, metavar="FILE"),
+    Option(
+        "metadata_columns",
+        None,
+        "Columns of the table that describe its rows and hold no values, with commas between them.",
+        optional=True,
+        metavar="NAMES",
+    ),
+    Option("keep_columns", None, "Columns that hold values, whatever their names say.", optional=True, metavar="NAMES"),
+    Option("gene_metadata", None, "Table about the genes, joined by its first column.", optional=True, metavar="FILE"),
+    Option(
+        "exclude_genes", None, "Leave out genes whose id this regular expression finds.", optional=True, metavar="REGEX"
+    ),
+    Option("exclude_unmapped", False, "Leave out counters and UNMAPPED, which are no genes.", kind=bool),
+    Option(
+        "stratified", "keep", "Rows FAMILY|SPECIES beside FAMILY: keep them, or drop them.", choices=("keep", "drop")
+    ),
+    Option(
+        "variable",
+        None,
+        "Array of a Zarr store that others wrote, or of a geneshot file.",
+        optional=True,
+        metavar="NAME",
+    ),
+    Option("matrix", None, "Matrix of an .h5ad: X, raw, layers/NAME or varm/NAME.", optional=True, metavar="NAME"),
 )
 """Of :func:`cagdask.ingest` and :func:`cagdask.run`; the order of the first four is that of a command's help."""
+READING = tuple(
+    INGEST[name]
+    for name in (
+        "gene_column", "no_header", "value_column", "metadata", "metadata_columns", "keep_columns", "gene_metadata",
+        "exclude_genes", "exclude_unmapped", "stratified", "variable", "matrix",
+    )
+)  # fmt: skip
+"""How to read tables of other programs."""

@@ -25,9 +25,9 @@ def text_bytes(url: str, n_bytes: int) -> int:
     return _BINARY_HOLDS * n_bytes if name.endswith(_BINARY) else n_bytes
 
 
-def table_work_bytes(url: str) -> int:
-    """About how many bytes reading and holding a table takes."""
-    return _PER_BYTE * text_bytes(url, storage.size_of(url))
+def table_work_bytes(url: str, n_bytes: int | None = None) -> int:
+    """About how many bytes reading and holding a table takes; a folder has no size of its own, so it is given."""
+    return _PER_BYTE * text_bytes(url, storage.size_of(url) if n_bytes is None else n_bytes)
 
 
 def sheet_work_bytes(files: Iterable[tuple[str, int]]) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.errors import SchemaError
 from cagdask.plot import numbers
 from cagdask.reports.tables import genes_by_cag
 
@@ -90,8 +91,16 @@ def representative_rows(ds: xr.Dataset) -> NDArray[np.int64]:
     """Of each CAG the row of the gene nearest to its mean direction, the first of equal ones; shape (n_cags,).
 
     A CAG without genes, as an assignment leaves them, has -1.
+
+    Raises
+    ------
+    SchemaError
+        A label is that of no CAG.
     """
     label = np.asarray(ds["gene_cag"].values)
+    if len(label) and not -1 <= label.min() <= label.max() < ds.sizes["cag"]:
+        where = ds.encoding.get("source", "dataset")
+        raise SchemaError(f"{where}: gene_cag is damaged: a gene has a CAG that is not there. Cluster again.")
     distance = np.nan_to_num(ds["gene_cag_distance"].values.astype(np.float64), nan=np.inf)
     order = np.lexsort((np.arange(len(label)), distance, label))
     ordered = label[order]

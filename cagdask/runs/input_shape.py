@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cagdask import storage, stores
-from cagdask.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from cagdask.io.sheets.sheet import SampleFile
+    from cagdask.io.tables.reading import Reading
 
 LOOKED_AT = 32
 """Sample files of a sheet that are read, at most, to estimate the number of genes."""
@@ -75,22 +75,17 @@ def measure(source: str, *, keys: tuple[str, str, str], orient: str) -> Shape:
     InputError, StoreError, SchemaError
         It can not be used.
     """
-    from cagdask.io.tables.formats import suffix_of
+    from cagdask.io.sheets.cohorts import samples_of
+    from cagdask.io.tables.reading import Reading
 
     url = stores.abundance_url(source)
     if stores.is_store(url):
         return _measure_store(url)
-    if not storage.exists(url):
-        raise InputError(f"{url}: there is no such file or store. Check the path.")
-    if url.lower().removesuffix(".gz").endswith(".json"):
-        from cagdask.io.sheets.sheet import read_sheet
-
-        return _measure_sheet(url, read_sheet(url), keys)
-    if suffix_of(url) is None:
-        from cagdask.io.ingest import ACCEPTED
-
-        raise InputError(f"{url}: of unknown format. Accepted are {ACCEPTED}. Rename or convert the file.")
-    return _measure_table(url, orient)
+    reading = Reading(orient=orient)
+    cohort = samples_of(url, reading)
+    if cohort is not None:
+        return _measure_sheet(url, cohort.files, keys)
+    return _measure_table(url, reading)
 
 
 def _measure_store(url: str) -> Shape:
@@ -104,11 +99,11 @@ def _measure_store(url: str) -> Shape:
     return Shape(url, "store", n_genes, n_samples, n_values=int(tables.tree_size(url) / STORED_VALUE))
 
 
-def _measure_table(url: str, orient: str) -> Shape:
+def _measure_table(url: str, reading: Reading) -> Shape:
     from cagdask.io.tables.formats import open_table
 
-    with open_table(url, orient) as table:
-        n_rows = sum(len(names) for names, _ in table.batches)
+    with open_table(url, reading) as table:
+        n_rows = sum(len(batch[0]) for batch in table.batches)
         n_genes, n_samples = (n_rows, len(table.columns)) if table.genes_in_rows else (len(table.columns), n_rows)
     return Shape(url, "table", n_genes, n_samples, n_values=n_genes * n_samples)
 
@@ -148,10 +143,14 @@ def _choose(files: list[SampleFile]) -> list[SampleFile]:
 
 def _look_into(file: SampleFile, keys: tuple[str, str, str]) -> tuple[pa.StringArray, int]:
     """Gene names of a sample, and its size decompressed."""
-    from cagdask.io.sheets.samples import parse_records
+    from cagdask.io.sheets.quantified import read_quantified
+    from cagdask.io.sheets.samples import is_json, parse_records
     from cagdask.io.sheets.sheet import read_plain
+    from cagdask.io.tables.reading import Reading
 
     data = read_plain(file.url, f"file of sample {file.sample!r}")
+    if not is_json(data):
+        return read_quantified(file.sample, file.url, Reading())[0], len(data)
     ids, _ = parse_records(file.sample, file.url, data, keys)
     return ids, len(data)
 

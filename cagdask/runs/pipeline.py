@@ -41,6 +41,18 @@ class IngestOptions(TypedDict, total=False):
     orient: str
     kind: str
     on_bad_sample: str
+    gene_column: str | None
+    no_header: bool
+    value_column: str | None
+    metadata: str | None
+    metadata_columns: str | None
+    keep_columns: str | None
+    gene_metadata: str | None
+    exclude_genes: str | None
+    exclude_unmapped: bool
+    stratified: str
+    variable: str | None
+    matrix: str | None
 
 
 class ClusterOptions(TypedDict, total=False):
@@ -215,7 +227,7 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
     """Run the stages that a command and its input need; only ``run`` writes a report. Gives the URL of the result."""
     output = storage.absolute(output)
     storage.check_target(output, overwrite=True)
-    found = resume.look_at(source)
+    found = resume.look_at(source, no_header=bool(chosen.get("no_header", False)))
     if found.is_store:
         _check_no_ingest(found, chosen)
         check_source(found.url, _parameters(chosen))

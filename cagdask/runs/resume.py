@@ -61,7 +61,7 @@ class Source:
     samples: tuple[str, ...] | None = None
 
 
-def look_at(source: str) -> Source:
+def look_at(source: str, *, no_header: bool = False) -> Source:
     """Check that an input is there, and all sample files of a sheet."""
     storage.check_reach(storage.absolute(source))
     url = stores.abundance_url(source)
@@ -70,19 +70,22 @@ def look_at(source: str) -> Source:
         work_bytes = max((4 * math.prod(array.shape) for array in arrays), default=0)
         digest = provenance.digest(storage.read_json(storage.join(url, "zarr.json")))
         return Source(url, True, digest, tables.tree_size(url), work_bytes)
-    if not storage.exists(url):
-        raise InputError(f"{url}: there is no such file or store. Check the path.")
-    n_bytes = tables.tree_size(url)
-    from cagdask.io.sheets.sheet import read_sheet, stat
+    from cagdask.io.sheets.cohorts import samples_of, stat_folder
+    from cagdask.io.sheets.sheet import stat
+    from cagdask.io.tables.reading import Reading
     from cagdask.io.work_size import sheet_work_bytes, table_work_bytes
 
-    if url.removesuffix(".gz").endswith(".json"):
-        files = read_sheet(url)
+    cohort = samples_of(url, Reading(no_header=no_header))
+    if cohort is not None:
+        files = cohort.files
         digest = provenance.digest([[file.sample, file.url, file.size, file.modified] for file in files])
         work = sheet_work_bytes((file.url, file.size) for file in files)
-        n_bytes += sum(file.size for file in files)
+        n_bytes = sum(file.size for file in files)
         return Source(url, False, digest, n_bytes, work, tuple(file.sample for file in files))
-    return Source(url, False, provenance.digest([url, stat(url)]), n_bytes, table_work_bytes(url))
+    found = stat(url) or stat_folder(url)
+    if found is None:
+        raise InputError(f"{url}: there is no such file or store. Check the path.")
+    return Source(url, False, provenance.digest([url, found]), found[0], table_work_bytes(url, found[0]))
 
 
 # -- a run that can be interrupted -----------------------------------------------------------------------------------

@@ -82,6 +82,33 @@ def find_problem(sample: str, url: str, data: bytes, keys: tuple[str, str, str])
     return None
 
 
+def refuse_repeated(sample: str, url: str, data: bytes, keys: tuple[str, str, str]) -> None:
+    """Refuse a sample whose object has a key twice: a parser would take the last and say nothing.
+
+    Raises
+    ------
+    InputError
+        The results key, or a key that leads to it, occurs twice in the same object.
+    """
+    path = keys[0].split(".")
+    if all(data.count(json.dumps(part).encode()) < 2 for part in path):
+        return
+
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next((part for part in path if names.count(part) > 1), None)
+            if twice is not None:
+                raise InputError(
+                    f"{url}: sample {sample!r}: the key {twice!r} occurs {names.count(twice)} times: one list of genes "
+                    "would be lost. Join the lists, or keep one."
+                )
+        return found
+
+    json.loads(data, object_pairs_hook=check)
+
+
 def _record_problem(record: Any, abundance_key: str, id_key: str) -> str | None:
     if not isinstance(record, dict):
         return f"is {describe(record)}, not an object with {id_key!r} and {abundance_key!r}. {CORRECT}"

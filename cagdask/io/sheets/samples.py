@@ -13,6 +13,7 @@ record; two to six times the JSON, depending on how much else its records hold.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, cast
@@ -27,12 +28,25 @@ from cagdask.compute import memory
 from cagdask.errors import InputError, MemoryLimitError
 from cagdask.io.columns import write_columns
 from cagdask.io.sheets.dictionary import equal_neighbors, sort_order
-from cagdask.io.sheets.records import CORRECT, FLOAT32_MAX, find_problem, id_problem, in_record, value_problem
+from cagdask.io.sheets.quantified import PACKED, read_quantified
+from cagdask.io.sheets.records import (
+    CORRECT,
+    FLOAT32_MAX,
+    find_problem,
+    id_problem,
+    in_record,
+    refuse_repeated,
+    value_problem,
+)
 from cagdask.io.sheets.sheet import gunzip
+from cagdask.io.tables.not_genes import NotGenes
+from cagdask.io.tables.reading import Reading
 
 SKETCH = 512
 """Ids per sample that a read task returns, evenly spaced, to choose partitions from."""
 _LEAST_COPIES = 2  # a task needs at least this many times the decompressed JSON
+_LINES = re.compile(rb"\s*\{[^\n]*\}[ \t\r]*\n\s*\{")
+_LINE = re.compile(rb"^[^\n]*[^\s\n][\t, ][^\n]*\n")
 _EXPLAIN_COPIES = 12  # the slow parse for a message needs up to this many times
 
 
@@ -68,7 +82,14 @@ def try_sample(*arguments: Any) -> dict[str, Any]:
 
 
 def read_sample(
-    sample: str, url: str, size: int, modified: str, keys: list[str], signed: bool, budget: int, target: str
+    sample: str,
+    url: str,
+    size: int,
+    modified: str,
+    keys: list[Any],
+    signed: bool,
+    budget: int,
+    target: str,
 ) -> dict[str, Any]:
     """Read, check, sort and store one sample; runs on a worker.
 
@@ -79,7 +100,8 @@ def read_sample(
     size, modified
         Of the file, when the run began: a task with others is another task.
     keys
-        Results, abundance and gene id key, dotted paths.
+        Results, abundance and gene id key, dotted paths; then, where there are any, options of
+        :class:`cagdask.io.tables.reading.Reading`.
     signed
         Whether values may be negative.
     budget
@@ -100,11 +122,7 @@ def read_sample(
     MemoryLimitError
         The file can not fit the budget.
     """
-    data = _read(sample, url, budget)
-    ids, values = parse_records(
-        sample, url, data, cast(tuple[str, str, str], tuple(keys)), explain=_EXPLAIN_COPIES * len(data) <= budget
-    )
-    del data
+    ids, values, keys, said = _records(sample, url, keys, budget)
     _check_values(sample, url, keys, ids, values, signed)
     order = sort_order(ids)
     ids, values = ids.take(pa.array(order)), values[order]
@@ -125,7 +143,37 @@ def read_sample(
         "id_digest": id_digest,
         "digest": digest,
         "sketch": ids.take(pa.array(places)).to_pylist(),
-    }
+    } | said
+
+
+def _records(
+    sample: str, url: str, keys: list[Any], budget: int
+) -> tuple[pa.StringArray, NDArray[np.float64], list[Any], dict[str, Any]]:
+    """Ids and abundances of a sample of any layout, the keys for messages, and what should be said of it."""
+    data = _read(sample, url, budget)
+    asked = Reading.of(keys[3] if len(keys) > 3 else {})
+    notes: list[str] = []
+    if is_json(data):
+        ids, values = parse_records(
+            sample,
+            url,
+            data,
+            cast(tuple[str, str, str], tuple(keys[:3])),
+            explain=_EXPLAIN_COPIES * len(data) <= budget,
+        )
+    else:
+        ids, values, keys, notes = read_quantified(sample, url, asked)
+    n_left_out = 0
+    if (kept_genes := NotGenes(asked).kept(ids)) is not None:
+        n_left_out = int(np.count_nonzero(~kept_genes))
+        ids, values = ids.filter(pa.array(kept_genes)), values[kept_genes]
+    return ids, values, keys, {"notes": notes, "n_left_out": n_left_out}
+
+
+def is_json(data: bytes) -> bool:
+    """Whether a sample's file is JSON; whatever begins like nothing else that is read is taken for damaged JSON."""
+    start = data[:64].lstrip()
+    return start[:1] in (b"{", b"[") or not (_LINE.search(data[:4096]) or data.startswith(PACKED))
 
 
 def content_digests(ids: pa.StringArray, values: NDArray[np.float32]) -> tuple[str, str]:
@@ -188,10 +236,15 @@ def parse_records(
     InputError
         Not JSON, or a record lacks a key or holds a value of the wrong type.
     """
-    of_list, of_object, abundance_of, id_of, results_of = _parsers(keys)
+    of_list, of_object, of_record, abundance_of, id_of, results_of = _parsers(keys)
     bare = data.lstrip()[:1] == b"["
     try:
-        records = of_list.decode(data) if bare else results_of(of_object.decode(data))
+        if not bare and _LINES.match(data):
+            records, bare = of_record.decode_lines(data), True
+        else:
+            records = of_list.decode(data) if bare else results_of(of_object.decode(data))
+        if not bare:
+            refuse_repeated(sample, url, data, keys)
         names = list(map(id_of, records))
         values = np.asarray(pa.array(list(map(abundance_of, records)), pa.float64()))
         return _as_text(names), values
@@ -208,13 +261,14 @@ def _as_text(names: list[str | int]) -> pa.StringArray:
 
 
 @lru_cache(maxsize=8)
-def _parsers(keys: tuple[str, str, str]) -> tuple[Any, Any, Any, Any, Any]:
+def _parsers(keys: tuple[str, str, str]) -> tuple[Any, Any, Any, Any, Any, Any]:
     results, abundance, gene_id = (tuple(key.split(".")) for key in keys)
     record, (abundance_at, id_at) = _structure([(abundance, float), (gene_id, str | int)])
     whole, (results_at,) = _structure([(results, list[record])])  # type: ignore[valid-type]  # made at run time
     return (
         msgspec.json.Decoder(list[record]),  # type: ignore[valid-type]  # made at run time
         msgspec.json.Decoder(whole),
+        msgspec.json.Decoder(record),
         attrgetter(abundance_at),
         attrgetter(id_at),
         attrgetter(results_at),

@@ -77,7 +77,25 @@ def read_sheet(url: str) -> list[SampleFile]:
     One request per sample for its size, several at a time.
     """
     url = storage.absolute(url)
-    rows = _parse(url, read_plain(url, "sample sheet", MAX_SHEET_BYTES))
+    return locate_all(url, _parse(url, read_plain(url, "sample sheet", MAX_SHEET_BYTES)))
+
+
+def locate_all(url: str, rows: list[tuple[str, str]]) -> list[SampleFile]:
+    """Check names and paths of samples, and find their files.
+
+    Parameters
+    ----------
+    url
+        The sheet, or the folder, that lists them.
+    rows
+        Sample and path of each.
+
+    Raises
+    ------
+    InputError
+        A name is empty or occurs twice, a path leads where a sheet must not lead, a file is missing.
+    """
+    _check_samples(url, rows)
     for sample, path in rows:
         _check_place(url, sample, path)
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
@@ -178,12 +196,17 @@ def _parse(url: str, data: bytes) -> list[tuple[str, str]]:
         raise InputError(f"{url}: a sample sheet is a JSON object, this is {describe(content)}. {_sheet_for(url)}")
     if not content:
         raise InputError(f'{url}: the sample sheet names no samples. Write it as {{"SAMPLE": "file.json.gz", …}}.')
-    seen: set[str] = set()
     for sample, path in content:
         if isinstance(path, list) and not isinstance(path, _Pairs):
             raise InputError(
                 f"{url}: {sample!r} is a list, so this is a sample's own file, not a sheet. {_sheet_for(url)}"
             )
+    return list(content)
+
+
+def _check_samples(url: str, rows: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for sample, path in rows:
         if not sample.strip():
             raise InputError(f"{url}: a sample (file {path!r}) has an empty name. Give it one.")
         if not _is_text(sample) or (isinstance(path, str) and not _is_text(path)):
@@ -193,7 +216,6 @@ def _parse(url: str, data: bytes) -> list[tuple[str, str]]:
         if not isinstance(path, str) or not path.strip():
             raise InputError(f"{url}: sample {sample!r}: the path is {describe(path)}, it must be text. Name its file.")
         seen.add(sample)
-    return list(content)
 
 
 def _is_text(name: str) -> bool:

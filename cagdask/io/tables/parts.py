@@ -1,10 +1,10 @@
-"""Tables: TSV and CSV (gzipped or not), Parquet, Feather; genes in rows, or samples in rows.
+"""Tables of any format, streamed: genes in rows, or samples in rows.
 
     table --batches--> check, float32 --> parts in the work folder --> blocks of the store
 
-One task streams through the file and leaves parts, each a plain gene-major array of a range of genes (or of a range of
-samples, where these are the rows); then one task per block puts together what it needs of them. The table keeps its
-order of genes.
+One task streams through the file and leaves parts, each a gene-major array of a range of genes (or of a range of
+samples, where these are the rows), plain, or compressed by rows where most of it is 0; then one task per block puts
+together what it needs of them. The table keeps its order of genes.
 
 Memory of the reading task: a part and its transpose, a batch of the file, and the text of the gene ids.
 """
@@ -24,9 +24,13 @@ from cagdask import provenance, storage
 from cagdask.compute import memory
 from cagdask.errors import InputError, MemoryLimitError
 from cagdask.io.columns import read_row_range, write_columns
+from cagdask.io.fields import write_fields
 from cagdask.io.layout import write_rows
 from cagdask.io.tables.formats import Batches, open_table
+from cagdask.io.tables.not_genes import NotGenes
 from cagdask.io.tables.orientation import check_orientation
+from cagdask.io.tables.reading import Reading
+from cagdask.io.tables.sparse_parts import fill, pack
 from cagdask.io.vectors.embeddings import open_vectors
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -38,7 +42,7 @@ def read_table(
     url: str,
     size: int,
     modified: str,
-    orient: str,
+    reading: dict[str, Any],
     signed: bool,
     budget: int,
     folder: str,
@@ -49,11 +53,11 @@ def read_table(
     Parameters
     ----------
     url
-        The table; its suffix tells the format.
+        The table; its bytes tell the format.
     size, modified
         Of the file, when the run began: a task with others is another task.
-    orient
-        ``genes-by-samples`` or ``samples-by-genes``.
+    reading
+        Options, as :class:`cagdask.io.tables.reading.Reading`.
     signed
         Whether values may be negative.
     budget
@@ -68,7 +72,8 @@ def read_table(
     -------
     dict
         ``n_genes``, ``samples`` (names), ``digest``, ``n_vanished``, ``values``: ``[first gene, genes, first sample,
-        samples, file]`` and ``ids``: ``[first gene, genes, file]`` of each part.
+        samples, file, values that are not 0 or -1]`` of each part, ``ids``: the file of gene ids, ``gene_fields`` and
+        ``sample_fields``: files of what else is known, or None; ``id_name``, ``n_left_out``, ``warnings``, ``notes``.
 
     Raises
     ------
@@ -78,28 +83,86 @@ def read_table(
         One row is too long for the budget.
     """
     storage.make_folder(folder)
-    opened = open_table(url, orient) if vectors is None else open_vectors(url, orient, vectors)
+    asked = Reading.of(reading)
+    opened = open_table(url, asked) if vectors is None else open_vectors(url, asked.orient, vectors)
     with opened as table:
         _check_names(url, table.columns, "column")
-        parts = _Parts(url, table.columns, orient, folder, budget)
+        rows = _Rows(url, table, asked, signed)
+        parts = _Parts(url, rows.columns, table.genes_in_rows, folder, budget)
         try:
-            for ids, values in table.batches:
-                stored, n_vanished = _checked(url, table, ids, values, signed)
-                parts.add(ids, stored, n_vanished)
+            for ids, values, n_vanished in rows:
+                parts.add(ids, values, n_vanished)
         except InputError:  # of a table read the wrong way around that is what to say
-            _check_orientation(url, table, pa.chunked_array(table.row_names(), pa.string()), orient)
+            _check_orientation(url, table, pa.chunked_array(table.row_names(), pa.string()))
             raise
         parts.flush()
         names = pa.chunked_array(parts.names, pa.string())
+        rows.not_genes.check_any(url, len(names) if table.genes_in_rows else len(rows.columns))
         if not len(names):
             raise InputError(f"{url}: the table has no rows below its header. Check the file.")
         _check_names(url, names, "row")
-        _check_orientation(url, table, names, orient)
-    return parts.summary(names)
+        _check_orientation(url, table, names)
+        found = parts.summary(names)
+    return found | rows.summary(folder)
 
 
-def _check_orientation(url: str, table: Batches, names: pa.ChunkedArray, orient: str) -> None:
-    if len(names) and table.column == "sample":
+class _Rows:
+    """Rows of a table, checked, without genes that are left out; notes what else is known of rows and columns."""
+
+    def __init__(self, url: str, table: Batches, reading: Reading, signed: bool) -> None:
+        self.url, self.table, self.signed = url, table, signed
+        self.not_genes = NotGenes(reading)
+        self.columns = table.columns
+        self.fields: list[pa.RecordBatch | pa.Table] = []
+        self.of_columns = table.column_metadata
+        self._kept_columns: NDArray[np.bool_] | None = None
+        if not table.genes_in_rows:
+            self._kept_columns = self.not_genes.kept(pa.array(table.columns, pa.string()))
+        if self._kept_columns is not None:
+            self.columns = [name for name, kept in zip(table.columns, self._kept_columns, strict=True) if kept]
+            self.of_columns = self.of_columns and self.of_columns.filter(pa.array(self._kept_columns))
+        self._sums = np.zeros(0 if table.genes_in_rows else len(self.columns))
+
+    def __iter__(self) -> Any:
+        n = 0
+        for ids, values, *rest in self.table.batches:
+            whole = self.table.row_metadata
+            fields = whole.slice(n, len(ids)) if whole is not None else rest[0] if rest else None
+            n += len(ids)
+            if self._kept_columns is not None:
+                values = values[:, self._kept_columns]
+            kept = self.not_genes.kept(ids) if self.table.genes_in_rows else None
+            if kept is not None:
+                ids, values = ids.filter(pa.array(kept)), values[kept]
+                fields = fields and fields.filter(pa.array(kept))
+            stored, n_vanished = _checked(self.url, self.table, self.columns, ids, values, self.signed)
+            if self.table.genes_in_rows and self.table.column == "sample":
+                self.not_genes.see(ids, values.sum(axis=1, dtype=np.float64))
+            elif self.table.column == "sample":
+                self._sums += values.sum(axis=0, dtype=np.float64)
+            if fields is not None:
+                self.fields.append(fields)
+            yield ids, stored, n_vanished
+
+    def summary(self, folder: str) -> dict[str, Any]:
+        """Write what else is known of genes and samples, and say what should be said."""
+        if len(self._sums):
+            self.not_genes.see(pa.array(self.columns, pa.string()), self._sums)
+        of_rows = pa.concat_tables([pa.table(some) for some in self.fields]) if self.fields else None
+        genes, samples = (of_rows, self.of_columns) if self.table.genes_in_rows else (self.of_columns, of_rows)
+        return {
+            "gene_fields": write_fields(storage.join(folder, "gene-fields.parquet"), genes),
+            "sample_fields": write_fields(storage.join(folder, "sample-fields.parquet"), samples),
+            "id_name": self.table.id_name,
+            "n_left_out": self.not_genes.n_left_out + self.table.n_left_out,
+            "warnings": self.not_genes.warnings(),
+            "notes": self.table.notes,
+        }
+
+
+def _check_orientation(url: str, table: Batches, names: pa.ChunkedArray) -> None:
+    if len(names) and table.column == "sample" and not table.settled:
+        orient = "genes-by-samples" if table.genes_in_rows else "samples-by-genes"
         check_orientation(url, table.id_name, names.slice(0, 1000).to_pylist(), len(names), table.columns, orient)
 
 
@@ -118,15 +181,17 @@ def _check_names(url: str, names: list[str] | pa.ChunkedArray, what: str) -> Non
 
 
 def _checked(
-    url: str, table: Batches, ids: pa.StringArray, values: NDArray[Any], signed: bool
+    url: str, table: Batches, columns: list[str], ids: pa.StringArray, values: NDArray[Any], signed: bool
 ) -> tuple[NDArray[np.float32], int]:
     """Values as float32, and how many positive ones became 0 by that."""
+    if values.dtype == np.float16:  # the largest float32 is infinite in half precision, so infinity would pass
+        values = values.astype(np.float32)
     wrong = ~(np.abs(values) <= _FLOAT32_MAX)
     if not signed:
         wrong |= values < 0
     if wrong.any():
         row, column = (int(i[0]) for i in np.nonzero(wrong))
-        named = (ids[row].as_py(), table.columns[column])
+        named = (ids[row].as_py(), columns[column])
         gene, sample = named if table.genes_in_rows else named[::-1]
         problem = _problem(float(values[row, column]), signed, table.column)
         raise InputError(f"{url}: gene {gene!r}, {table.column} {sample!r}: {problem}")
@@ -152,7 +217,7 @@ class _Parts:
 
     url: str
     columns: list[str]
-    orient: str
+    genes_in_rows: bool
     folder: str
     budget: int
     names: list[pa.StringArray] = field(default_factory=list)
@@ -175,10 +240,6 @@ class _Parts:
             )
         self.part_rows = room // row
         self.hashes = [hashlib.blake2b(digest_size=32) for _ in self.columns] if self.genes_in_rows else []
-
-    @property
-    def genes_in_rows(self) -> bool:
-        return self.orient == "genes-by-samples"
 
     def add(self, ids: pa.StringArray, rows: NDArray[np.float32], n_vanished: int) -> None:
         self.n_vanished += n_vanished
@@ -206,8 +267,9 @@ class _Parts:
             self.digests += [hashlib.blake2b(of_sample.tobytes(), digest_size=32).hexdigest() for of_sample in samples]
             place = [0, len(self.columns), self.n_done, len(rows)]
         target = storage.join(self.folder, f"{len(self.values)}.values")
-        storage.write_bytes(target, genes.tobytes())
-        self.values.append([*place, target])
+        data, n_values = pack(genes)
+        storage.write_bytes(target, data)
+        self.values.append([*place, target, n_values])
         self.n_done += len(rows)
         self.waiting, self.n_waiting = [], 0
 
@@ -243,25 +305,15 @@ def write_table_rows(staged: str, digest: str, ids: str, parts: list[list[Any]],
     ids
         The file of gene ids.
     parts
-        ``[first gene, genes, first sample, samples, file]`` of each part that reaches into the range.
+        ``[first gene, genes, first sample, samples, file, values]`` of each part that reaches into the range.
     start, stop
         Rows to fill.
     n
         Samples of the store.
     """
     block = np.zeros((stop - start, n), np.float32)
-    for first, n_genes, first_sample, n_samples, url in parts:
+    for first, n_genes, first_sample, n_samples, url, n_values in parts:
         low, high = max(start, first), min(stop, first + n_genes)
-        found = _read_range(url, (low - first) * n_samples * 4, (high - first) * n_samples * 4)
-        columns = slice(first_sample, first_sample + n_samples)
-        block[low - start : high - start, columns] = np.frombuffer(found, np.float32).reshape(-1, n_samples)
+        target = block[low - start : high - start, first_sample : first_sample + n_samples]
+        fill(target, url, low - first, high - first, n_genes, n_values)
     write_rows(staged, start, read_row_range(ids, start, stop), block)
-
-
-def _read_range(url: str, start: int, stop: int) -> bytes:
-    if storage.is_remote(url):
-        fs, path = storage.filesystem(url)
-        return bytes(fs.cat_file(path, start=start, end=stop))
-    with open(storage.local_path(url), "rb") as handle:
-        handle.seek(start)
-        return handle.read(stop - start)

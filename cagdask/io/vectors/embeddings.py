@@ -6,7 +6,7 @@
     .vec .txt .w2v   word2vec text, with its header line or (GloVe) without
     .bin             word2vec binary
     .parquet         a column of lists, or a column per component
-    .h5ad            ``varm/NAME`` (genes are variables), ``obsm/NAME`` or ``X`` (genes are observations); needs h5py
+    .h5ad            ``varm/NAME`` (genes are variables), ``obsm/NAME`` or ``X`` (genes are observations)
     .tsv .csv …      the tables of :mod:`cagdask.io.tables.formats`
 
 All may be gzipped, except those that are compressed by themselves. Nothing is unpickled.
@@ -19,7 +19,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,14 +29,15 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.errors import InputError
 from cagdask.io.tables import formats, h5ad
-from cagdask.io.tables.formats import Batches
+from cagdask.io.tables import reading as limits
+from cagdask.io.tables.reading import SAMPLES_IN_ROWS, Batches, Reading
 
 Rows = tuple[pa.StringArray, NDArray[Any]]
 Options = dict[str, str | None]
 
 ARRAYS = ("embeddings", "genes")
 """Arrays of an .npz file."""
-TABLES = tuple(formats.FORMATS)
+TABLES = (".tsv", ".csv", ".parquet", ".feather")
 """Suffixes that are tables, whose rows may be components."""
 
 
@@ -66,13 +66,14 @@ def open_vectors(url: str, orient: str, options: Options) -> Iterator[Batches]:
         It is damaged, is not of the format that its suffix promises, or lacks an array.
     """
     suffix = suffix_of(url) or ""
+    orient = SAMPLES_IN_ROWS if orient == SAMPLES_IN_ROWS else "genes-by-samples"
     with formats.readable(url, suffix) as handle, FORMATS[suffix](url, handle, orient, options) as found:
         found.column = "component"
         yield found
 
 
-def _table(url: str, handle: Any, orient: str, options: Options, *, suffix: str) -> AbstractContextManager[Batches]:
-    return formats.FORMATS[suffix](url, handle, orient == "genes-by-samples")
+def _table(url: str, handle: Any, orient: str, options: Options) -> AbstractContextManager[Batches]:
+    return formats.open_table(url, Reading(orient=orient))
 
 
 def _batches(n_columns: int, rows: Iterator[Rows]) -> Batches:
@@ -81,7 +82,7 @@ def _batches(n_columns: int, rows: Iterator[Rows]) -> Batches:
 
 
 def _rows_at_once(n_columns: int) -> int:
-    return max(1, formats.BATCH_BYTES // (8 * max(1, n_columns)))
+    return max(1, limits.BATCH_BYTES // (8 * max(1, n_columns)))
 
 
 # -- NumPy -----------------------------------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ def _word2vec_text(url: str, handle: Any, orient: str, options: Options) -> Iter
         step, n, current = _rows_at_once(n_columns), 0, line
         while current:
             if current.strip():
-                name, _, rest = current.rstrip().partition(b" " if b" " in current else b"\t")
+                name, rest = _first_word(current)
                 values.append(_numbers(url, name.decode(), rest, n_columns))
                 names.append(name.decode())
                 n += 1
@@ -294,6 +295,13 @@ def _word2vec_text(url: str, handle: Any, orient: str, options: Options) -> Iter
         _check_count(url, told, n)
 
     yield _batches(n_columns, rows())
+
+
+def _first_word(line: bytes) -> tuple[bytes, bytes]:
+    """A line's name, up to the first blank or tab, and its numbers."""
+    ends = [at for at in (line.find(b" "), line.find(b"\t")) if at >= 0]
+    at = min(ends, default=len(line))
+    return line[:at].rstrip(), line[at:].strip()
 
 
 def _told(line: bytes) -> tuple[int, int] | None:
@@ -384,8 +392,7 @@ def _parquet(url: str, handle: Any, orient: str, options: Options) -> Iterator[B
         lists = [f.name for f in schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type)
                  or pa.types.is_fixed_size_list(f.type)]  # fmt: skip
         if not lists:
-            handle.seek(0)
-            with formats.FORMATS[".parquet"](url, handle, orient == "genes-by-samples") as table:
+            with formats.open_table(url, Reading(orient=orient)) as table:
                 yield table
             return
         named = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
@@ -443,6 +450,6 @@ FORMATS: dict[str, Opener] = {
     ".bin": _word2vec_binary,
     ".parquet": _parquet,
     ".h5ad": _h5ad,
-    **{suffix: partial(_table, suffix=suffix) for suffix in TABLES if suffix != ".parquet"},
+    **{suffix: _table for suffix in TABLES if suffix != ".parquet"},
 }
 """Suffix -> opener; a name may end in ``.gz`` besides."""

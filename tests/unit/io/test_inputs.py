@@ -174,7 +174,7 @@ def test_names_are_needed_for_a_matrix():
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"is a folder\. Name a sample sheet, a table, or a store"):
+    with pytest.raises(InputError, match=r"holds no files of samples\. Name a sheet"):
         cagdask.find_cags(str(tmp_path))
     (tmp_path / "x").write_text("x")
     with pytest.raises(SchemaError, match="is a file, not a store"):

@@ -45,7 +45,7 @@ NOT_ON_CONDA = {
 }
 """Only on PyPI; the conda environment has pip install them."""
 
-OPTIONAL = {"bokeh": "explore", "mdtraj": "mdtraj", "panel": "explore"}
+OPTIONAL = {"bokeh": "explore", "mdtraj": "mdtraj", "openpyxl": "xlsx", "panel": "explore"}
 """Imported where this extra is installed."""
 
 
@@ -108,7 +108,7 @@ def test_what_is_imported_is_required_and_the_other_way_round() -> None:
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
                 imported.add(node.module.split(".")[0])
-    required = {MODULES.get(r.name, r.name) for r in requirements("hdf5")} - USED_BY_OTHERS
+    required = {MODULES.get(r.name, r.name) for r in requirements()} - USED_BY_OTHERS
     for name, extra in OPTIONAL.items():
         assert name in [r.name for r in requirements(extra)]
     assert imported - set(sys.stdlib_module_names) - {"cagdask"} == required | set(OPTIONAL)

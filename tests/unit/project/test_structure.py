@@ -28,7 +28,6 @@ LONG_MODULES = {
     "cags/clustering.py",
     "cli/options.py",
     "io/ingest.py",
-    "io/tables/formats.py",
     "io/vectors/embeddings.py",
     "storage/groups.py",
     "storage/s3.py",

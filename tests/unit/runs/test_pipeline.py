@@ -222,7 +222,7 @@ def test_bad_input_leaves_nothing_and_keeps_what_was_there(toy_sheet: Path, tmp_
         ({"min_samples": 0}, "min_samples is 0"),
         ({"normalization": "log"}, "'log'"),
         ({"metric": "euclidean"}, "metric is 'euclidean'; choose one of cosine"),
-        ({"orient": "sideways"}, "orient is 'sideways'; choose one of genes-by-samples"),
+        ({"orient": "sideways"}, "orient is 'sideways'; choose one of auto, genes-by-samples"),
         ({"kind": "counts"}, "kind is 'counts'; choose one of abundance"),
     ],
 )
@@ -251,7 +251,7 @@ def test_inputs_that_are_none_are_refused_first(toy_sheet: Path, tmp_path: Path)
     output = str(tmp_path / "out")
     with pytest.raises(InputError, match="no such file or store"):
         pipeline.run(str(tmp_path / "nothing.json"), output=output)
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="sample 'sample_sheet': has no key 'results'"):
         pipeline.run(str(toy_sheet.parent), output=output)
     toy_sheet.write_text(json.dumps({"s": "gone.json"}))
     with pytest.raises(InputError, match=r"gone\.json"):

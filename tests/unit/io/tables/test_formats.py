@@ -13,7 +13,7 @@ from pyarrow import feather
 
 from cagdask import ingest
 from cagdask.errors import InputError, MemoryLimitError
-from cagdask.io.tables import formats
+from cagdask.io.tables import reading
 from tests.inline_runner import InlineRunner, memory_for
 
 FORMATS = ["t.tsv", "t.csv", "t.tsv.gz", "t.csv.gz", "t.parquet", "t.feather", "index.parquet"]
@@ -86,7 +86,7 @@ def test_values_do_not_depend_on_memory_parts_or_shards(
     frame = pd.DataFrame(values, [f"g{i}" for i in range(n_genes)], [f"s{j}" for j in range(n_samples)])
     turned = frame.rename_axis("gene") if orient == "genes-by-samples" else frame.T.rename_axis("sample_id")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "BATCH_BYTES", batch)
+        patch.setattr(reading, "BATCH_BYTES", batch)
         ds = read(
             write(turned, tmp_path / name),
             tmp_path / "s.zarr",
@@ -137,10 +137,10 @@ def test_expression_may_be_negative_and_embeddings_have_components(tmp_path, fra
         ("", "the table is empty"),
         ("gene,s1\n", "no rows below its header"),
         ("gene\na\nb\n", "has a single column, 'gene'"),
-        ("gene\ts1\na\t1\n", "has a single column"),
-        ("gene,s1,s2\na,1\n", "can not be read as .csv .*Expected 3 columns, got 2"),
-        ("gene,s1,s2\na,1,x\n", "gene 'a', sample 's2': the value is 'x', not a number"),
-        ("gene,s1,kind\na,1,high\nb,2,low\n", "take the column 'kind' out if it does not hold values"),
+        ("gene,s1,s2\na,1\n", "can not be read as text .*Expected 3 columns, got 2"),
+        ("gene,s1,s2\na,1,x\n", "1 of its columns hold what is not numbers.*: 's2'.*--metadata-columns s2"),
+        ("gene,s1\na,1\nb,x\nc,3\n", "gene 'b', sample 's1': the value is 'x', not a number"),
+        ("gene,s1,kind\na,1,high\nb,2,low\n", "so they are no samples: 'kind'.*--metadata-columns kind"),
         ("gene,s1,s2\na,1,\n", "gene 'a', sample 's2': the cell is empty, NA or NaN"),
         ("gene,s1,s2\na,1,2\nb,NA,1\n", "gene 'b', sample 's1': the cell is empty, NA or NaN"),
         ("gene,s1\na,NaN\n", "gene 'a', sample 's1': the cell is empty, NA or NaN"),
@@ -150,7 +150,7 @@ def test_expression_may_be_negative_and_embeddings_have_components(tmp_path, fra
             "gene 'b', sample 's1': the value is -0.5; abundances are 0 or more.*--kind expression",
         ),
         ("gene,s1\na,1e39\n", r"gene 'a', sample 's1': the value is 1e\+39, above 3.4e\+38"),
-        ("gene,s1\na,true\n", "gene 'a', sample 's1': the value is 'true', not a number"),
+        ("gene,s1\na,true\n", "1 of its columns hold what is not numbers.*: 's1'"),
         ("gene,s1\na,1\nb,2\na,3\n", r"row names occur more than once: 'a' \(2 times\)"),
         ("gene,s1,s1\na,1,2\n", "column 's1' occurs more than once"),
         ("gene,s1,\na,1,2\n", "column 2 of the values has no name"),
@@ -171,8 +171,8 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, text, useful, zipped):
 @pytest.mark.parametrize(
     ("columns", "useful"),
     [
-        ({"gene": ["a", "b"], "s1": [True, False]}, "gene 'a', sample 's1': the value is True, not a number"),
-        ({"gene": ["a", "b"], "s1": ["1", "2"]}, "gene 'a', sample 's1': the value is '1', not a number"),
+        ({"gene": ["a", "b"], "s1": [True, False]}, "1 of its columns hold what is not numbers.*: 's1'"),
+        ({"gene": ["a", "b"], "s1": ["1", "2"]}, "--metadata-columns s1"),
         ({"gene": ["a", "b"], "s1": [1, None]}, "gene 'b', sample 's1': the cell is empty"),
         ({"gene": ["a", "b"], "s1": [None, None]}, "gene 'a', sample 's1': the cell is empty"),
         ({"gene": ["a", None], "s1": [1, 2]}, "a row has no name"),
@@ -200,7 +200,7 @@ def test_damaged_files_are_refused_with_a_sentence(tmp_path, frame, name, damage
     write(frame, path)
     data = path.read_bytes()
     path.write_bytes(data[:-9] if damage == "cut off" else data[:2] + bytes(range(100)))
-    with pytest.raises(InputError, match=r"damaged or cut off|can not be read as") as caught:
+    with pytest.raises(InputError, match=r"damaged or cut off|can not be read as|is binary") as caught:
         read(path, tmp_path / "s.zarr")
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == [name]
@@ -210,8 +210,10 @@ def test_damaged_files_are_refused_with_a_sentence(tmp_path, frame, name, damage
 @pytest.mark.parametrize("fault", [0, -1, "x"])
 def test_samples_as_rows_are_told_from_the_shape_and_the_names(tmp_path, name, fault):
     frame = pd.DataFrame(np.ones((8, 60)), [f"sample_{i}" for i in range(8)], [f"ENSG{j:08d}" for j in range(60)])
+    if fault == "x" and name != "t.csv":
+        pytest.skip("a typed column holds text or numbers, not both")
     if fault == "x":
-        frame["ENSG00000003"] = ["x"] * 8
+        frame["ENSG00000003"] = ["x", *[1.0] * 7]
     else:
         frame.iloc[3, 3] = fault  # a bad value is not what to speak of then
     source = write(frame.rename_axis("index"), tmp_path / name)

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 
 import cagdask
 from cagdask.errors import InputError
-from cagdask.io.tables import formats
+from cagdask.io.tables import reading
 from tests.inline_runner import InlineRunner
 
 GENES = [f"gene_{i}" for i in range(23)[::-1]]
@@ -142,7 +142,7 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("batch", [64, 8 * 2**20])
 def test_every_format_gives_names_and_vectors_in_order(tmp_path, monkeypatch, name, batch):
-    monkeypatch.setattr(formats, "BATCH_BYTES", batch)
+    monkeypatch.setattr(reading, "BATCH_BYTES", batch)
     WRITERS[name](tmp_path / name)
     options = {"ids": str(tmp_path / "ids.txt")} if name.endswith(".npy") else {}
     ds = read(tmp_path / name, tmp_path / "s.zarr", **options)
@@ -158,7 +158,7 @@ def test_binary_vectors_are_found_wherever_the_buffer_ends(tmp_path, n, d, batch
     records = [f"gène{i} ".encode() + row.tobytes() + b"\n" * newline for i, row in enumerate(rows)]
     (tmp_path / "v.bin").write_bytes(f"{n} {d}\n".encode() + b"".join(records))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "BATCH_BYTES", batch)
+        patch.setattr(reading, "BATCH_BYTES", batch)
         ds = read(tmp_path / "v.bin", tmp_path / "s.zarr", overwrite=True)
     assert ds.gene_id.values.tolist() == [f"gène{i}" for i in range(n)]
     np.testing.assert_array_equal(ds.embedding.values, rows)
@@ -176,7 +176,7 @@ def test_ids_may_be_a_json_list_or_an_npy(tmp_path):
 @pytest.mark.parametrize("name", ["ids.txt", "ids.json"])
 def test_a_list_of_ids_that_is_no_text_is_named(tmp_path, name):
     np.save(tmp_path / "v.npy", ROWS)
-    (tmp_path / name).write_bytes(b"\xff\xfe")
+    (tmp_path / name).write_bytes(b"\xc3(\xa0")
     with pytest.raises(InputError, match=rf"{name}: can not be read as a list of names"):
         read(tmp_path / "v.npy", tmp_path / "s.zarr", ids=str(tmp_path / name))
 
@@ -252,7 +252,7 @@ BAD = {
         "X is stored as csc_matrix, whose rows can not be read. Write it dense, or as CSR",
     ),
     "nameless.h5ad": (write_h5ad_without_names, "obs has no index, so the rows have no names"),
-    "no.h5ad": (lambda p: p.write_bytes(b"no HDF5"), "can not be read as .h5ad"),
+    "no.h5ad": (lambda p: p.write_bytes(b"no HDF5"), "can not be read as HDF5"),
     "what.xyz": (lambda p: p.write_bytes(b"?"), "of unknown format. Accepted are .npz, .npy"),
 }
 

@@ -1,0 +1,224 @@
+"""Which column names the rows, which hold values, and which describe the rows: one rule for every format.
+
+    names the rows   the column asked for; one with a known name; the index that pandas kept; the only text column; the
+                     first. A column of bare row numbers is none of these where another one is
+    describes them   columns asked for; those of known tools (Chr, Length, taxonomy, …); text beside genes
+    values           all others
+
+Columns that are plainly no values are never taken for some: they are named, all at once, with the option to give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from cagdask.errors import InputError
+from cagdask.io.tables.reading import Reading
+
+GENE_NAMES = (
+    "gene_id", "geneid", "gene id", "gene", "genes", "#otu id", "otu id", "otuid", "feature id", "feature_id",
+    "featureid", "#feature id", "feature-id", "clade_name", "# gene family", "gene family", "# pathway", "contigname",
+    "contig", "genome", "target_id", "gene_name", "index", "id", "#id", "name", "",
+)  # fmt: skip
+SAMPLE_NAMES = (
+    "sample_id", "sampleid", "sample id", "sample", "samples", "#sampleid", "sample_name", "sample-id", "specimen",
+    "group", "index", "id", "",
+)  # fmt: skip
+PANDAS_INDEX = "__index_level_0__"
+_ROW_NUMBERS = re.compile(r"(unnamed: \d+|__index_level_\d+__|level_0|)", re.IGNORECASE)
+GENE_FIELDS = {
+    "length": "length", "gene_length": "length", "genelength": "length", "contiglen": "length", "width": "width",
+    "effectivelength": "effective_length", "effective_length": "effective_length", "eff_length": "effective_length",
+    "chr": "chromosome", "chrom": "chromosome", "chromosome": "chromosome", "seqnames": "chromosome", "start": "start",
+    "end": "end", "strand": "strand", "description": "description", "gene_description": "description",
+    "symbol": "symbol", "gene_symbol": "symbol", "taxonomy": "taxonomy", "#otu taxonomy": "taxonomy",
+    "consensus lineage": "taxonomy", "consensuslineage": "taxonomy", "taxon": "taxonomy", "lineage": "taxonomy",
+    "ncbi_tax_id": "ncbi_tax_id", "clade_taxid": "ncbi_tax_id", "gene_biotype": "biotype", "biotype": "biotype",
+    "gene_type": "biotype", "totalavgdepth": "total_depth", "transcript_id(s)": "transcripts",
+    "additional_species": "additional_species",
+}  # fmt: skip
+"""Columns of known tools that are about genes, in small letters, and what they are stored as."""
+SAMPLE_FIELDS = {"label": "label", "numotus": "numOtus"}
+"""The same of tables with samples in rows."""
+_NOT_FEATURES = re.compile(
+    r"(?i)(age|bmi|sex|gender|weight|height|width|length|eff_length|batch|visit|timepoint|time|day|days|week|month|year|"
+    r"replicate|subject|patient|host_age|age_years|age_.*|library_size|n_reads|reads|read_count|total_reads|depth|"
+    r"sequencing_depth|ph|temperature|latitude|longitude|elevation|start|end|n_genes|n_counts|percent_mito|total_counts)"
+)
+_SHOWN = 12
+
+
+@dataclass
+class Labels:
+    """What the columns of a table are, by their places.
+
+    Attributes
+    ----------
+    ids
+        The column that names the rows.
+    values
+        Columns of values.
+    fields
+        Columns that describe the rows.
+    dropped
+        Columns that are nothing: row numbers, empty ones.
+    notes
+        What was taken for granted.
+    """
+
+    ids: int
+    values: list[int]
+    fields: list[int]
+    dropped: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def label_columns(
+    url: str,
+    names: list[str],
+    kinds: list[str],
+    reading: Reading,
+    *,
+    genes_in_rows: bool,
+    numbered: frozenset[int] = frozenset(),
+    repeated: frozenset[int] = frozenset(),
+    index: str | None = None,
+) -> Labels:
+    """Decide what each column is.
+
+    Parameters
+    ----------
+    url
+        For messages.
+    names
+        Headers.
+    kinds
+        ``number``, ``integer``, ``text`` or ``empty``, one each.
+    reading
+        What was asked for.
+    genes_in_rows
+        Whether the rows are genes.
+    numbered
+        Columns whose cells count the rows.
+    repeated
+        Columns with a cell that occurs twice: these name no rows.
+    index
+        The index that pandas kept in the file, if it has a name.
+
+    Raises
+    ------
+    InputError
+        A column asked for is not there or occurs twice; columns can not be values.
+    """
+    _check_asked(url, names, reading)
+    apart = {names.index(name) for name in reading.metadata_columns}
+    ids = _id_column(names, kinds, reading, genes_in_rows, numbered, repeated, index, apart)
+    found = Labels(ids, [], [])
+    known = GENE_FIELDS if genes_in_rows else SAMPLE_FIELDS
+    suspects: list[int] = []
+    for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        low = name.strip().lower()
+        if i == ids:
+            continue
+        if i in apart:
+            found.fields.append(i)
+        elif name in reading.keep_columns:
+            found.values.append(i)
+        elif _is_row_number(low, kind, i, numbered) or (not low and kind == "empty"):
+            found.dropped.append(i)
+        elif reading.value_column is not None:
+            (found.values if name == reading.value_column else found.fields).append(i)
+        elif low in known or (low.endswith("-var") and "contigname" in names[ids].lower()):
+            found.fields.append(i)
+        elif kind == "text" or (not genes_in_rows and kind != "empty" and _NOT_FEATURES.fullmatch(low)):
+            suspects.append(i)
+        else:
+            found.values.append(i)
+    if suspects:
+        _refuse(url, [names[i] for i in suspects], [kinds[i] for i in suspects], genes_in_rows, bool(found.values))
+    if not found.values:
+        raise InputError(f"{url}: no column holds values (it has {_listed(names)}). Name them with --keep-columns.")
+    return found
+
+
+def _check_asked(url: str, names: list[str], reading: Reading) -> None:
+    """Refuse two columns of one name, and options that name none."""
+    first = next((name for name, n in Counter(names).items() if n > 1 and name), None)
+    if first is not None:
+        raise InputError(f"{url}: column {first!r} occurs more than once. Give each column its own name.")
+    for option, asked in (
+        ("--gene-column", (reading.gene_column,) if reading.gene_column is not None else ()),
+        ("--metadata-columns", reading.metadata_columns),
+        ("--keep-columns", reading.keep_columns),
+        ("--value-column", (reading.value_column,) if reading.value_column is not None else ()),
+    ):
+        missing = [name for name in asked if name not in names]
+        if missing:
+            raise InputError(f"{url}: {option} names {missing[0]!r}, and the table has {_listed(names)}.")
+
+
+def _is_row_number(low: str, kind: str, i: int, numbered: frozenset[int]) -> bool:
+    if kind not in ("integer", "number") or not _ROW_NUMBERS.fullmatch(low):
+        return False
+    return low != "" or i in numbered
+
+
+def _id_column(
+    names: list[str], kinds: list[str], reading: Reading, genes_in_rows: bool, numbered: frozenset[int],
+    repeated: frozenset[int], index: str | None, apart: set[int],
+) -> int:  # fmt: skip
+    if reading.gene_column is not None:
+        return names.index(reading.gene_column)
+    lowered = [name.strip().lower() for name in names]
+    usable = [i for i in range(len(names)) if i not in apart and kinds[i] in ("text", "integer")]
+    counts = [i for i in usable if _is_row_number(lowered[i], kinds[i], i, numbered)]
+    plain = [i for i in usable if i not in counts]
+    known = GENE_NAMES if genes_in_rows else SAMPLE_NAMES
+    if plain and lowered[0] in known and plain[0] == 0:
+        return 0
+    for name in known:
+        if name and name in lowered and lowered.index(name) in plain:
+            return lowered.index(name)
+    if index in names and names.index(index) in plain:
+        return names.index(index)
+    fields = GENE_FIELDS if genes_in_rows else SAMPLE_FIELDS
+    if PANDAS_INDEX in names and kinds[names.index(PANDAS_INDEX)] == "text":
+        return names.index(PANDAS_INDEX)
+    texts = [i for i in plain if kinds[i] == "text" and i not in repeated and lowered[i] not in fields]
+    if 0 in texts:
+        return 0
+    if len(texts) == 1 and (0 not in plain or kinds[0] != "integer" or genes_in_rows):
+        return texts[0]
+    if PANDAS_INDEX in names:
+        return names.index(PANDAS_INDEX)
+    return 0
+
+
+def _refuse(url: str, names: list[str], kinds: list[str], genes_in_rows: bool, values: bool) -> None:
+    listed = ",".join(names)
+    shown = ", ".join(map(repr, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    what = "samples" if genes_in_rows else "genes"
+    text = sum(kind == "text" for kind in kinds)
+    why = "not numbers" if text == len(names) else "not numbers, or are named as no gene is" if text else ""
+    if not why:
+        why = "numbers, but named as no gene is"
+    keep = "" if text or not values else " If they are, name them with --keep-columns."
+    quoted = f"'{listed}'" if re.search(r"[^\w,.:-]", listed) else listed
+    raise InputError(
+        f"{url}: {len(names)} of its columns hold what is {why}, so they are no {what}: {shown}. Keep them beside the "
+        f"values, as metadata, with --metadata-columns {quoted}.{keep}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
+
+
+def field_name(name: str, *, of_genes: bool) -> str:
+    """What a column about genes or samples is stored as, after ``gene_`` or ``sample_``."""
+    known = (GENE_FIELDS if of_genes else SAMPLE_FIELDS).get(name.strip().lower())
+    plain = known or re.sub(r"\W+", "_", name.strip()).strip("_") or "unnamed"
+    prefix = "gene_" if of_genes else "sample_"
+    return plain.removeprefix(prefix) or "unnamed"
