@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import re
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from cagdask.errors import MemoryLimitError
 
@@ -107,9 +110,18 @@ def task_threads() -> int:
     return int(getattr(_of_thread, "n", 1))
 
 
-def one_thread() -> threadpool_limits:
+def one_thread() -> AbstractContextManager[Any]:
     """A context in which BLAS uses one thread: small products take longer on two, which wait for each other."""
-    return threadpool_limits(1, "blas")
+    limited: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limited
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    """The libraries of this process that have threads; finding them takes 2 ms, which each small task would pay."""
+    import faiss  # noqa: F401  # brings a BLAS of its own, and must be there to be found
+
+    return ThreadpoolController()
 
 
 @dataclass

@@ -27,8 +27,10 @@ PARAMETERS = 8
 LONG_MODULES = {
     "cags/clustering.py",
     "cli/options.py",
+    "expression/normalizing.py",
     "io/ingest.py",
     "io/vectors/embeddings.py",
+    "labels/association.py",
     "storage/groups.py",
     "storage/s3.py",
     "vectors/analogies/pairs.py",
@@ -45,7 +47,9 @@ LONG_FUNCTIONS = {
 
 MANY_PARAMETERS = {
     "cags/assignment.py: assign",
+    "labels/association.py: associate",
     "cags/clustering.py: find_cags",
+    "expression/normalizing.py: normalize_expression",
     "factors/consensus.py: nmf_consensus",
     "factors/factorization.py: nmf",
     "factors/fitting.py: solve_task",
