@@ -13,6 +13,7 @@ from, so what belongs to other data, or to another cut of them, is never taken.
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -170,6 +171,7 @@ def ingest(
     source, store = options.pop("source"), options.pop("store")
     where = {name: options.pop(name) for name in ("overwrite", "client", "n_workers", "memory_limit")}
     if not isinstance(source, str):
+        _refuse_options_of_files(options)
         return _ingest_object(source, store, "genes-by-samples" if orient == "auto" else orient, kind, overwrite)
     written, line = _write(source, store, options, where)
     ds = storage.open_dataset(written)
@@ -228,6 +230,24 @@ def _write(source: str, store: str, options: dict[str, Any], where: dict[str, An
     line = understood(options["kind"], n_genes, n_others, said)
     logger.info("%s", line)
     return store, line
+
+
+def _refuse_options_of_files(options: dict[str, Any]) -> None:
+    """Refuse what says how to read a file, for a table that is in memory and has been read.
+
+    Raises
+    ------
+    ValueError
+        One was given; names all of them.
+    """
+    usual = {name: parameter.default for name, parameter in inspect.signature(ingest).parameters.items()}
+    taken = ("orient", "kind")
+    given = [name for name, value in options.items() if name not in taken and value != usual[name]]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: for files, and this is a table in memory. Leave them out; change the table itself "
+            "(drop rows, add coordinates) before you hand it over."
+        )
 
 
 def _ingest_object(source: Any, store: str, orient: str, kind: str, overwrite: bool) -> xr.Dataset:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import mmap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, dataclass_transform
@@ -193,7 +194,7 @@ def _open(url: str) -> _Local | _Remote:
 
 
 def _end_of(dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> int:
-    return offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    return offset + dtype.itemsize * math.prod(shape)
 
 
 class _Local:

@@ -1,0 +1,172 @@
+"""Each format once: the same small table comes out of all of them."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from scipy import sparse
+
+import cagdask
+from tests.inline_runner import InlineRunner
+
+GENES = ["K001", "K002", "K003", "K004"]
+SAMPLES = ["s1", "s2", "s3"]
+VALUES = np.array([[1, 0, 2.5], [0, 3, 0], [4, 5, 6], [0, 0, 7]])
+FRAME = pd.DataFrame(VALUES, index=pd.Index(GENES, name="gene"), columns=SAMPLES)
+TSV = FRAME.to_csv(sep="\t")
+
+
+def h5(path: Path, **arrays: Any) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name.replace("__", "/")] = values
+
+
+def as_h5ad(path: Path, layout: str) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        matrix = sparse.csr_matrix(VALUES.T) if layout == "csr" else sparse.csc_matrix(VALUES.T)
+        group = file.create_group("X")
+        group.attrs["encoding-type"] = f"{layout}_matrix"
+        group.attrs["shape"] = matrix.shape
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(matrix, name)
+        for axis, names in (("obs", SAMPLES), ("var", GENES)):
+            file.create_group(axis).attrs["_index"] = "_index"
+            file[f"{axis}/_index"] = names
+
+
+def as_loom(path: Path) -> None:
+    h5(path, matrix=VALUES, row_attrs__Gene=GENES, col_attrs__CellID=SAMPLES)
+
+
+def as_10x_h5(path: Path) -> None:
+    matrix = sparse.csc_matrix(VALUES)
+    h5(
+        path, matrix__data=matrix.data, matrix__indices=matrix.indices, matrix__indptr=matrix.indptr,
+        matrix__shape=matrix.shape, matrix__barcodes=SAMPLES, matrix__features__id=GENES, matrix__features__name=GENES,
+    )  # fmt: skip
+
+
+def as_10x_folder(path: Path) -> None:
+    from scipy.io import mmwrite
+
+    path.mkdir()
+    mmwrite(path / "matrix.mtx", sparse.coo_matrix(VALUES))
+    (path / "features.tsv").write_text("".join(f"{gene}\t{gene}\tGene Expression\n" for gene in GENES))
+    (path / "barcodes.tsv").write_text("\n".join(SAMPLES) + "\n")
+
+
+def as_gct(path: Path) -> None:
+    body = FRAME.copy()
+    body.insert(0, "Description", "na")
+    path.write_text("#1.2\n4\t3\n" + body.rename_axis("NAME").to_csv(sep="\t"))
+
+
+def as_foreign_zarr(path: Path) -> None:
+    import xarray as xr
+
+    array = xr.DataArray(VALUES, dims=("feature", "cell"), coords={"feature": GENES, "cell": SAMPLES}, name="counts")
+    array.to_dataset().to_zarr(path, zarr_format=2, consolidated=False)
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+WRITERS: dict[str, Any] = {
+    "text of commas": lambda p: p.write_text(FRAME.to_csv()),
+    "text of semicolons": lambda p: p.write_text(FRAME.to_csv(sep=";")),
+    "UTF-16": lambda p: p.write_text(TSV, encoding="utf-16"),
+    "gzip": lambda p: p.write_bytes(gzip.compress(TSV.encode())),
+    "bzip2": lambda p: p.write_bytes(bz2.compress(TSV.encode())),
+    "xz": lambda p: p.write_bytes(lzma.compress(TSV.encode())),
+    "zip": lambda p: zipfile.ZipFile(p, "w").writestr("t.tsv", TSV),
+    "Feather 1": lambda p: pa.feather.write_feather(pa.Table.from_pandas(FRAME.reset_index()), str(p), version=1),
+    "Feather 2": lambda p: pa.feather.write_feather(pa.Table.from_pandas(FRAME.reset_index()), str(p)),
+    "Parquet": lambda p: FRAME.to_parquet(p),
+    "h5ad of rows": lambda p: as_h5ad(p, "csr"),
+    "h5ad of columns": lambda p: as_h5ad(p, "csc"),
+    "loom": as_loom,
+    "10x HDF5": as_10x_h5,
+    "10x folder": as_10x_folder,
+    "GCT": as_gct,
+    "Zarr of others": as_foreign_zarr,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_same_table_comes_out_of_every_format(tmp_path: Path, name: str) -> None:
+    import pyarrow.feather  # noqa: F401
+
+    WRITERS[name](tmp_path / "data")
+    ds = cagdask.ingest(str(tmp_path / "data"), store=str(tmp_path / "s.zarr"), client=InlineRunner())
+    found = pd.DataFrame(ds.abundance.values, index=ds.gene_id.values, columns=ds.sample_id.values)
+    np.testing.assert_array_equal(found.loc[GENES, SAMPLES], VALUES)
+    assert found.shape == VALUES.shape
+
+
+QUANTIFIED = {
+    "salmon": ("Name\tLength\tEffectiveLength\tTPM\tNumReads\n", "{g}\t100\t90\t{v}\t7\n"),
+    "kallisto": ("target_id\tlength\teff_length\test_counts\ttpm\n", "{g}\t100\t90\t7\t{v}\n"),
+    "RSEM": (
+        "gene_id\ttranscript_id(s)\tlength\teffective_length\texpected_count\tTPM\tFPKM\n",
+        "{g}\tt\t100\t90\t7\t{v}\t9\n",
+    ),
+    "htseq": ("", "{g}\t{v}\n"),
+    "CoverM": ("Contig\tsample Mean\n", "{g}\t{v}\n"),
+    "jgi": ("contigName\tcontigLen\ttotalAvgDepth\ts.bam\ts.bam-var\n", "{g}\t100\t{v}\t{v}\t0.1\n"),
+}
+
+
+@pytest.mark.parametrize("tool", QUANTIFIED)
+def test_a_folder_of_samples_of_a_tool(tmp_path: Path, tool: str) -> None:
+    head, line = QUANTIFIED[tool]
+    (tmp_path / "in").mkdir()
+    whole = np.ceil(VALUES)
+    for j, sample in enumerate(SAMPLES):
+        rows = "".join(line.format(g=gene, v=int(whole[i, j])) for i, gene in enumerate(GENES))
+        (tmp_path / "in" / f"{sample}.tsv").write_text(head + rows)
+    ds = cagdask.ingest(str(tmp_path / "in"), store=str(tmp_path / "s.zarr"), client=InlineRunner())
+    found = pd.DataFrame(ds.abundance.values, index=ds.gene_id.values, columns=ds.sample_id.values)
+    np.testing.assert_array_equal(found.loc[GENES, SAMPLES], whole)
+
+
+def test_metadata_is_joined_by_sample_and_by_gene(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text(TSV)
+    (tmp_path / "m.tsv").write_text("sample\tsite\tage\ns3\tgut\t3\ns1\tsoil\t1\n")
+    (tmp_path / "g.tsv").write_text("gene\ttaxonomy\nK002\tBacillus\n")
+    ds = cagdask.ingest(
+        str(tmp_path / "t.tsv"), store=str(tmp_path / "s.zarr"), client=InlineRunner(),
+        metadata=str(tmp_path / "m.tsv"), gene_metadata=str(tmp_path / "g.tsv"),
+    )  # fmt: skip
+    assert list(ds.sample_site.values) == ["soil", "", "gut"]
+    assert ds.sample_age.values[[0, 2]].tolist() == [1, 3]
+    assert list(ds.gene_taxonomy.values) == ["", "Bacillus", "", ""]
+
+
+def test_rows_that_are_no_genes_are_left_out_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text(TSV + "UNMAPPED\t90\t90\t90\n__no_feature\t1\t1\t1\n")
+    kept = cagdask.ingest(str(tmp_path / "t.tsv"), store=str(tmp_path / "a.zarr"), client=InlineRunner())
+    assert kept.sizes["gene"] == 6
+    without = cagdask.ingest(
+        str(tmp_path / "t.tsv"), store=str(tmp_path / "b.zarr"), client=InlineRunner(), exclude_unmapped=True
+    )
+    assert list(without.gene_id.values) == GENES
+    some = cagdask.ingest(
+        str(tmp_path / "t.tsv"), store=str(tmp_path / "c.zarr"), client=InlineRunner(), exclude_genes="^(UN|__|K00[12])"
+    )
+    assert list(some.gene_id.values) == GENES[2:]
