@@ -223,7 +223,7 @@ def test_misuse_ends_with_2(arguments, message):
         (["similar", "STORE", IDS[1], "--normalization", "sum"], "can not be normalized by sum"),
         (["analogy", "STORE", IDS[1], IDS[1]], f"a and b are both '{IDS[1]}'"),
         (["analogy", "STORE", IDS[1], "SYM1"], "two of these names are one gene"),
-        (["analogy", "STORE", IDS[1], IDS[29]], r"\(zero\), so their difference has no direction"),
+        (["analogy", "STORE", IDS[1], IDS[29]], r"is zero: it has no direction"),
         (["analogy", "STORE", IDS[1], IDS[2], "--candidates", "TMP/none.txt"], "no such file of candidates"),
         (["analogy", "STORE", "--query-file", "TMP/long.txt"], "line 1 has 4 genes; a question has at most 3"),
     ],

@@ -75,6 +75,8 @@ def average_linkage(
         blocks, n_merges = _merge(this, chunked, lists, linked, is_last=is_last)
         if is_last and n_merges < SLOW * total:  # what is left has many near neighbors: longer lists prove more
             k *= GROWTH
+        if is_last and not n_merges:  # equal similarities in a component that was cut: no part of it proves anything
+            plan = replace(plan, merge_rows=2 * plan.merge_rows)
         this.remove("sorted", "chunks", "cut", "neighbors", "batches")
     return linked
 
