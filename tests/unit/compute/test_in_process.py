@@ -245,7 +245,10 @@ def test_ctrl_c_ends_it_in_one_line_and_the_same_command_goes_on(tmp_path: Path)
     cagdask.simulate(str(tmp_path / "in"), n_genes=3000, n_samples=30, seed=1)
     sheet = str(tmp_path / "in" / "sample_sheet.json")
     command = [sys.executable, "-m", "cagdask", "run", sheet, "--output", str(tmp_path / "out"), "--workers", "0"]
-    going = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    going = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     assert going.stderr is not None
     seen = []
     for line in going.stderr:

@@ -30,8 +30,8 @@ def test_a_part_of_a_name_finds_genes_and_their_cags(session: Session) -> None:
     assert list(found.gene) == [f"gene_{i:03d}" for i in range(10, 20)]
     assert list(session.find("_1", most=200).gene) == [f"gene_{i}" for i in range(100, 200)]
     ds = session.ds
-    row = int(np.flatnonzero(ds.gene_id.values == found.gene[5])[0])
-    assert found.cag[5] == ds.gene_cag.values[row]
+    row = int(np.flatnonzero(ds["gene_id"].values == found.gene[5])[0])
+    assert found.cag[5] == ds["gene_cag"].values[row]
     assert len(session.find("_399")) == 1
     assert len(session.find("nothing like it")) == 0
     assert len(session.find("  ")) == 0
@@ -40,15 +40,15 @@ def test_a_part_of_a_name_finds_genes_and_their_cags(session: Session) -> None:
 def test_members_are_those_of_the_result_nearest_first(session: Session) -> None:
     members = session.members(0)
     ds = session.ds
-    assert set(members.gene) == set(ds.gene_id.values[ds.gene_cag.values == 0])
+    assert set(members.gene) == set(ds["gene_id"].values[ds["gene_cag"].values == 0])
     assert (np.diff(members.distance) >= 0).all()
-    np.testing.assert_array_equal(session.profile(0), ds.cag_abundance[0].values)
+    np.testing.assert_array_equal(session.profile(0), ds["cag_abundance"][0].values)
     assert session.describe(0)["genes"] == len(members)
 
 
 def test_nearest_cags_are_those_of_all_cosines(session: Session) -> None:
     ds = session.ds
-    rows = ds.cag_abundance.values[session.sizes >= 2].astype(float)
+    rows = ds["cag_abundance"].values[session.sizes >= 2].astype(float)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     similarity = unit @ unit[1]
     similarity[1] = -2
