@@ -55,7 +55,7 @@ def is_store(url: str) -> bool:
         attributes = storage.read_json(metadata)["attributes"]
     except (ValueError, TypeError, KeyError):
         return True  # damaged: whoever opens it says how
-    return "schema_version" in attributes if isinstance(attributes, dict) else True
+    return {"schema_version", "kind"} <= attributes.keys() if isinstance(attributes, dict) else True
 
 
 def in_folder(url: str, name: str) -> str:

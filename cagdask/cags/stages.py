@@ -138,8 +138,10 @@ class Clustering(Work):
             linked = single.single_linkage(
                 self.runner, blocks, self.n_genes, threshold, self.linkage_plan, where, self.done
             )
-        else:
+        elif self.parameters.linkage == "average":
             linked = average.average_linkage(self.runner, blocks, threshold, self.linkage_plan, where, self.done)
+        else:  # a choice that no stage was written for must not pass for another rule
+            raise NotImplementedError(f"linkage {self.parameters.linkage!r} has no stage.")
         tree = self.path("tree")
         self.runner.one(
             "merge tree",

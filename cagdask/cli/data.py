@@ -47,7 +47,7 @@ def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome
 
     ds = library_ingest(source, store=store, overwrite=setting.overwrite, **setting.where, **options)
     outcome = store_outcome(store, ds) | {"understood": ds.encoding["understood"]}
-    return outcome, f"{store_text(outcome)}\n{outcome['understood']}"
+    return outcome, store_text(outcome)
 
 
 @click.command()

@@ -208,16 +208,16 @@ class Session:
         """CAGs of two genes or more with the most similar profile: ``cag``, ``genes``, ``similarity`` (cosine)."""
         import pandas as pd
 
-        numbers_, unit = self._directions
+        cags, unit = self._directions
         own = self.profile(cag)
         length = float(np.linalg.norm(own))
         similarity = unit @ (own / length if length > 0 else own)
-        similarity[numbers_ == cag] = -np.inf
-        k = min(k, len(numbers_) - (cag < len(numbers_)))
+        similarity[cags == cag] = -np.inf
+        k = min(k, len(cags) - (cag < len(cags)))
         best = np.argpartition(-similarity, k - 1)[:k] if k > 0 else np.zeros(0, np.int64)
         best = best[np.lexsort((best, -similarity[best]))]
         return pd.DataFrame(
-            {"cag": numbers_[best], "genes": self.sizes[numbers_[best]], "similarity": similarity[best].round(4)}
+            {"cag": cags[best], "genes": self.sizes[cags[best]], "similarity": similarity[best].round(4)}
         )
 
     # -- other thresholds --------------------------------------------------------------------------------------------

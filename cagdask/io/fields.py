@@ -183,8 +183,8 @@ def given_metadata(
 
 
 def add_metadata(staged: str, said: dict[str, Any], given: dict[bool, tuple[str, pa.Table] | None]) -> dict[str, Any]:
-    """Store what is known of genes and samples; ``n_fields`` of samples and of genes."""
-    counts = {}
+    """Store what is known of genes and samples; names of the new variables, ``kept_sample`` and ``kept_gene``."""
+    kept = {}
     for of_genes, what in ((False, "sample"), (True, "gene")):
         own = said.get("sample_table") if what == "sample" else None
         own = read_fields(said.get(f"{what}_fields")) if own is None else own
@@ -192,20 +192,21 @@ def add_metadata(staged: str, said: dict[str, Any], given: dict[bool, tuple[str,
         if (table := given[of_genes]) is not None:
             names = [str(name) for name in np.asarray(storage.open_array(staged, f"{what}_id")[:])]
             written += store_fields(staged, joined(*table, names, what), of_genes=of_genes)
-        counts[f"n_{what}_fields"] = len(written)
-    return counts
+        kept[f"kept_{what}"] = written
+    return kept
 
 
 def understood(kind: str, n_genes: int, n_others: int, said: dict[str, Any]) -> str:
-    """What was read, in one line: ``1,931 genes × 165 samples; ids from 'gene'; 14 metadata columns``."""
+    """What was read, in one line: ``1,931 genes × 165 samples; ids from 'gene'; kept gene_width; 4 rows left out``."""
     other = "components" if kind == "embedding" else "samples"
     parts = [f"{n_genes:,} genes × {n_others:,} {other}"]
     if said.get("id_name"):
         parts.append(f"ids from {said['id_name']!r}")
     parts += said.get("notes", [])
-    for what in ("sample", "gene"):
-        if n := said.get(f"n_{what}_fields"):
-            parts.append(f"{n} metadata columns of {what}s")
+    names = [*said.get("kept_sample", []), *said.get("kept_gene", [])]
+    if names:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        parts.append(f"kept {', '.join(names[:_SHOWN])}{more}")
     if said.get("n_left_out"):
         parts.append(f"{said['n_left_out']:,} rows left out")
     return "; ".join(parts)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cagdask import provenance, schema, storage
 from cagdask.compute import memory
 from cagdask.compute.connect import as_runner
+from cagdask.compute.progress import reporter
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError, StoreError
 from cagdask.io.fields import add_metadata, given_metadata, understood
@@ -228,7 +229,7 @@ def _write(source: str, store: str, options: dict[str, Any], where: dict[str, An
         storage.end_work(store)
     n_genes, n_others = storage.open_array(store, schema.value_name(options["kind"])).shape
     line = understood(options["kind"], n_genes, n_others, said)
-    logger.info("%s", line)
+    reporter().message(f"{storage.name_of(source)}: {line}")
     return store, line
 
 

@@ -5,6 +5,7 @@ Numbers come from the arrays with a value per CAG or per gene; nothing is read t
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,9 +63,16 @@ def trust(ds: xr.Dataset) -> list[str]:
         said.append(f"Certified: every merge was proven to be the one that exact {linkage} linkage makes.")
     elif certified is not None:
         said.append("Not certified: the search was approximate, so some merges may be missing.")
-    if "fdr" in ds.attrs:
-        said.append(f"Error rate that was asked for: {ds.attrs['fdr']}.")
-    return said
+    words = _error_rate(ds)
+    return [*said, words] if words else said
+
+
+def _error_rate(ds: xr.Dataset) -> str:
+    """The sentence about the error rate, where one was estimated; empty where not."""
+    try:
+        return str(json.loads(str(ds.attrs.get("error_rate", "{}"))).get("in_words", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def warnings_of(ds: xr.Dataset, ordination: Ordination | None = None) -> list[Caution]:
@@ -166,15 +174,18 @@ def next_steps(ds: xr.Dataset) -> list[tuple[str, str]]:
     where = shlex.quote(str(ds.encoding.get("source", "cags.zarr")).rstrip("/").rpartition("/")[2])
     max_dist = numbers.max_dist_of(ds)
     finer = f"{max_dist / 2:.3g}" if max_dist else "0.1"
-    return [
-        (
-            "Cut the same tree at a smaller threshold, in seconds",
-            f"cagdask cut {where} --max-dist {finer} --output finer",
-        ),
+    steps = [
+        ("Cut the same tree at a smaller threshold", f"cagdask cut {where} --max-dist {finer} --output finer"),
         ("Find the CAGs most like the largest one", f"cagdask similar {where} 0"),
         ("Find latent factors of the CAGs", f"cagdask nmf {where} -k 5 --output factors"),
         ("Draw any picture of this page as a file", f"cagdask plot heat-map {where} -o heat-map.svg"),
     ]
+    table = sample_table(ds)
+    groups = [str(name) for name in table if not is_continuous(table[name]) and len(set(categories(table[name]))) > 1]
+    if groups:
+        command = f"cagdask test {where} --labels {shlex.quote(groups[0])} --output test.tsv"
+        steps.insert(1, (f"Test which CAGs differ by {groups[0]}", command))
+    return steps
 
 
 def cohort_name(ds: xr.Dataset) -> str:

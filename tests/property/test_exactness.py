@@ -308,6 +308,24 @@ def test_cutting_lower_only_splits(tmp_path: Path, data: st.DataObject) -> None:
         assert len(np.unique(above[below == label])) == 1
 
 
+EQUALLY_NEAR = """
+    1111100 1110110 1101111 1111001 1110101 1001111 1011001 0111111 1011110 1100111 1111011 1111011
+    1101111 0111111 0111101 1111110 1111111 1010111 0111111 0110111 1111011 1110110 1110111 1110111
+    1111011 1100001 1010111 1110111 1110111 0111001 1111110 1011100 1111111 1011111
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_component_that_is_cut_among_equals_still_ends(tmp_path: Path) -> None:
+    """Two rows at a time, of many that are equally near: no pair of them proves anything, for ever, with two."""
+    values = np.array([[int(bit) for bit in row] for row in EQUALLY_NEAR.split()], np.float64)
+    plan = Plan(
+        chunks=(11, 7, 1, 1, 14), block_rows=5, merge_rows=2, k=8, sizes=(2, 2), n_pivots=1, fringe=0.0,
+        sparse_below=0.0, level=1,
+    )  # fmt: skip
+    check_reference(values, "correlation", "average", 0.5, plan, tmp_path)
+
+
 # -- refinement --------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cagdask
-from cagdask import cli, storage
+from cagdask import cli, storage, stores
 from cagdask.errors import InputError, SchemaError
 from cagdask.io.inputs import as_store
 
@@ -171,6 +171,25 @@ def test_names_are_needed_for_a_matrix():
         cagdask.as_dataset(np.ones((2, 3)))
     with pytest.raises(InputError, match=r"shape \(2, 3\), but there are 3 genes and 2 samples"):
         cagdask.as_dataset(np.ones((2, 3)), genes="abc", samples="xy")
+
+
+def test_options_of_files_are_refused_for_tables_in_memory(tmp_path):
+    table = pd.DataFrame([[1.0, 2.0]], index=["a"], columns=["s", "t"])
+    with pytest.raises(ValueError, match="metadata, exclude_genes: for files, and this is a table in memory"):
+        cagdask.ingest(table, store=str(tmp_path / "s.zarr"), exclude_genes="^a", metadata="m.tsv")
+    assert list(tmp_path.iterdir()) == []
+    assert cagdask.ingest(table, store=str(tmp_path / "s.zarr"), kind="expression").attrs["kind"] == "expression"
+
+
+def test_a_zarr_store_of_others_is_no_store_of_ours(tmp_path):
+    ours, theirs = str(tmp_path / "ours.zarr"), str(tmp_path / "theirs.zarr")
+    table = pd.DataFrame([[1.0, 2.0], [3.0, 0.0]], index=["a", "b"], columns=["s", "t"])
+    cagdask.ingest(table, store=ours)
+    coords = {"gene": np.array([1, 2]), "sample": np.array([1, 2])}
+    array = xr.DataArray(table.to_numpy(), dims=("gene", "sample"), coords=coords, name="abundance")
+    array.to_dataset().assign_attrs(schema_version=9).to_zarr(theirs, consolidated=False)
+    assert stores.is_store(ours)
+    assert not stores.is_store(theirs)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -116,6 +116,24 @@ def test_a_row_that_holds_most_of_the_abundance_is_named(tmp_path: Path) -> None
     assert "--exclude-genes UNMAPPED" in page
 
 
+def test_the_error_rate_is_said_where_there_is_one(result: str) -> None:
+    ds = storage.open_dataset(result)
+    ds.attrs["error_rate"] = json.dumps({"in_words": "At most 0.01 of the genes in groups are there by chance."})
+    assert findings.trust(ds)[-1] == "At most 0.01 of the genes in groups are there by chance."
+    for damaged in ("{", "[1]", "null"):
+        ds.attrs["error_rate"] = damaged
+        assert len(findings.trust(ds)) == 1
+
+
+def test_what_next_names_a_column_that_has_groups(result: str) -> None:
+    ds = storage.open_dataset(result)
+    assert not any("cagdask test" in command for _, command in findings.next_steps(ds))
+    ds["sample_study"] = ("sample", ["one"] * 4)
+    ds["sample_site"] = ("sample", ["gut", "soil", "gut", "soil"])
+    (command,) = [command for _, command in findings.next_steps(ds) if "cagdask test" in command]
+    assert "--labels site" in command
+
+
 def test_few_samples_are_said(result: str) -> None:
     assert "Only 4 samples" in reporting.render(storage.open_dataset(result))
 

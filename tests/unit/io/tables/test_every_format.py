@@ -16,6 +16,7 @@ import pytest
 from scipy import sparse
 
 import cagdask
+from cagdask.compute.progress import Reporter, reporting
 from tests.inline_runner import InlineRunner
 
 GENES = ["K001", "K002", "K003", "K004"]
@@ -170,3 +171,23 @@ def test_rows_that_are_no_genes_are_left_out_when_asked(tmp_path: Path) -> None:
         str(tmp_path / "t.tsv"), store=str(tmp_path / "c.zarr"), client=InlineRunner(), exclude_genes="^(UN|__|K00[12])"
     )
     assert list(some.gene_id.values) == GENES[2:]
+
+
+class Heard(Reporter):
+    """Keeps the lines that a person would see."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_what_was_understood_is_said_in_one_line(tmp_path: Path) -> None:
+    wide = FRAME.assign(width=[10, 20, 30, 40]).to_csv(sep="\t")
+    (tmp_path / "t.tsv").write_text(wide + "UNMAPPED\t90\t90\t90\t1\n")
+    with reporting(Heard()) as heard:
+        cagdask.ingest(
+            str(tmp_path / "t.tsv"), store=str(tmp_path / "s.zarr"), client=InlineRunner(), exclude_unmapped=True
+        )
+    assert "t.tsv: 4 genes × 3 samples; ids from 'gene'; kept gene_width; 1 rows left out" in heard.lines
