@@ -21,7 +21,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -81,14 +81,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._say_nothing()
             return
         try:
-            onward = http.client.HTTPConnection("127.0.0.1", proxy.onward, timeout=60)
-            onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                onward.putheader(name, value)
-            onward.endheaders(body or None)
-            found = onward.getresponse()
-            data = found.read()
-            onward.close()
+            with closing(http.client.HTTPConnection("127.0.0.1", proxy.onward, timeout=60)) as onward:
+                onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    onward.putheader(name, value)
+                onward.endheaders(body or None)
+                found = onward.getresponse()
+                data = found.read()
         except (OSError, http.client.HTTPException):  # nobody there: what a client of its own would see
             self._hang_up()
             return
