@@ -8,6 +8,7 @@ in float64 a few times.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -117,7 +118,8 @@ def associate(
     min_size
         Genes of a CAG at least.
     min_prevalence
-        Share of the tested samples in which a feature must be above 0.
+        Share of the tested samples in which a feature must be above 0. For CAGs of a ``clr`` result, whose values are
+        log-ratios, it is the share of all samples that have the CAG (``cag_prevalence``), in the table too.
     overwrite
         Replace ``output``.
     client, n_workers, memory_limit
@@ -143,6 +145,8 @@ def associate(
             raise ValueError(f"output {output!r} must end in .tsv or .parquet.")
         storage.check_target(storage.absolute(output), overwrite=overwrite)
     matrix = open_matrix(source)
+    if min_size > 1 and matrix.rows_are != "CAGs":
+        raise ValueError("min_size is for CAGs, and these are genes. Leave it out.")
     table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
     question, design = _design(table, test, groups, pairs, formula, cohort)
     _check_scale(matrix)
@@ -344,10 +348,10 @@ def _frame(matrix: Matrix, parts: list[TestedFiles], min_size: int, min_prevalen
     mean = np.concatenate([part.mean for part in parts], axis=-1)
     prevalence = np.concatenate([part.prevalence for part in parts], axis=-1)
     is_cag = matrix.rows_are == "CAGs"
+    if is_cag and _are_log_ratios(matrix):
+        prevalence = np.asarray(storage.open_array(matrix.url, "cag_prevalence")[:], np.float64)
     kept = prevalence >= min_prevalence
     if min_size > 1:
-        if not is_cag:
-            raise ValueError("min_size is for CAGs, and these are genes. Leave it out.")
         kept &= np.asarray(storage.open_array(matrix.url, "cag_size")[:]) >= min_size
     rows = np.flatnonzero(kept)
     effect, _, low, high, p_value = tested[:, rows]
@@ -370,6 +374,12 @@ def _frame(matrix: Matrix, parts: list[TestedFiles], min_size: int, min_prevalen
         }
     )
     return frame.sort_values("p_value", kind="stable", na_position="last", ignore_index=True)
+
+
+def _are_log_ratios(matrix: Matrix) -> bool:
+    """Whether the values of a result are log-ratios, whose sign says nothing of presence."""
+    parameters = json.loads(str(storage.open_group(matrix.url).attrs.get("parameters", "{}")))
+    return bool(parameters.get("normalization") == "clr")
 
 
 def _write(frame: pd.DataFrame, output: str, question: Question) -> None:

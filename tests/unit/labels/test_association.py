@@ -21,6 +21,7 @@ from cagdask.labels import statistics
 from cagdask.labels.association import associate
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner
+from tests.result_store import write_result_store
 
 N_GENES, N_SAMPLES = 25, 30
 
@@ -221,3 +222,27 @@ def test_samples_without_label_and_labels_without_sample_are_said(
     assert "1 samples are not in the store: elsewhere" in caplog.text
     assert "1 of 30 samples have no label: sample_004" in caplog.text
     assert "values are as ingested" in caplog.text
+
+
+def test_presence_of_log_ratios_is_that_of_the_result(tmp_path: Path) -> None:
+    """A clr value is negative for most of what is present: its sign says nothing."""
+    result = write_result_store(
+        str(tmp_path / "cags.zarr"), [0, 0, 0, 1, 1, 2], n_samples=8, parameters={"normalization": "clr"}
+    )
+    group = storage.open_group(result, writable=True)
+    array: Any = group["cag_abundance"]
+    array[...] = -1 - np.arange(24, dtype=np.float32).reshape(3, 8)
+    prevalence: Any = group["cag_prevalence"]
+    prevalence[...] = np.array([1, 0.5, 0.25], np.float32)
+    pd.DataFrame({"state": list("aabbabab")}, index=[f"sample{i}" for i in range(8)]).to_csv(
+        tmp_path / "l.tsv", sep="\t", index_label="sample"
+    )
+    found = associate(result, labels=str(tmp_path / "l.tsv"), min_prevalence=0.5, client=InlineRunner())
+    assert sorted(found.cag) == [0, 1]
+    assert found.set_index("cag").prevalence.to_dict() == {0: 1, 1: 0.5}
+
+
+def test_a_size_of_cags_is_refused_for_genes_before_any_work(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cagdask.labels.association._run", lambda *_: pytest.fail("it began"))
+    with pytest.raises(ValueError, match="min_size is for CAGs, and these are genes"):
+        asked(min_size=2)
