@@ -8,6 +8,7 @@ Sparse values stay sparse until a block of genes is read.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from cagdask.storage.groups import save_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
+
+logger = logging.getLogger(__name__)
 
 BLOCK_CELLS = 2**22
 """Cells that are read at a time, 16 MiB as float32."""
@@ -235,15 +238,19 @@ def _look_through(ds: xr.Dataset) -> tuple[str, NDArray[np.float32]]:
     signed = ds.attrs.get("kind", "abundance") != "abundance"
     hashes = [hashlib.blake2b(digest_size=32) for _ in samples]
     prevalence = np.empty(len(genes), np.float32)
-    step = max(1, BLOCK_CELLS // len(samples))
+    step, n_vanished = max(1, BLOCK_CELLS // len(samples)), 0
     for begin in range(0, len(genes), step):
         block = np.asarray(values[begin : begin + step].values)
         _check_block(block, genes, samples, begin, signed)
+        n_given = int(np.count_nonzero(block))
         with np.errstate(under="ignore"):
             block = block.astype(np.float32)
+        n_vanished += n_given - int(np.count_nonzero(block))
         prevalence[begin : begin + step] = np.count_nonzero(block > 0, axis=1) / len(samples)
         for digest, of_sample in zip(hashes, np.ascontiguousarray(block.T), strict=True):
             digest.update(of_sample.tobytes())
+    if n_vanished:
+        logger.warning("%d values are too small for float32 (below 1.4e-45) and count as absent", n_vanished)
     return table_digest(genes, samples, [digest.hexdigest() for digest in hashes]), prevalence
 
 

@@ -173,6 +173,13 @@ def test_names_are_needed_for_a_matrix():
         cagdask.as_dataset(np.ones((2, 3)), genes="abc", samples="xy")
 
 
+def test_values_too_small_for_a_store_are_told(tmp_path, caplog):
+    table = pd.DataFrame([[1e-50, 2.0], [3.0, 1e-60]], index=["a", "b"], columns=["s", "t"])
+    ds = cagdask.ingest(table, store=str(tmp_path / "s.zarr"))
+    assert "2 values are too small for float32 (below 1.4e-45) and count as absent" in caplog.text
+    assert ds.abundance.values.tolist() == [[0, 2], [3, 0]]
+
+
 def test_options_of_files_are_refused_for_tables_in_memory(tmp_path):
     table = pd.DataFrame([[1.0, 2.0]], index=["a"], columns=["s", "t"])
     with pytest.raises(ValueError, match="metadata, exclude_genes: for files, and this is a table in memory"):
