@@ -2,5 +2,6 @@
 
 reading      labels and covariates of samples, from a metadata column or a table
 statistics   tests of a block of features, in memory
+design       what is asked: groups, pairs, cohorts, model matrix
 association  the library call: blocks by tasks, false discovery rate, table and picture
 """

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +21,10 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.errors import InputError
 from cagdask.factors.matrix import Matrix, open_matrix
 from cagdask.labels import statistics
-from cagdask.labels.reading import LABEL, read_labels
+from cagdask.labels.design import DesignFiles, Question, check_options, design_of
+from cagdask.labels.reading import read_labels
 from cagdask.storage.arrays import Files, array
 
 if TYPE_CHECKING:
@@ -34,19 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TESTS = ("rank-sum", "paired", "kruskal", "linear", "logistic")
-LEAST = 3
-"""Samples that each group must have."""
 Float64 = NDArray[np.float64]
-
-
-class DesignFiles(Files):
-    """What tasks know of the samples that are tested."""
-
-    column: NDArray[np.int64] = array(np.int64, "sample", "column in the store")
-    group: NDArray[np.int64] = array(np.int64, "sample", "group, 0 = the first")
-    cohort: NDArray[np.int64] = array(np.int64, "sample", "cohort, 0 without any")
-    design: Float64 = array(np.float64, "sample, term", "model matrix; empty for tests of ranks")
 
 
 class TestedFiles(Files):
@@ -55,25 +42,6 @@ class TestedFiles(Files):
     tested: Float64 = array(np.float64, "number, feature", "effect, error, low, high, p_value")
     mean: Float64 = array(np.float64, "2, feature", "mean of the first group and of all others")
     prevalence: Float64 = array(np.float64, "feature", "share of tested samples with a value above 0")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked.
-
-    Attributes
-    ----------
-    test
-        One of :data:`TESTS`.
-    levels
-        Groups, the first of which others are compared with.
-    column
-        Term of the design whose effect is asked for, with ``linear``.
-    """
-
-    test: str
-    levels: list[str]
-    column: int = 0
 
 
 def associate(
@@ -139,7 +107,7 @@ def associate(
     InputError
         A group has fewer than three samples, labels are constant or confounded with covariates, or a column is missing.
     """
-    _check_options(test, pairs, formula, cohort, min_prevalence)
+    check_options(test, pairs, formula, cohort, min_prevalence)
     if output is not None:
         if not output.endswith((".tsv", ".parquet")):
             raise ValueError(f"output {output!r} must end in .tsv or .parquet.")
@@ -148,7 +116,7 @@ def associate(
     if min_size > 1 and matrix.rows_are != "CAGs":
         raise ValueError("min_size is for CAGs, and these are genes. Leave it out.")
     table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
-    question, design = _design(table, test, groups, pairs, formula, cohort)
+    question, design = design_of(table, test, groups, pairs, formula, cohort)
     _check_scale(matrix)
     work_bytes = 12 * matrix.n_genes * matrix.n_samples
     with (
@@ -165,104 +133,6 @@ def associate(
     if output is not None:
         _write(frame, output, question)
     return frame
-
-
-# -- what is asked ---------------------------------------------------------------------------------------------------
-
-
-def _check_options(test: str, pairs: str | None, formula: str | None, cohort: str | None, prevalence: float) -> None:
-    if test not in TESTS:
-        raise ValueError(f"test {test!r} is not known; choose one of {', '.join(TESTS)}.")
-    if (test == "paired") != (pairs is not None):
-        raise ValueError("test paired needs a column of pairs, and only that test takes one.")
-    if formula is not None and test not in ("linear", "logistic"):
-        raise ValueError(f"a formula is for linear and logistic, not for {test}. Leave it out.")
-    if cohort is not None and test in ("paired", "kruskal"):
-        raise ValueError(f"cohorts can not be combined with test {test}. Leave them out.")
-    if not 0 <= prevalence <= 1:
-        raise ValueError(f"min_prevalence is {prevalence}; it is a share from 0 to 1.")
-
-
-def _column(table: pd.DataFrame, name: str, what: str) -> pd.Series:
-    if name not in table:
-        raise InputError(f"no column {name!r} for {what}; there are {', '.join(map(str, table.columns))}.")
-    return table[name]
-
-
-def _design(
-    table: pd.DataFrame,
-    test: str,
-    groups: tuple[str, ...] | None,
-    pairs: str | None,
-    formula: str | None,
-    cohort: str | None,
-) -> tuple[Question, DesignFiles]:
-    found = sorted(table[LABEL].dropna().unique())
-    levels = list(groups) if groups else found
-    unknown = sorted(set(levels) - set(found))
-    if unknown:
-        raise InputError(f"no sample has the label {unknown[0]!r}; labels are {', '.join(found)}.")
-    if len(levels) < 2:
-        raise InputError(f"all samples have the label {', '.join(levels) or '-'}: there is nothing to compare.")
-    if len(levels) > 2 and test != "kruskal":
-        raise InputError(f"{test} compares two groups, and labels are {', '.join(levels)}. Name two, or use kruskal.")
-    table = table.assign(_place=np.arange(len(table)), _group=table[LABEL].map({x: i for i, x in enumerate(levels)}))
-    table = table[table["_group"].notna()]
-    if cohort is not None:
-        table = table[_column(table, cohort, "cohorts").notna()]
-    if pairs is not None:
-        table = _paired_rows(table, pairs)
-    matrix, column = np.zeros((len(table), 0)), 0
-    if test in ("linear", "logistic"):
-        table, matrix, column = _model(table, test, formula)
-    codes = np.unique(table[cohort].astype(str), return_inverse=True)[1] if cohort else np.zeros(len(table))
-    group, codes = table["_group"].to_numpy(np.int64), codes.astype(np.int64)
-    _check_groups(levels, group, codes, cohort)
-    made = DesignFiles(column=table["_place"].to_numpy(np.int64), group=group, cohort=codes, design=matrix)
-    return Question(test, levels, column), made
-
-
-def _check_groups(levels: list[str], group: NDArray[np.int64], codes: NDArray[np.int64], cohort: str | None) -> None:
-    for code in np.unique(codes):
-        for number, level in enumerate(levels):
-            n = int(((group == number) & (codes == code)).sum())
-            if n < LEAST:
-                where = f" in a cohort of column {cohort!r}" if cohort else ""
-                raise InputError(f"group {level!r} has {n} samples{where}; a test needs {LEAST} or more in each group.")
-
-
-def _paired_rows(table: pd.DataFrame, pairs: str) -> pd.DataFrame:
-    """Samples of whole pairs: those of the first group, then those of the second in the same order."""
-    table = table[_column(table, pairs, "pairs").notna()]
-    counted = table.groupby([pairs, "_group"]).size()
-    if (counted > 1).any():
-        raise InputError(f"pair {counted.index[counted > 1][0][0]!r} has more than one sample of a group. Keep one.")
-    whole = table.groupby(pairs).size()
-    left = int((whole < 2).sum())
-    if left:
-        logger.warning("%d samples have no partner and are left out", left)
-    table = table[table[pairs].isin(whole.index[whole == 2])]
-    return table.sort_values(["_group", pairs], kind="stable")
-
-
-def _model(table: pd.DataFrame, test: str, formula: str | None) -> tuple[pd.DataFrame, Float64, int]:
-    """Rows without missing covariates, their model matrix, and the column of the label in it (``linear``)."""
-    import patsy
-
-    terms = f"1 + {formula}" if formula else "1"
-    try:
-        covariates = patsy.dmatrix(terms, table, return_type="dataframe", NA_action="drop")
-    except patsy.PatsyError as err:
-        raise InputError(f"formula {formula!r}: {str(err).splitlines()[0]}. Check names of columns.") from err
-    if len(covariates) < len(table):
-        logger.warning("%d samples lack a covariate and are left out", len(table) - len(covariates))
-    table = table.loc[covariates.index]
-    both = np.column_stack([covariates.to_numpy(float), table["_group"].to_numpy(float)])
-    if np.linalg.matrix_rank(both) < both.shape[1]:
-        raise InputError(f"the label follows from the covariates ({formula or 'none'}): effects can not be told apart.")
-    if len(both) <= both.shape[1]:
-        raise InputError(f"{len(both)} samples are too few for {both.shape[1]} terms of the model.")
-    return table, both if test == "linear" else both[:, :-1], both.shape[1] - 1
 
 
 def _check_scale(matrix: Matrix) -> None:

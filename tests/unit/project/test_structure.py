@@ -30,7 +30,6 @@ LONG_MODULES = {
     "expression/normalizing.py",
     "io/ingest.py",
     "io/vectors/embeddings.py",
-    "labels/association.py",
     "storage/groups.py",
     "storage/s3.py",
     "vectors/analogies/pairs.py",
