@@ -28,8 +28,6 @@ LONG_MODULES = {
     "cags/clustering.py",
     "cli/options.py",
     "expression/normalizing.py",
-    "io/ingest.py",
-    "io/vectors/embeddings.py",
     "storage/groups.py",
     "storage/s3.py",
     "vectors/analogies/pairs.py",
