@@ -18,7 +18,7 @@ _PUBLIC = {
     "normalize": "normalization.methods",
     "normalize_expression": "expression.normalizing",
     "find_cags": "cags.clustering",
-    "cut": "cags.clustering",
+    "cut": "cags.cutting",
     "assign": "cags.assignment",
     "two_pass": "twopass.two_pass",
     "label_by_leaders": "twopass.two_pass",

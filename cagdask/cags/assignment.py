@@ -21,7 +21,7 @@ import numpy as np
 
 from cagdask import arguments, provenance, schema, storage, stores
 from cagdask.cags import assignment_tasks
-from cagdask.cags.clustering import WORK_FORMAT, check_source, checked_plan, work_bytes
+from cagdask.cags.jobs import WORK_FORMAT, check_source, checked_plan, work_bytes
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner

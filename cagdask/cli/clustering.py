@@ -86,12 +86,12 @@ def cut(
     if max_dist is None or output is None:
         raise click.UsageError("Give --max-dist and --output; or --sweep to see what every threshold gives.")
     from cagdask import stores
-    from cagdask.cags import clustering as cags
+    from cagdask.cags import cutting
     from cagdask.reports import page
 
     url = stores.open_result(result).url
     store = store or stores.clustered_store(url)
-    cags.cut(url, max_dist=max_dist, store=store, output=output, overwrite=setting.overwrite, **setting.where)
+    cutting.cut(url, max_dist=max_dist, store=store, output=output, overwrite=setting.overwrite, **setting.where)
     summary = page.summarize(output)
     text = f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
     return {"output": output, "max_dist": max_dist, "summary": summary}, text

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from cagdask import provenance, storage
 from cagdask.arguments import Options
-from cagdask.cags.clustering import check_source, cluster_store
+from cagdask.cags.clustering import cluster_store
+from cagdask.cags.jobs import check_source
 from cagdask.cags.options import CLUSTER
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner

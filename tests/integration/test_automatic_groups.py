@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cagdask import storage
-from cagdask.cags.clustering import cut, find_cags
+from cagdask.cags.clustering import find_cags
+from cagdask.cags.cutting import cut
 from cagdask.simulation.writing import simulate_abundance
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for

@@ -21,7 +21,8 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 
 from cagdask import storage
-from cagdask.cags.clustering import cut, find_cags
+from cagdask.cags.clustering import find_cags
+from cagdask.cags.cutting import cut
 from cagdask.compute.connect import connect
 from cagdask.compute.executor import Item, Outcome
 from cagdask.compute.memory import WORKER_BASE, task_budget

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import cagdask
-from cagdask.cags.clustering import checked_plan, cluster_store
+from cagdask.cags.clustering import cluster_store
+from cagdask.cags.jobs import checked_plan
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import connect
 from cagdask.compute.memory import WORKER_BASE

@@ -1,0 +1,150 @@
+"""The CAGs of a smaller threshold, from the merge tree of a result: nothing is clustered again.
+
+merge_child, merge_height --merges up to max_dist--> groups
+store --profiles--> mean of each group --measure--> result store
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from cagdask import schema, storage, stores
+from cagdask.cags.jobs import begin, check_source, finish, work_bytes
+from cagdask.cags.parameters import Parameters
+from cagdask.compute.connect import as_runner
+from cagdask.compute.runner import Runner
+from cagdask.compute.work import scratch_folder
+from cagdask.engine.rows.files import on_grid
+from cagdask.errors import SchemaError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+
+def cut(
+    result: str | xr.Dataset,
+    *,
+    max_dist: float,
+    store: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    client: Runner | Client | str | None = None,
+    n_workers: int | None = None,
+    memory_limit: str | int = "4GiB",
+) -> xr.Dataset:
+    """The CAGs at a smaller threshold, from the merge tree of a result: nothing is clustered again.
+
+    Parameters
+    ----------
+    result
+        Path or URL of a result store, or what :func:`find_cags` returned.
+    max_dist
+        At most that of the result, unit of its metric.
+    store
+        The abundance store that was clustered, from which the measures of the new CAGs are taken. By default
+        ``abundance.zarr`` beside the result; must be given for a result in memory.
+    output
+        Path or URL of the new result store. None keeps it in memory.
+    overwrite, client, n_workers, memory_limit
+        As for :func:`find_cags`.
+
+    Returns
+    -------
+    Dataset
+        A result store at ``max_dist``, unrefined: what :func:`find_cags` gives with ``refine="none"``.
+
+    Raises
+    ------
+    ValueError
+        ``max_dist`` is above that of the result, or not in [0, 1).
+    SchemaError
+        ``result`` is no result store, or ``store`` is not what it was made from.
+
+    Notes
+    -----
+    One pass over the store for the measures; the cut itself takes O(merges).
+    """
+    ds, where = _opened(result)
+    parameters = _parameters_at(ds, where, max_dist)
+    if output is not None:
+        storage.check_target(output, overwrite=overwrite)
+    store = _store_of(ds, where, store)
+    work = work_bytes(*check_source(store, parameters))
+    with (
+        scratch_folder() as scratch,
+        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
+    ):
+        if not storage.exists(where):
+            where = os.path.join(scratch, "earlier.zarr")
+            storage.save_dataset(ds, where)
+        target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
+        job, attrs = begin(store, target, parameters, runner, "cut", overwrite=overwrite)
+        job.prepare()
+        tree = job.cut(storage.absolute(where))
+        groups = job.refine(job.directions(job.mean_profiles(tree)))
+        finish(job, target, tree, groups, attrs, "cut", certified=bool(ds.attrs["certified"]))
+        made = storage.open_dataset(target)
+        return made if output is not None else made.load()
+
+
+def _opened(result: str | xr.Dataset) -> tuple[xr.Dataset, str]:
+    """A result with a merge tree, and where it is.
+
+    Raises
+    ------
+    SchemaError
+        It lacks something.
+    """
+    result = stores.result_url(result) if isinstance(result, str) else result
+    ds = storage.open_dataset(result) if isinstance(result, str) else result
+    where = result if isinstance(result, str) else result.encoding.get("source", "the result")
+    schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=where)
+    missing = [name for name in schema.RESULT_ATTRIBUTES if name not in ds.attrs]
+    if missing:
+        raise SchemaError(f"{where}: lacks the attributes {', '.join(missing)}. Cluster again.")
+    return ds, where
+
+
+def _parameters_at(ds: xr.Dataset, where: str, max_dist: float) -> Parameters:
+    """The parameters of a result at another threshold, without refinement.
+
+    Raises
+    ------
+    ValueError
+        The threshold is not in [0, 1), or above that of the result.
+    SchemaError
+        The result's own parameters can not be read.
+    """
+    try:
+        earlier = json.loads(ds.attrs["parameters"])
+        parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
+        highest = float(earlier["max_dist"])
+    except (TypeError, KeyError, json.JSONDecodeError) as err:
+        raise SchemaError(f"{where}: its attribute parameters is damaged ({err}). Cluster again.") from err
+    if on_grid(max_dist) > on_grid(highest):
+        raise ValueError(
+            f"max_dist is {max_dist}, but {where} was clustered up to {highest}. Cluster again to go higher."
+        )
+    return parameters
+
+
+def _store_of(ds: xr.Dataset, where: str, store: str | None) -> str:
+    """The store that a result was made from, absolute.
+
+    Raises
+    ------
+    ValueError
+        None is named, and the result is in memory only.
+    SchemaError
+        The result was made from another one.
+    """
+    if store is None and not storage.exists(where):
+        raise ValueError("the result is in memory only: name the store that was clustered (store=...).")
+    store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(where)), stores.ABUNDANCE))
+    held = storage.look(store).attrs.get("input_digest", "")
+    if held and held != ds.attrs["input_digest"]:
+        raise SchemaError(f"{store}: is not the store that {where} was made from. Name that one with --store.")
+    return store
