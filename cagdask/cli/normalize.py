@@ -58,7 +58,8 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
             raise click.UsageError(f"--{given[0].replace('_', '-')} is not for --method {method}.")
         ds = _normalize_abundance(setting, source, output, method, clr_floor)
     else:
-        from cagdask.expression.normalizing import normalize_expression, parse_method
+        from cagdask.expression.normalizing import normalize_expression
+        from cagdask.expression.request import parse_method
 
         if clr_floor is not None:
             raise click.UsageError("--clr-floor is only for --method clr.")

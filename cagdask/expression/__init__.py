@@ -3,5 +3,7 @@
 lengths      length of each gene, from an annotation or a table
 kernels      depth, size factors and quantiles of a block in memory
 tasks        the same by tasks on the workers: a table is turned into tiles where whole samples are needed
+request      what a normalization is asked to do, checked before any value is read
+stages       its stages, in a work folder
 normalizing  the library call
 """

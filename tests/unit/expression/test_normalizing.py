@@ -19,7 +19,8 @@ from cagdask import storage
 from cagdask.errors import InputError
 from cagdask.expression import kernels, tasks
 from cagdask.expression.lengths import read_lengths
-from cagdask.expression.normalizing import normalize_expression, parse_method
+from cagdask.expression.normalizing import normalize_expression
+from cagdask.expression.request import parse_method
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for
 
@@ -182,6 +183,38 @@ def test_archs4_takes_quantiles_of_logs_and_then_divides_by_length(abundance_sto
     expected = mean_quantiles(np.log2(1 + values.astype(np.float64))) / np.arange(100, 160)[:, None]
     np.testing.assert_allclose(ds.abundance.values, expected, rtol=1e-6)
     assert ds.attrs["normalization"] == "archs4"
+
+
+class Killed(InlineRunner):
+    """Is killed once so many tasks have ended, of which the last is not known to have."""
+
+    def __init__(self, after: int, memory_limit: int) -> None:
+        super().__init__(memory_limit=memory_limit)
+        self.left = after
+
+    def ends(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [1, 3, 6, 9, 12])
+def test_a_killed_run_goes_on_with_its_own_plan_and_ends_in_the_same_bytes(
+    abundance_store: MakeStore, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "SORTED_BYTES", 8 * 60 * 2)
+    monkeypatch.setattr(tasks, "N_SUMS", 3)
+    source = abundance_store(counts(), chunk_rows=7)
+    whole = normalized(source, tmp_path, "tmm+quantile", memory_for(9000))
+    target = str(tmp_path / "killed.zarr")
+    first = Killed(after, memory_for(9000))
+    with pytest.raises(KeyboardInterrupt):
+        normalize_expression(source, output=target, method="tmm+quantile", client=first)
+    second = InlineRunner(memory_limit=2**30)  # would cut the table otherwise
+    found = normalize_expression(source, output=target, method="tmm+quantile", client=second)
+    for name in ("abundance", "sample_scale", "quantile_target"):
+        assert found[name].values.tobytes() == whole[name].values.tobytes()
+    assert not set(first.calls[:-1]) & set(second.calls)
 
 
 # -- lengths ---------------------------------------------------------------------------------------------------------

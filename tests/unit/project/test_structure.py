@@ -26,7 +26,6 @@ PARAMETERS = 8
 
 LONG_MODULES = {
     "cli/options.py",
-    "expression/normalizing.py",
     "storage/groups.py",
     "storage/s3.py",
     "vectors/analogies/pairs.py",
