@@ -145,14 +145,14 @@ def _set_options(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, 
     if not pairs:
         return
     from cagdask.errors import StoreError
-    from cagdask.storage import s3
+    from cagdask.storage.s3_settings import OPTIONS, json_options
 
     found = dict(pair.partition("=")[::2] for pair in pairs)
     try:
-        options = s3.json_options(os.environ.get(s3.OPTIONS, "{}")) | s3.json_options(json.dumps(found))
+        options = json_options(os.environ.get(OPTIONS, "{}")) | json_options(json.dumps(found))
     except StoreError as err:
         raise click.BadParameter(str(err), param_hint="--s3-option") from err
-    _set_variables(ctx, **{s3.OPTIONS: json.dumps(options)})
+    _set_variables(ctx, **{OPTIONS: json.dumps(options)})
 
 
 def _set_logging(ctx: click.Context, _param: click.Parameter, count: int) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from cagdask.storage import s3
+from cagdask.storage import s3_settings
 
-_FORWARDED = tuple(name for name in s3.VARIABLES if name != "AWS_PROFILE")
+_FORWARDED = tuple(name for name in s3_settings.VARIABLES if name != "AWS_PROFILE")
 
 
 class S3Environment(WorkerPlugin):

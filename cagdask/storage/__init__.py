@@ -1,18 +1,20 @@
 """Reading and writing at a local path, an ``s3://bucket/key`` or any fsspec URL, with the same functions.
 
     paths      taking paths and URLs apart
-    s3         the S3 client: server, credentials, retries, what its errors mean
+    s3         the S3 client: server, credentials, retries, requests; s3_settings, s3_errors beside it
     files      read, write, list and delete files and folders
     manifest   the files of a store, and whether all of them are there
     locks      one run at a time for one target
     targets    work folders, and publication: complete or absent
-    groups     Zarr groups and xarray datasets in them
+    groups     Zarr groups and their arrays
+    datasets   stores as xarray datasets, opened and saved
     views      what a store holds, seen without xarray
 
 A target is complete or absent. It is written under ``TARGET.work`` and moved into place at the end: see
 :mod:`cagdask.storage.targets`.
 """
 
+from cagdask.storage.datasets import open_dataset, save_dataset
 from cagdask.storage.files import (
     ahead,
     check_protocol,
@@ -38,10 +40,8 @@ from cagdask.storage.groups import (
     find_damage,
     finish_group,
     open_array,
-    open_dataset,
     open_group,
     open_store,
-    save_dataset,
     with_all_chunks,
     write_array,
 )

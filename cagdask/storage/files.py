@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 import fsspec
 
 from cagdask.errors import StoreError
-from cagdask.storage import s3
+from cagdask.storage import s3, s3_errors
 from cagdask.storage.paths import PROTOCOLS, is_remote, is_s3, local_path, scheme_of
 
 _SPOOLED = 64 * 2**20
@@ -34,7 +34,7 @@ def said_of(url: str) -> Iterator[None]:
     except Exception as err:
         if not s3.is_client_error(err):
             raise
-        raise s3.explain(err, url) from err
+        raise s3_errors.explain(err, url) from err
 
 
 def check_protocol(url: str) -> None:
@@ -66,7 +66,7 @@ def check_reach(url: str) -> None:
     """
     check_protocol(url)
     if is_s3(url):
-        s3.probe(url)
+        s3_errors.probe(url)
 
 
 def filesystem(url: str) -> tuple[Any, str]:

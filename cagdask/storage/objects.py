@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cagdask import arguments, provenance, schema
 from cagdask.errors import InputError
-from cagdask.storage.groups import save_dataset
+from cagdask.storage.datasets import save_dataset
 
 if TYPE_CHECKING:
     import xarray as xr

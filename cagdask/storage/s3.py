@@ -1,12 +1,12 @@
-"""The S3 client of a process: server, credentials, retries, and what its errors mean.
+"""The S3 client of a process: server, credentials, retries, requests.
 
     flags --> environment --> Setting --> one client per bucket --> get, put, list, copy, delete
                   |                              |
                   +-- inherited by workers       +-- credentials: environment, profile, shared files, role (botocore)
 
 Everything is read from the environment, so that a worker process that inherits it, or is given it by the plug-in of
-:mod:`cagdask.compute.runner`, reaches the same server. Secrets stay in the process that read them: no object here can
-be pickled with them, and no message quotes them.
+:mod:`cagdask.compute.worker_plugins`, reaches the same server. Secrets stay in the process that read them: no object
+here can be pickled with them, and no message quotes them.
 
 A request is repeated after a server error (also 503 SlowDown), a refused or dropped connection, or a time-out. The
 first wait is half a second; each further one is twice as long, up to 5 s, with jitter. After :data:`RETRY_SECONDS` in
@@ -15,121 +15,25 @@ all the request fails. Only the first look at a URL, before any work, fails soon
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cagdask.errors import StoreError
 from cagdask.storage.paths import split_s3
+from cagdask.storage.s3_settings import CLIENT_OPTIONS, SECRETS, Setting, setting
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
 RETRY_SECONDS = 90
 """How long a request is repeated before it fails."""
-PROBE_SECONDS = 10
-"""The same for the first look at a URL: a mistyped server should not take long to notice."""
 _BACKOFF = {"init_backoff": timedelta(seconds=0.5), "max_backoff": timedelta(seconds=5), "base": 2}
 _TIMEOUT = "60s"
 PART_BYTES = 64 * 2**20
 """Objects up to this size are put by one request, larger ones by several of it."""
-
-ANONYMOUS, OPTIONS = "CAGDASK_S3_ANONYMOUS", "CAGDASK_S3_OPTIONS"
-VARIABLES = (
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "AWS_PROFILE",
-    ANONYMOUS,
-    OPTIONS,
-)
-"""Environment variables that say which server, and that hold no secret."""
-_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_CLIENT_OPTIONS = ("allow_invalid_certificates", "connect_timeout", "proxy_url", "root_certificate", "timeout")
-_SERVER_OPTIONS = (
-    "checksum_algorithm",
-    "disable_bulk_delete",
-    "request_payer",
-    "server_side_encryption",
-    "skip_signature",
-    "sse_kms_key_id",
-    "unsigned_payload",
-    "virtual_hosted_style_request",
-)
-KNOWN_OPTIONS = tuple(sorted(_CLIENT_OPTIONS + _SERVER_OPTIONS))
-"""Names that :data:`OPTIONS` may set; root_certificate is the path of a PEM file."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Settings of S3 from the environment.
-
-    Attributes
-    ----------
-    endpoint
-        URL of the server; None for Amazon's.
-    region, profile
-        Names; None if nothing says.
-    anonymous
-        Whether requests go without a signature.
-    options
-        Names and values of further options.
-    """
-
-    endpoint: str | None
-    region: str | None
-    profile: str | None
-    anonymous: bool
-    options: tuple[tuple[str, str], ...]
-
-
-def setting() -> Setting:
-    """Read the environment.
-
-    Raises
-    ------
-    StoreError
-        The options are not a JSON object of known names.
-    """
-    found = os.environ
-    options = json_options(found.get(OPTIONS, "{}"))
-    return Setting(
-        endpoint=found.get("AWS_ENDPOINT_URL_S3") or found.get("AWS_ENDPOINT_URL"),
-        region=found.get("AWS_REGION") or found.get("AWS_DEFAULT_REGION"),
-        profile=found.get("AWS_PROFILE"),
-        anonymous=found.get(ANONYMOUS, "").lower() in ("1", "true", "yes"),
-        options=tuple(sorted(options.items())),
-    )
-
-
-def json_options(text: str) -> dict[str, str]:
-    """Further options from their JSON.
-
-    Raises
-    ------
-    StoreError
-        It is no JSON object, or names an option that is not known.
-    """
-    try:
-        options = json.loads(text)
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
-        raise StoreError(f'{OPTIONS} is not a JSON object. Write it as {{"timeout": "120s"}}.')
-    unknown = sorted(set(options) - set(KNOWN_OPTIONS))
-    if unknown:
-        raise StoreError(
-            f"S3 option {unknown[0]!r} is not known; the options are {', '.join(KNOWN_OPTIONS)}. Keys and tokens "
-            "belong into the environment or a profile."
-        )
-    return {str(name): str(value) for name, value in options.items()}
-
 
 # -- clients ---------------------------------------------------------------------------------------------------------
 
@@ -137,7 +41,12 @@ def json_options(text: str) -> dict[str, str]:
 def bucket(url: str) -> tuple[S3Store, str]:
     """The client for the bucket of a URL, and the key in it."""
     name, key = split_s3(url)
-    return _client(name, "", setting(), _secrets(), os.getpid()), key
+    return client_of_bucket(name), key
+
+
+def client_of_bucket(name: str, seconds: int = RETRY_SECONDS) -> S3Store:
+    """The client for a bucket, that repeats a request for so long."""
+    return _client(name, "", setting(), _secrets(), os.getpid(), seconds)
 
 
 def client_at(url: str) -> S3Store:
@@ -146,25 +55,8 @@ def client_at(url: str) -> S3Store:
     return _client(name, key, setting(), _secrets(), os.getpid())
 
 
-def probe(url: str) -> None:
-    """List one object below a URL, to learn early whether the server answers and accepts the credentials.
-
-    Raises
-    ------
-    StoreError
-        It does not.
-    """
-    name, key = split_s3(url)
-    try:
-        any_below(_client(name, "", setting(), _secrets(), os.getpid(), PROBE_SECONDS), key)
-    except Exception as err:
-        if not is_client_error(err):
-            raise
-        raise explain(err, url, PROBE_SECONDS) from err
-
-
 def _secrets() -> tuple[str | None, ...]:
-    return tuple(os.environ.get(name) for name in _SECRETS)
+    return tuple(os.environ.get(name) for name in SECRETS)
 
 
 @lru_cache(maxsize=128)  # a client keeps its connections; another process, after a fork, must not use them
@@ -180,7 +72,7 @@ def _client(
 
     options = dict(chosen.options)
     client: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": "5s", "allow_http": True}
-    client |= {key: options.pop(key) for key in _CLIENT_OPTIONS if key in options}
+    client |= {key: options.pop(key) for key in CLIENT_OPTIONS if key in options}
     if "root_certificate" in client:
         with open(client["root_certificate"], "rb") as handle:
             client["root_certificate"] = handle.read()
@@ -349,62 +241,3 @@ def delete(client: S3Store, keys: list[str]) -> None:
 def is_client_error(err: BaseException) -> bool:
     """Whether the S3 client raised this."""
     return type(err).__module__.startswith("obstore")
-
-
-# -- what went wrong -------------------------------------------------------------------------------------------------
-
-_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidSecurity", "InvalidClientTokenId")
-_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired", "InvalidToken")
-
-
-def explain(err: BaseException, url: str, seconds: int = RETRY_SECONDS) -> StoreError:
-    """A failure of the S3 client as one line, without secrets that the client quotes."""
-    if isinstance(err, StoreError):
-        return err
-    text = str(err)
-    code = next(iter(re.findall(r"<Code>\s*(\w+)\s*</Code>", text)), "")
-    if not code and "Error performing HEAD" in text:  # its answer has no body: ask again in a way that has one
-        code = _code_of_listing(url)
-    server = setting().endpoint or "Amazon S3"
-    name = split_s3(url)[0]
-    if code in _EXPIRED or "expired" in text.lower():
-        return StoreError(f"{url}: the S3 credentials have expired ({code}). Get new ones; the same command goes on.")
-    if code in _CREDENTIALS:
-        return StoreError(
-            f"{url}: {server} does not accept the S3 credentials ({code}). Check the access key and the secret."
-        )
-    if code == "NoSuchBucket" or ("NotFound" in code and "bucket" in text.lower()):
-        return StoreError(f"{url}: there is no bucket {name!r} at {server}. Make it, or correct the URL.")
-    if code in ("AccessDenied", "AllAccessDisabled", "Forbidden") or _names(err, "PermissionDenied"):
-        what = "to list" if "list" in text.lower() or "HEAD" in text else "this"
-        return StoreError(
-            f"{url}: {server} does not allow {what} ({code or 'AccessDenied'}). The credentials need ListBucket on the "
-            "bucket, and GetObject, PutObject and DeleteObject below the URL."
-        )
-    if _names(err, "Unauthenticated"):
-        return StoreError(f"{url}: there are no valid S3 credentials. Check the profile, or log in again.")
-    if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
-        return StoreError(f"{url}: the bucket is in another region ({code}). Name it with --region.")
-    if code in ("SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"):
-        return StoreError(f"{url}: {server} still answers {code} after {seconds} s. Try again with less workers.")
-    if "error sending request" in text or "timed out" in text or "timeout" in text.lower():
-        return StoreError(
-            f"{url}: no answer from {server} for {seconds} s. Check the endpoint and the network; the same "
-            "command goes on where it stopped."
-        )
-    status = next(iter(re.findall(r"status code: (\d+)|status: (\d+)", text)), ("", ""))
-    said = code or "".join(status) or type(err).__name__
-    return StoreError(f"{url}: {server} answered with an error ({said}). -v shows more.")
-
-
-def _names(err: BaseException, word: str) -> bool:
-    return word in type(err).__name__
-
-
-def _code_of_listing(url: str) -> str:
-    try:
-        client, key = bucket(url)
-        any_below(client, key)
-    except Exception as err:  # what it says is all that is wanted
-        return next(iter(re.findall(r"<Code>\s*(\w+)\s*</Code>", str(err))), "")
-    return ""

@@ -24,7 +24,7 @@ from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, StoreError
 from cagdask.io import columns
 from cagdask.io.sheets.sheet import read_sheet
-from cagdask.storage import files, manifest
+from cagdask.storage import files, manifest, s3_errors
 from cagdask.storage import s3 as s3_client
 from tests.conftest import write_abundance_store
 from tests.faults import Proxy
@@ -355,7 +355,7 @@ def test_expired_credentials_are_said_to_be() -> None:
         """As the client raises it."""
 
     text = "Error performing GET: Client error with status 400: <Error><Code>ExpiredToken</Code></Error>"
-    assert "have expired (ExpiredToken)" in str(s3_client.explain(GenericError(text), "s3://b/k"))
+    assert "have expired (ExpiredToken)" in str(s3_errors.explain(GenericError(text), "s3://b/k"))
 
 
 def test_nothing_that_travels_holds_a_secret(s3: S3Server, s3_url: str) -> None:

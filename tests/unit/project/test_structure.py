@@ -26,8 +26,6 @@ PARAMETERS = 8
 
 LONG_MODULES = {
     "cli/options.py",
-    "storage/groups.py",
-    "storage/s3.py",
     "vectors/analogies/pairs.py",
     "vectors/analogies/session.py",
 }
