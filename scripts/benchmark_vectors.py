@@ -84,6 +84,7 @@ def pairs(kind: tuple[str, ...], genes: int, columns: int, queries: int, seed: i
 def one_pairs(store: str, queries: int, seed: int) -> None:
     """One process of ``pairs``."""
     from cagdask.compute.memory import peak_bytes, reset_peak
+    from cagdask.vectors.analogies.pairs import search_pairs
     from cagdask.vectors.analogies.rules import QueryMaker, Rules
     from cagdask.vectors.analogies.session import Session
     from cagdask.vectors.names import Names
@@ -112,13 +113,13 @@ def one_pairs(store: str, queries: int, seed: int) -> None:
             cpus.append(timer.cpu)
             query = QueryMaker(index, rows, None, a, Rules()).query(b)
             search = Timer()
-            found = index.search(query, 10)
+            found = search_pairs(index, query, 10)
             search.stop()
             searches.append(search.cpu)
             shares.append(found.n_multiplied / len(rows) ** 2)
         peak = peak_bytes() - start_up
         plain = Timer()
-        same = index.search(query, 10, prune=False)
+        same = search_pairs(index, query, 10, prune=False)
         plain.stop()
     matrix = index.rows.nbytes
     result = {
@@ -178,7 +179,8 @@ def recall(genes: int, columns: int, queries: int, seed: int) -> None:
     """Share of the true ten best pairs that each way finds."""
     import faiss
 
-    from cagdask.vectors.analogies.pairs import PairIndex
+    from cagdask.vectors.analogies.pair_index import PairIndex
+    from cagdask.vectors.analogies.pairs import search_pairs
     from cagdask.vectors.analogies.rules import QueryMaker, Rules
 
     matrix = vectors("low-rank", genes, columns, seed)
@@ -208,7 +210,7 @@ def recall(genes: int, columns: int, queries: int, seed: int) -> None:
         both += [(-s, j, i) for s, i, j in both]
         other = [(s, int(i), int(j)) for s, i, j in both if not {a, b} & {int(i), int(j)}]
         truth = {(i, j) for _, i, j in sorted(other, reverse=True)[:10]}
-        found = exact.search(QueryMaker(exact, np.arange(genes), None, a, Rules()).query(b), 10)
+        found = search_pairs(exact, QueryMaker(exact, np.arange(genes), None, a, Rules()).query(b), 10)
         hits["cagdask"].append(len(truth & set(zip(found.c.tolist(), found.d.tolist(), strict=True))) / 10)
         for way, (index, n_probe) in ways.items():
             if n_probe is not None:
@@ -233,7 +235,7 @@ def recall(genes: int, columns: int, queries: int, seed: int) -> None:
 @click.option("--exact/--no-exact", default=True)
 def free_b(genes: str, columns: int, queries: int, seed: int, exact: bool) -> None:
     """One gene given: the screen beside the exact search."""
-    from cagdask.vectors.analogies.pairs import PairIndex
+    from cagdask.vectors.analogies.pair_index import PairIndex
     from cagdask.vectors.analogies.quadruples import in_full, screen
     from cagdask.vectors.analogies.rules import QueryMaker, Rules
 

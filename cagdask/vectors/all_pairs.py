@@ -23,9 +23,10 @@ from cagdask import arguments
 from cagdask.compute import memory
 from cagdask.compute.runner import Runner
 from cagdask.vectors.names import Names
+from cagdask.vectors.opening import open_vectors
 from cagdask.vectors.options import PAIR_METRICS
-from cagdask.vectors.ranking import best, float32_error, rounded
-from cagdask.vectors.sources import Vectors, opened, prepared
+from cagdask.vectors.ranking import best, center_and_square, float32_error, rounded, unit_rows
+from cagdask.vectors.sources import Vectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,9 +88,9 @@ def similar_pairs(
     """
     n, metric = check_pairs(n, metric)
     options: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
-    options |= {"normalize": normalization, "clr_floor": clr_floor}
-    with opened(source, **options) as (vectors, runner):
-        return find_pairs(prepared(vectors, runner), Names(vectors), runner, n, metric)
+    options |= {"normalization": normalization, "clr_floor": clr_floor}
+    with open_vectors(source, **options) as found:
+        return find_pairs(found.make_ready(), found.names, found.runner, n, metric)
 
 
 def check_pairs(n: int, metric: str) -> tuple[int, str]:
@@ -244,33 +245,6 @@ def compare_panels(
     }
 
 
-def unit_rows(rows: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
-    """Rows of unit length, centered for ``correlation``; zero without direction."""
-    out = np.zeros_like(rows)
-    _scale(rows, metric == "correlation", out)
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _scale(rows: NDArray[np.float32], centered: bool, out: NDArray[np.float32]) -> None:
-    n, d = rows.shape
-    for i in range(n):
-        mean = 0.0
-        largest = 0.0
-        if centered:
-            for j in range(d):
-                mean += rows[i, j]
-                largest = max(largest, abs(rows[i, j]))
-            mean /= d
-        square = 0.0
-        for j in range(d):
-            square += (rows[i, j] - mean) ** 2
-        length = np.sqrt(square)
-        if length > 1e-13 * largest * d:
-            for j in range(d):
-                out[i, j] = (rows[i, j] - mean) / length
-
-
 @njit(cache=True, nogil=True)
 def _count(product: NDArray[np.float32], counts: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
     for i in range(product.shape[0]):
@@ -295,22 +269,10 @@ def _cosines(
     centered: bool,
     out: NDArray[np.float64],
 ) -> None:
-    d = left.shape[1]
     for p in range(len(at_i)):
-        mean_x = 0.0
-        mean_y = 0.0
-        if centered:
-            for t in range(d):
-                mean_x += left[at_i[p], t]
-                mean_y += right[at_j[p], t]
-            mean_x /= d
-            mean_y /= d
+        mean_x, one = center_and_square(left[at_i[p]], centered)
+        mean_y, other = center_and_square(right[at_j[p]], centered)
         product = 0.0
-        one = 0.0
-        other = 0.0
-        for t in range(d):
-            x, y = left[at_i[p], t] - mean_x, right[at_j[p], t] - mean_y
-            product += x * y
-            one += x * x
-            other += y * y
+        for t in range(left.shape[1]):
+            product += (left[at_i[p], t] - mean_x) * (right[at_j[p], t] - mean_y)
         out[p] = min(1.0, max(-1.0, product / np.sqrt(one * other)))

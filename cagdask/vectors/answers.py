@@ -17,7 +17,6 @@ from cagdask.vectors.all_pairs import check_pairs, find_pairs
 from cagdask.vectors.analogies.rules import Asked, Rules
 from cagdask.vectors.analogies.session import Session
 from cagdask.vectors.similarity import SimilaritySession
-from cagdask.vectors.sources import prepared
 from cagdask.vectors.tables import Found, Section, as_text, records, with_descriptions, write_sections
 
 
@@ -114,8 +113,7 @@ def top_pair_answers(session: SimilaritySession, n: int, metric: str) -> Answers
     from cagdask.vectors.pictures import draw_histogram
 
     n, metric = check_pairs(n, metric)
-    session.vectors = prepared(session.vectors, session.runner)
-    table = find_pairs(session.vectors, session.names, session.runner, n, metric)
+    table = find_pairs(session.make_ready(), session.names, session.runner, n, metric)
     summary = table.attrs["summary"]
     without = summary["n_without_direction"]
     note = (

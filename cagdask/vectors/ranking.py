@@ -29,28 +29,55 @@ EPSILON64 = 2.0**-53
 
 
 @njit(cache=True, nogil=True)
-def _cosines(rows: Float32, queries: Float64, centered: bool, out: Float64) -> None:
+def center_and_square(row: Float32, centered: bool) -> tuple[float, float]:  # pragma: no cover
+    """What is subtracted from a row, and the sum of squares that is left: 0 for a row without direction."""
+    d = len(row)
+    mean = 0.0
+    largest = 0.0
+    if centered:
+        for j in range(d):
+            mean += row[j]
+            largest = max(largest, abs(row[j]))
+        mean /= d
+    square = 0.0
+    for j in range(d):
+        square += (row[j] - mean) ** 2
+    if np.sqrt(square) <= 1e-13 * largest * d:  # rounding of the mean is no profile
+        square = 0.0
+    return mean, square
+
+
+@njit(cache=True, nogil=True)
+def _cosines(rows: Float32, queries: Float64, centered: bool, out: Float64) -> None:  # pragma: no cover
     n, d = rows.shape
     for i in range(n):
-        mean = 0.0
-        largest = 0.0
-        if centered:
-            for j in range(d):
-                mean += rows[i, j]
-                largest = max(largest, abs(rows[i, j]))
-            mean /= d
-        square = 0.0
-        for j in range(d):
-            square += (rows[i, j] - mean) ** 2
+        mean, square = center_and_square(rows[i], centered)
         length = np.sqrt(square)
         for t in range(queries.shape[0]):
-            if length <= 1e-13 * largest * d:
+            if length == 0.0:
                 out[i, t] = NO_SCORE
                 continue
             total = 0.0
             for j in range(d):
                 total += (rows[i, j] - mean) * queries[t, j]
             out[i, t] = min(1.0, max(-1.0, total / length))
+
+
+def unit_rows(rows: Float32, metric: str) -> Float32:
+    """Rows of unit length, centered for ``correlation``, shape (n, n_columns), float32; zero without direction."""
+    out = np.zeros_like(rows)
+    _scale(rows, metric == "correlation", out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _scale(rows: Float32, centered: bool, out: Float32) -> None:  # pragma: no cover
+    for i in range(rows.shape[0]):
+        mean, square = center_and_square(rows[i], centered)
+        if square > 0.0:
+            length = np.sqrt(square)
+            for j in range(rows.shape[1]):
+                out[i, j] = (rows[i, j] - mean) / length
 
 
 @njit(cache=True, nogil=True)

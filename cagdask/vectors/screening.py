@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.vectors.ranking import EPSILON64, float32_error, rounding_slack
+from cagdask.vectors.ranking import EPSILON64, float32_error, rounding_slack, unit_rows
 
 if TYPE_CHECKING:
     from cagdask.vectors.questions import Question
@@ -83,11 +83,7 @@ class Screen:
             self.rows = rows.astype(np.float64)
             self.squares = np.einsum("ij,ij->i", self.rows, self.rows)
             return
-        unit = rows.astype(np.float64)
-        if metric == "correlation":
-            unit -= unit.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(unit, axis=1, keepdims=True)
-        self.rows = np.divide(unit, length, out=np.zeros_like(unit), where=length > 0).astype(np.float32)
+        self.rows = unit_rows(rows, metric)
 
     def scores(self, directions: Float64) -> tuple[Values, float]:
         """Scores of directions, shape (m, n_columns), with all rows, shape (m, n), and how wrong they are at most."""

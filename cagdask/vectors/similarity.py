@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +16,17 @@ import numpy as np
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.vectors.names import Names
+from cagdask.vectors.opening import OpenVectors, open_vectors
 from cagdask.vectors.options import SIMILAR
 from cagdask.vectors.questions import Answer, Question, ask
 from cagdask.vectors.ranking import directions
-from cagdask.vectors.sources import Vectors, opened, prepared
+from cagdask.vectors.sources import Vectors
 from cagdask.vectors.tables import Found, cut_columns
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from distributed import Client
-
-    from cagdask.normalization.sample_statistics import Floor
 
 logger = logging.getLogger(__name__)
 
@@ -124,19 +122,8 @@ def check_search(queries: Sequence[Sequence[str]], **options: Any) -> dict[str, 
 # -- many questions ----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class SimilaritySession:
-    """Vectors opened for any number of questions about similarity.
-
-    Attributes
-    ----------
-    vectors, names, runner
-        What is searched, and where. Abundances as ingested are made ready to be read by the first question.
-    """
-
-    vectors: Vectors
-    names: Names
-    runner: Runner
+class SimilaritySession(OpenVectors):
+    """Vectors opened for any number of questions about similarity."""
 
     def find(
         self, queries: Sequence[Sequence[str]], *, k: int = 10, metric: str = "cosine", combine: str = "joint"
@@ -152,28 +139,17 @@ class SimilaritySession:
         if not queries:
             return []
         self.names.rows([name for genes in queries for name in genes])  # all are known, before anything is read
-        self.vectors = prepared(self.vectors, self.runner)
-        return _search(self.vectors, self.names, self.runner, queries, **chosen)
+        return _search(self.make_ready(), self.names, self.runner, queries, **chosen)
 
 
 @contextmanager
-def open_similarity(
-    source: str | xr.Dataset,
-    *,
-    descriptions: dict[str, tuple[str, str]] | None = None,
-    normalization: str | None = None,
-    clr_floor: Floor = None,
-    client: Runner | Client | str | None = None,
-    n_workers: int | None = None,
-    memory_limit: str | int = "4GiB",
-) -> Iterator[SimilaritySession]:
+def open_similarity(source: str | xr.Dataset, **options: Any) -> Iterator[SimilaritySession]:
     """Open vectors for any number of questions; see :func:`cagdask.similar` for the parameters.
 
-    ``descriptions`` gives symbol and description by id, in place of the store's own.
+    Options are those of :func:`cagdask.vectors.opening.open_vectors`.
     """
-    options: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
-    with opened(source, normalize=normalization, clr_floor=clr_floor, **options) as (vectors, runner):
-        yield SimilaritySession(vectors, Names(vectors, descriptions), runner)
+    with open_vectors(source, **options) as found:
+        yield SimilaritySession(found.vectors, found.names, found.runner)
 
 
 def search(

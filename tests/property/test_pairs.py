@@ -7,9 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cagdask.vectors.analogies import pairs
-from cagdask.vectors.analogies.pairs import PairIndex, Query
+from cagdask.vectors.analogies.pair_index import IDENTICAL, PairIndex, Query, Sizes
+from cagdask.vectors.analogies.pairs import first_answer, search_pairs
 from tests.vector_store import vector_matrices
+
+SIZES = Sizes()
 
 
 def brute_force(rows, query, k):
@@ -24,7 +26,7 @@ def brute_force(rows, query, k):
             score = np.clip((apart @ query.vector) / np.linalg.norm(query.vector) / np.sqrt(square), -1, 1)
         else:
             score = -np.sqrt(((query.vector - apart) ** 2).sum(2))
-    score[square <= pairs.IDENTICAL * (scale[:, None] + scale)] = -np.inf
+    score[square <= IDENTICAL * (scale[:, None] + scale)] = -np.inf
     score[~query.as_c] = -np.inf
     score[:, ~query.as_d] = -np.inf
     score[query.excluded] = -np.inf
@@ -34,8 +36,8 @@ def brute_force(rows, query, k):
     return score, flat[flat > -np.inf][:k]
 
 
-def agree(rows, query, k, **options):
-    found = PairIndex(rows).search(query, k, **options)
+def agree(rows, query, k, sizes=SIZES):
+    found = search_pairs(PairIndex(rows, sizes), query, k)
     score, best = brute_force(rows, query, k)
     np.testing.assert_allclose(found.scores, best, atol=1e-8)
     np.testing.assert_allclose(score[found.c, found.d], found.scores, atol=1e-8)
@@ -75,12 +77,8 @@ def draw_query(rows, rng, metric, sign, open_share):
 @example(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32), 0, 10, "cosine", 1, 1.0, True)
 def test_pairs_and_scores_are_those_of_brute_force(rows, seed, k, metric, sign, share, small):
     query = draw_query(rows.astype(np.float32), np.random.default_rng(seed), metric, sign, share)
-    with pytest.MonkeyPatch.context() as patch:
-        if small:  # blocks and corner so small that the bound decides
-            patch.setattr(pairs, "PLAIN_PAIRS", 0)
-            patch.setattr(pairs, "CORNER", 4)
-            patch.setattr(pairs, "BLOCK", 5)
-        agree(rows.astype(np.float32), query, k)
+    # blocks and corner so small that the bound decides
+    agree(rows.astype(np.float32), query, k, Sizes(block=5, corner=4, plain_pairs=0) if small else SIZES)
 
 
 @pytest.mark.parametrize("kind", ["low rank", "clusters", "isotropic", "scales", "far from the origin"])
@@ -100,18 +98,16 @@ def test_pruning_leaves_out_most_pairs_and_no_answer(kind, metric, sign):
     rows = rows.astype(np.float32)
     rows[100:110] = rows[0]
     rows[5] = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "CORNER", 48)
-        patch.setattr(pairs, "BLOCK", 60)
-        for seed in range(2):
-            query = draw_query(rows, np.random.default_rng(seed), metric, sign, 0.99)
-            found = agree(rows, query, 10)
-            if metric == "cosine" and (sign == 1 or kind != "far from the origin"):
-                assert found.n_multiplied < 0.8 * 600**2
-            plain = PairIndex(rows).search(query, 10, prune=False)
-            assert found.c.tolist() == plain.c.tolist()
-            assert found.d.tolist() == plain.d.tolist()
-            assert found.scores.tolist() == plain.scores.tolist()
+    sizes = Sizes(block=60, corner=48)
+    for seed in range(2):
+        query = draw_query(rows, np.random.default_rng(seed), metric, sign, 0.99)
+        found = agree(rows, query, 10, sizes)
+        if metric == "cosine" and (sign == 1 or kind != "far from the origin"):
+            assert found.n_multiplied < 0.8 * 600**2
+        plain = search_pairs(PairIndex(rows, sizes), query, 10, prune=False)
+        assert found.c.tolist() == plain.c.tolist()
+        assert found.d.tolist() == plain.d.tolist()
+        assert found.scores.tolist() == plain.scores.tolist()
 
 
 @given(rows=vector_matrices(), sign=st.sampled_from([1, -1]))
@@ -119,7 +115,7 @@ def test_nearest_is_a_bound_and_not_a_loose_one(rows, sign):
     x = rows.astype(np.float64)
     square = ((x[:, None] - sign * x[None]) ** 2).sum(2)
     scale = (x**2).sum(1)
-    square[square <= pairs.IDENTICAL * (scale[:, None] + scale)] = np.inf
+    square[square <= IDENTICAL * (scale[:, None] + scale)] = np.inf
     np.fill_diagonal(square, np.inf)
     exact = np.sqrt(square.min(1))
     bound = PairIndex(rows).nearest(sign)
@@ -135,8 +131,8 @@ def test_the_corner_begins_near_the_end():
     index = PairIndex(rows.astype(np.float32))
     for seed in range(4):
         query = draw_query(index.rows, np.random.default_rng(seed), "cosine", 1, 0.99)
-        s = index._projections(query)
+        s = index.projections(query)
         by_s = np.argsort(-s, kind="stable")
         c, d = by_s[query.as_c[by_s]][:48], by_s[::-1][query.as_d[by_s[::-1]]][:48]
-        first = index._corner(query, s, c, d, 10)
-        assert first.scores[9] >= 0.95 * index.search(query, 10).scores[9]
+        first = first_answer(index, query, s, c, d, 10)
+        assert first.scores[9] >= 0.95 * search_pairs(index, query, 10).scores[9]

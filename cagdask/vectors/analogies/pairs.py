@@ -20,231 +20,86 @@ On real embeddings about 1 % of the pairs reach the product. Pairs of (nearly) i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
-
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-from cagdask.vectors.ranking import best, float32_error, rounded
+from cagdask.vectors.analogies.pair_index import Bool, Float32, Float64, Found, Int64, PairIndex, Query
+from cagdask.vectors.ranking import float32_error
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
-
-BLOCK = 1024
-CORNER = 512
-IDENTICAL = 1e-12
-"""Two vectors are one if their squared distance is at most this share of their squared lengths together."""
-PLAIN_PAIRS = 2**16
-"""So many pairs are scored one by one."""
 _ROUNDING = 1e-9  # more than scores are rounded by
 
 
-@dataclass(frozen=True)
-class Query:
-    """What pairs are compared with.
+def search_pairs(index: PairIndex, query: Query, k: int, *, prune: bool = True, at_least: float = -np.inf) -> Found:
+    """The ``k`` best pairs; equal scores are ordered by c, then d.
 
-    Attributes
+    Parameters
     ----------
-    vector
-        a - b or a + b, shape (n_columns,), float64; not zero.
-    metric
-        ``cosine`` or ``euclidean``.
-    sign
-        1 for differences, -1 for sums.
-    as_c, as_d
-        Rows that may take the place of c, and of d, shape (n,) each. For sums the two are the same.
-    excluded
-        A pair (c, d) that is no answer.
+    index
+        All vectors.
+    query
+        What is asked.
+    k
+        At least 1.
+    prune
+        Whether to leave out what the bound allows; the answer is the same.
+    at_least
+        Pairs with lower scores are not needed.
     """
-
-    vector: Float64
-    metric: str
-    sign: int
-    as_c: Bool
-    as_d: Bool
-    excluded: tuple[int, int] = (-1, -1)
-
-
-@dataclass(frozen=True)
-class Found:
-    """Rows c and d and scores of the best pairs, best first, and how many pairs reached the float32 product."""
-
-    c: Int64
-    d: Int64
-    scores: Float64
-    n_multiplied: int = 0
+    sizes = index.sizes
+    c, d = np.flatnonzero(query.as_c), np.flatnonzero(query.as_d)
+    if len(c) * len(d) <= sizes.plain_pairs:
+        return _plain(index, query, c, d, k)
+    s = index.projections(query)
+    c = c[np.argsort(-s[c], kind="stable")]
+    d = d[np.argsort(query.sign * s[d], kind="stable")]
+    top = first_answer(index, query, s, c[: sizes.corner], d[: sizes.corner], k)
+    worst = max(at_least, top.scores[k - 1] if len(top.scores) >= k else -np.inf)
+    if worst == -np.inf or (query.metric == "cosine" and worst <= _ROUNDING):
+        return _plain(index, query, c, d, k)  # the bound is for scores above 0
+    return _Sweep(index, query, s, (c, d), k, prune, at_least).run(top)
 
 
-@dataclass
-class PairIndex:
-    """Vectors in memory and, per sign, how near the nearest other of each is.
+def first_answer(index: PairIndex, query: Query, s: Float64, c: Int64, d: Int64, k: int) -> Found:
+    """The best of a few rows and columns, chosen by float32 and scored in float64."""
+    product = query.sign * (index.shifted(c, query.sign) @ index.shifted(d, query.sign).T)
+    n_c, n_d = index.squares(query.sign)[c], index.squares(query.sign)[d]
+    square = np.maximum(n_c[:, None] + n_d - 2.0 * product, 0)
+    gap = s[c][:, None] - query.sign * s[d]
+    if query.metric == "cosine":
+        about = gap / np.sqrt(square + 1e-6 * (n_c[:, None] + n_d) + 1e-300)
+    else:
+        about = 2 * float(np.linalg.norm(query.vector)) * gap - square
+    if query.sign < 0:
+        about[c[:, None] >= d] = -np.inf
+    n = min(about.size, 4 * k + 64)
+    chosen = np.argpartition(about.ravel(), about.size - n)[about.size - n :]
+    return index.kept(query, c[chosen // len(d)], d[chosen % len(d)], k)
 
-    Attributes
-    ----------
-    rows
-        Shape (n, n_columns), float32.
-    """
 
-    rows: Float32
-    _nearest: dict[int, Float64] = field(default_factory=dict)
-    _square: dict[int, Float64] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.center = self.rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    @cached_property
-    def n_zero(self) -> int:
-        """Vectors that are zero, and so in no answer."""
-        return int((~self.rows.any(axis=1)).sum())
-
-    @cached_property
-    def n_duplicates(self) -> int:
-        """Vectors that are not zero and equal to an earlier one."""
-        distinct = {hash((row + np.float32(0)).tobytes()) for row in self.rows if row.any()}  # -0 is 0
-        return len(self.rows) - self.n_zero - len(distinct)
-
-    def nearest(self, sign: int) -> Float64:
-        """Lower bound of the distance from each c to all y that are not identical to it, shape (n,), float64.
-
-        Computed once: half of all pairs in float32, and again in float64 the rows for which that is too coarse.
-        """
-        if sign not in self._nearest:
-            self._nearest[sign] = self._all_nearest(sign)
-        return self._nearest[sign]
-
-    def squares(self, sign: int) -> Float64:
-        """Squared lengths of the vectors as :meth:`shifted` gives them, shape (n,)."""
-        if sign not in self._square:
-            blocks = (np.arange(i, min(i + BLOCK, len(self.rows))) for i in range(0, len(self.rows), BLOCK))
-            self._square[sign] = np.concatenate(
-                [(self.shifted(b, sign).astype(np.float64) ** 2).sum(1) for b in blocks]
-            )
-        return self._square[sign]
-
-    def shifted(self, rows: Int64, sign: int, out: Float32 | None = None) -> Float32:
-        """Some vectors, for differences less the mean of all: those do not notice, and float32 products lose less."""
-        return np.subtract(self.rows[rows], self._offset(sign), out=out)
-
-    def _offset(self, sign: int) -> Float32:
-        return self.center if sign == 1 else np.zeros_like(self.center)
-
-    def _all_nearest(self, sign: int) -> Float64:
-        n, error = len(self.rows), 2 * float32_error(self.rows.shape[1])
-        blocks = [np.arange(begin, min(begin + BLOCK, n)) for begin in range(0, n, BLOCK)]
-        square = self.squares(sign)
-        least = np.full(n, np.inf)  # of half the bound: |c|^2 / 2 + |y|^2 / 2 - c . y
-        half = square * (1 - error) / 2
-        for i, some in enumerate(blocks):
-            left = self.shifted(some, sign)
-            for others in blocks[i:]:
-                product = sign * (left @ self.shifted(others, sign).T)
-                if others is some:
-                    np.fill_diagonal(product, -np.inf)
-                least[some] = np.minimum(least[some], half[some] - (product - half[others].astype(np.float32)).max(1))
-                product -= half[some, None].astype(np.float32)
-                least[others] = np.minimum(least[others], half[others] - product.max(0))
-        least *= 2
-        coarse = np.flatnonzero(least <= 4 * error * square)
-        if len(coarse):
-            least[coarse] = _nearest_in_float64(self.rows, coarse, sign)
-        found: Float64 = np.sqrt(np.maximum(least, 0)) * (1 - 1e-6)
-        return found
-
-    def search(self, query: Query, k: int, *, prune: bool = True, at_least: float = -np.inf) -> Found:
-        """The ``k`` best pairs; equal scores are ordered by c, then d.
-
-        Parameters
-        ----------
-        query
-            What is asked.
-        k
-            At least 1.
-        prune
-            Whether to leave out what the bound allows; the answer is the same.
-        at_least
-            Pairs with lower scores are not needed.
-        """
-        c, d = np.flatnonzero(query.as_c), np.flatnonzero(query.as_d)
-        if len(c) * len(d) <= PLAIN_PAIRS:
-            return self._plain(query, c, d, k)
-        s = self._projections(query)
-        c = c[np.argsort(-s[c], kind="stable")]
-        d = d[np.argsort(query.sign * s[d], kind="stable")]
-        top = self._corner(query, s, c[:CORNER], d[:CORNER], k)
-        worst = max(at_least, top.scores[k - 1] if len(top.scores) >= k else -np.inf)
-        if worst == -np.inf or (query.metric == "cosine" and worst <= _ROUNDING):
-            return self._plain(query, c, d, k)  # the bound is for scores above 0
-        return _Sweep(self, query, s, c, d, k, prune, at_least).run(top)
-
-    def _projections(self, query: Query) -> Float64:
-        direction = query.vector / np.linalg.norm(query.vector)
-        s = np.empty(len(self.rows))
-        for begin in range(0, len(s), 4 * BLOCK):
-            s[begin : begin + 4 * BLOCK] = self.rows[begin : begin + 4 * BLOCK].astype(np.float64) @ direction
-        return s - self._offset(query.sign) @ direction
-
-    def score(self, query: Query, c: Int64, d: Int64) -> Float64:
-        """Scores of pairs, float64, rounded; -inf for those that are no answer."""
-        found = np.empty(len(c))
-        _score_pairs(self.rows, query.vector, c, d, float(query.sign), query.metric == "cosine", found)
-        found[(c == query.excluded[0]) & (d == query.excluded[1])] = -np.inf
-        if query.sign < 0:
-            found[c >= d] = -np.inf  # c + d is d + c
-        return rounded(found)
-
-    def _corner(self, query: Query, s: Float64, c: Int64, d: Int64, k: int) -> Found:
-        """The best of a few rows and columns, chosen by float32 and scored in float64."""
-        product = query.sign * (self.shifted(c, query.sign) @ self.shifted(d, query.sign).T)
-        n_c, n_d = self.squares(query.sign)[c], self.squares(query.sign)[d]
-        square = np.maximum(n_c[:, None] + n_d - 2.0 * product, 0)
-        gap = s[c][:, None] - query.sign * s[d]
-        if query.metric == "cosine":
-            about = gap / np.sqrt(square + 1e-6 * (n_c[:, None] + n_d) + 1e-300)
-        else:
-            about = 2 * float(np.linalg.norm(query.vector)) * gap - square
-        if query.sign < 0:
-            about[c[:, None] >= d] = -np.inf
-        n = min(about.size, 4 * k + 64)
-        chosen = np.argpartition(about.ravel(), about.size - n)[about.size - n :]
-        return self.kept(query, c[chosen // len(d)], d[chosen % len(d)], k)
-
-    def kept(self, query: Query, c: Int64, d: Int64, k: int) -> Found:
-        """The ``k`` best of some pairs."""
-        scores = self.score(query, c, d)
-        order = best(scores, k, c, d)
-        return Found(c[order], d[order], scores[order])
-
-    def _plain(self, query: Query, c: Int64, d: Int64, k: int) -> Found:
-        """Every pair in float64."""
-        top = Found(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-        step = max(1, 2**20 // max(1, len(d)))
-        for begin in range(0, len(c), step):
-            some = c[begin : begin + step]
-            top = self.merged(top, self.kept(query, np.repeat(some, len(d)), np.tile(d, len(some)), k), k)
-        return Found(top.c, top.d, top.scores, len(c) * len(d))
-
-    @staticmethod
-    def merged(one: Found, other: Found, k: int) -> Found:
-        """The ``k`` best of two answers that may overlap."""
-        c, d = np.append(one.c, other.c), np.append(one.d, other.d)
-        scores = np.append(one.scores, other.scores)
-        _, first = np.unique(np.stack([c, d]), axis=1, return_index=True)
-        order = first[best(scores[first], k, c[first], d[first])]
-        return Found(c[order], d[order], scores[order], one.n_multiplied + other.n_multiplied)
+def _plain(index: PairIndex, query: Query, c: Int64, d: Int64, k: int) -> Found:
+    """Every pair in float64."""
+    top = Found(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    step = max(1, 2**20 // max(1, len(d)))
+    for begin in range(0, len(c), step):
+        some = c[begin : begin + step]
+        top = index.merged(top, index.kept(query, np.repeat(some, len(d)), np.tile(d, len(some)), k), k)
+    return Found(top.c, top.d, top.scores, len(c) * len(d))
 
 
 class _Sweep:
     """One pass over the blocks of pairs for one query."""
 
     def __init__(
-        self, index: PairIndex, query: Query, s: Float64, c: Int64, d: Int64, k: int, prune: bool, at_least: float
+        self,
+        index: PairIndex,
+        query: Query,
+        s: Float64,
+        sorted_rows: tuple[Int64, Int64],
+        k: int,
+        prune: bool,
+        at_least: float,
     ) -> None:
         self.index, self.query, self.k, self.at_least = index, query, k, at_least
-        self.c, self.d = c, d
+        self.c, self.d = c, d = sorted_rows
         self.s_c, self.s_y = s[c], query.sign * s[d]
         nearest = index.nearest(query.sign) if prune else np.zeros(len(s))
         self.near_c, self.near_y = nearest[c], nearest[d]
@@ -255,8 +110,9 @@ class _Sweep:
 
     def run(self, top: Found) -> Found:
         """All pairs that can be among the k best, from a first answer on."""
-        blocks_c = [slice(i, i + BLOCK) for i in range(0, len(self.c), BLOCK)]
-        blocks_d = [slice(i, i + BLOCK) for i in range(0, len(self.d), BLOCK)]
+        block = self.index.sizes.block
+        blocks_c = [slice(i, i + block) for i in range(0, len(self.c), block)]
+        blocks_d = [slice(i, i + block) for i in range(0, len(self.d), block)]
         order = sorted((i + j, i, j) for i in range(len(blocks_c)) for j in range(len(blocks_d)))
         for _, i, j in order:
             worst = max(self.at_least, top.scores[self.k - 1] if len(top.scores) >= self.k else -np.inf) - _ROUNDING
@@ -333,50 +189,3 @@ class _Sweep:
         right[:, n_columns], right[:, n_columns + 1], right[:, n_columns + 2] = cross * s_y, 1, of_y
         product: Float32 = left @ right.T
         return product
-
-
-@njit(cache=True, nogil=True)
-def _score_pairs(
-    rows: Float32, q: Float64, c: Int64, d: Int64, sign: float, cosine: bool, out: Float64
-) -> None:  # pragma: no cover
-    length = 0.0
-    for j in range(rows.shape[1]):
-        length += q[j] * q[j]
-    length = np.sqrt(length)
-    for i in range(len(c)):
-        product = 0.0
-        square = 0.0
-        apart = 0.0
-        scale = 0.0
-        for j in range(rows.shape[1]):
-            x = np.float64(rows[c[i], j])
-            y = sign * np.float64(rows[d[i], j])
-            v = x - y
-            square += v * v
-            scale += x * x + y * y
-            product += q[j] * v
-            apart += (q[j] - v) ** 2
-        if square <= IDENTICAL * scale:
-            out[i] = -np.inf
-        elif cosine:
-            out[i] = min(1.0, max(-1.0, product / (length * np.sqrt(square))))
-        else:
-            out[i] = -np.sqrt(apart)
-
-
-def _nearest_in_float64(rows: Float32, some: Int64, sign: int) -> Float64:
-    """Least squared distance of some rows to all that are not identical to them."""
-    least = np.full(len(some), np.inf)
-    step = BLOCK // 2
-    for other in range(0, len(rows), step):
-        right = sign * rows[other : other + step].astype(np.float64)
-        n_right = (right**2).sum(axis=1)
-        for begin in range(0, len(some), step):
-            at = some[begin : begin + step]
-            left = rows[at].astype(np.float64)
-            scale = (left**2).sum(axis=1)[:, None] + n_right
-            bound = scale * (1 - 1e-13) - 2 * (left @ right.T)
-            bound[bound <= 0.5 * IDENTICAL * scale] = np.inf
-            bound[at[:, None] == other + np.arange(len(right))] = np.inf
-            least[begin : begin + step] = np.minimum(least[begin : begin + step], bound.min(axis=1))
-    return least

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.vectors.analogies.pairs import PairIndex, Query
+from cagdask.vectors.analogies.pair_index import PairIndex, Query
+from cagdask.vectors.analogies.pairs import search_pairs
 from cagdask.vectors.ranking import best, float32_error
 
 Float64 = NDArray[np.float64]
@@ -156,6 +157,6 @@ def in_full(index: PairIndex, rows: Int64, query_of: MakeQuery, k: int, at_least
         query = query_of(int(b))
         if query is None or not query.as_c.any() or not query.as_d.any():
             continue
-        pairs = index.search(query, k, at_least=max(at_least, found.worst(k)))
+        pairs = search_pairs(index, query, k, at_least=max(at_least, found.worst(k)))
         found = found.with_pairs(int(b), pairs.c, pairs.d, pairs.scores, k)
     return replace(found, certified=np.ones(len(found.b), bool))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask.errors import InputError
-from cagdask.vectors.analogies.pairs import IDENTICAL, PairIndex, Query
+from cagdask.vectors.analogies.pair_index import IDENTICAL, PairIndex, Query
 from cagdask.vectors.options import ANALOGY
 from cagdask.vectors.ranking import directions, score
 

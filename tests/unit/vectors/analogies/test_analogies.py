@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import cagdask
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError
-from cagdask.vectors.analogies import pairs, quadruples
-from cagdask.vectors.analogies.pairs import PairIndex
+from cagdask.vectors.analogies import quadruples
+from cagdask.vectors.analogies.pair_index import PairIndex, Sizes
 from cagdask.vectors.analogies.rules import QueryMaker, Rules
 from cagdask.vectors.analogies.session import Session
 from cagdask.vectors.names import Names
@@ -106,7 +106,7 @@ def test_what_one_question_computes_is_there_for_the_next(tmp_path, monkeypatch)
         session.answer("g1", "g2", None, Rules(), k=10)
         monkeypatch.setattr(PairIndex, "_all_nearest", lambda *_: pytest.fail("computed twice"))
         monkeypatch.setattr(PairIndex, "n_duplicates", None)  # what was computed lies in the object
-        monkeypatch.setattr("cagdask.vectors.analogies.session.load", lambda *_: pytest.fail("read twice"))
+        monkeypatch.setattr("cagdask.vectors.analogies.session.load_index", lambda *_: pytest.fail("read twice"))
         again = session.answer("g4", "g5", None, Rules(), k=10)
     pd.testing.assert_frame_equal(again, alone)
     assert again.attrs == alone.attrs
@@ -229,15 +229,13 @@ def test_the_exact_search_finds_what_the_screen_missed(tmp_path, monkeypatch, ru
 
 
 @pytest.mark.parametrize("kind", ["clusters", "low rank"])
-def test_the_exact_search_keeps_k_answers_where_the_bound_decides(monkeypatch, kind):
+def test_the_exact_search_keeps_k_answers_where_the_bound_decides(kind):
     """Each b need only beat the k-th best so far, and on stores of any size pairs are left out for that."""
     rng = np.random.default_rng(4)
     rows = rng.normal(size=(6, 5))[rng.integers(0, 6, 30)] + 0.1 * rng.normal(size=(30, 5))
     if kind == "low rank":
         rows = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 5)) + 1
-    index = PairIndex(rows.astype(np.float32))
-    for name, size in (("PLAIN_PAIRS", 0), ("CORNER", 4), ("BLOCK", 5)):
-        monkeypatch.setattr(pairs, name, size)
+    index = PairIndex(rows.astype(np.float32), Sizes(block=5, corner=4, plain_pairs=0))
     maker = QueryMaker(index, np.arange(30), None, 2, Rules())
     found = quadruples.in_full(index, maker.others(), maker.query, 10, -np.inf)
     expected = every_quadruple(index.rows, 2)
