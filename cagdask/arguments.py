@@ -2,7 +2,7 @@
 
     np.int64(3), 3           -->  3                    whole("k", ...)
     np.float32(0.2), 1, .2   -->  0.2, 1.0, 0.2        number("max_dist", ...)
-    3.0, True, "3", nan      -->  ValueError: k is 3.0; it must be a whole number of at least 1.
+    3.0, True, "3", nan      -->  ValueError: `k` is 3.0; it must be a whole number of at least 1.
 
 Parameters often come from NumPy (``np.arange(2, 12)``), from pandas or from JSON. A public function passes each one
 through this module before any work, so that what is computed, and what is written into a result, is a plain Python
@@ -38,7 +38,7 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
     if isinstance(taken, int) and not isinstance(taken, bool):
         if (least is None or taken >= least) and (most is None or taken <= most):
             return taken
-    raise ValueError(f"{name} is {_shown(value)}; it must be a whole number{_bounds(least, most, None, None)}.")
+    raise ValueError(f"`{name}` is {_shown(value)}; it must be a whole number{_bounds(least, most, None, None)}.")
 
 
 def number(
@@ -76,7 +76,7 @@ def number(
         inside = inside and (above is None or taken > above) and (below is None or taken < below)
         if inside and math.isfinite(taken):
             return taken
-    raise ValueError(f"{name} is {_shown(value)}; it must be a number{_bounds(least, most, above, below)}.")
+    raise ValueError(f"`{name}` is {_shown(value)}; it must be a number{_bounds(least, most, above, below)}.")
 
 
 def flag(name: str, value: Any) -> bool:
@@ -90,7 +90,7 @@ def flag(name: str, value: Any) -> bool:
     taken = _plain(value)
     if isinstance(taken, bool):
         return taken
-    raise ValueError(f"{name} is {_shown(value)}; it must be True or False.")
+    raise ValueError(f"`{name}` is {_shown(value)}; it must be True or False.")
 
 
 def choice(name: str, value: Any, choices: Collection[str]) -> str:
@@ -103,7 +103,7 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
     """
     if isinstance(value, str) and value in choices:
         return str(value)
-    raise ValueError(f"{name} is {_shown(value)}; choose one of {', '.join(choices)}.")
+    raise ValueError(f"`{name}` is {_shown(value)}; choose one of {', '.join(choices)}.")
 
 
 def _plain(value: Any) -> Any:
@@ -208,7 +208,7 @@ class Option:
         if self.kind is float:
             return number(self.name, value, least=self.least, most=self.most, above=self.above, below=self.below)
         if not isinstance(value, str):
-            raise ValueError(f"{self.name} is {_shown(value)}; it must be text.")
+            raise ValueError(f"`{self.name}` is {_shown(value)}; it must be text.")
         return str(value)
 
 

@@ -167,8 +167,8 @@ def _sources(store: str, to: str, clustered: str | None) -> _Sources:
     held = _digest(clustered)
     if (held and held != digest) or n_genes != ds.sizes["gene"]:
         raise SchemaError(
-            f"{clustered}: is not the store that {url} was made from. Name that one with --clustered, and the one with "
-            "other genes as STORE."
+            f"{clustered}: is not the store that {url} was made from. Name that one with `clustered`, and the one with "
+            "other genes as `store`."
         )
     names = [str(name) for name in ds["sample_id"].values]
     return _Sources(url, clustered, store, parameters, dict(ds.attrs), _sample_order(store, url, names))

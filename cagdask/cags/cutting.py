@@ -126,7 +126,7 @@ def _parameters_at(ds: xr.Dataset, where: str, max_dist: float) -> Parameters:
         raise SchemaError(f"{where}: its attribute parameters is damaged ({err}). Cluster again.") from err
     if on_grid(max_dist) > on_grid(highest):
         raise ValueError(
-            f"max_dist is {max_dist}, but {where} was clustered up to {highest}. Cluster again to go higher."
+            f"`max_dist` is {max_dist}, but {where} was clustered up to {highest}. Cluster again to go higher."
         )
     return parameters
 
@@ -146,5 +146,5 @@ def _store_of(ds: xr.Dataset, where: str, store: str | None) -> str:
     store = storage.absolute(store or storage.join(storage.parent_of(storage.absolute(where)), stores.ABUNDANCE))
     held = storage.look(store).attrs.get("input_digest", "")
     if held and held != ds.attrs["input_digest"]:
-        raise SchemaError(f"{store}: is not the store that {where} was made from. Name that one with --store.")
+        raise SchemaError(f"{store}: is not the store that {where} was made from. Name that one with `store`.")
     return store

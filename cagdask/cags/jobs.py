@@ -56,7 +56,7 @@ def check_source(
     n_genes, n_samples = ds["abundance"].shape
     if parameters.min_samples > n_samples:
         raise InputError(
-            f"{url}: min_samples is {parameters.min_samples}, but there are {n_samples} samples. "
+            f"{url}: `min_samples` is {parameters.min_samples}, but there are {n_samples} samples. "
             f"Use at most {n_samples}."
         )
     earlier = ds.attrs.get("normalization", "none")

@@ -58,8 +58,8 @@ def _fill_in(taken: dict[str, Any]) -> None:
     if automatic:
         if taken["refine"] != "noise-corrected":
             raise ValueError(
-                f"refine is {taken['refine']!r}, but max_dist auto joins by noise-corrected similarity. Leave refine "
-                "out, or give a number as max_dist."
+                f"`refine` is {taken['refine']!r}, but `max_dist='auto'` joins by noise-corrected similarity. Leave "
+                "`refine` out, or give a number as `max_dist`."
             )
         taken["max_dist"] = SEED_DIST
         if taken["normalization"] == "clr" and taken["clr_floor"] is None:
@@ -68,6 +68,6 @@ def _fill_in(taken: dict[str, Any]) -> None:
         for name, needed in (("linkage", "average"), ("search", "exact")):
             if taken[name] != needed:
                 raise ValueError(
-                    f"{name} is {taken[name]!r}, but max_dist auto and refine noise-corrected need {needed}. Leave "
-                    f"{name} out, or choose another refine."
+                    f"`{name}` is {taken[name]!r}, but `max_dist='auto'` and `refine='noise-corrected'` need {needed}. "
+                    f"Leave `{name}` out, or choose another `refine`."
                 )

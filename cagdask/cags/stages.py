@@ -107,7 +107,7 @@ class Clustering(Work):
             storage.abandon_work(self.folder)  # what lies there helps no other run, and would be in its way
             raise InputError(
                 f"{self.store}: no gene is left: none of {self.n_genes:,} is in {self.parameters.min_samples} or more "
-                f"of {self.n_samples:,} samples. Use a smaller --min-samples."
+                f"of {self.n_samples:,} samples. Use a smaller `min_samples`."
             )
         self.runner.one("fold", profiles.fold_identical, self.profiles, self.n_genes, self.path("fold"), done=self.done)
 

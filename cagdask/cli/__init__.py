@@ -15,7 +15,7 @@ from cagdask.cli.clustering import assign, cluster, cut, run
 from cagdask.cli.data import ingest, simulate
 from cagdask.cli.explore import explore
 from cagdask.cli.factors import nmf
-from cagdask.cli.failures import explain, is_verbose
+from cagdask.cli.failures import explain, is_verbose, worded
 from cagdask.cli.looking import info, plan, report
 from cagdask.cli.normalize import normalize
 from cagdask.cli.plot import plot
@@ -37,7 +37,7 @@ class _Commands(click.Group):
 
                 click.echo("".join(traceback.format_exception(err)), err=True, nl=False)
             line, code = explain(err)
-            click.echo(f"cagdask: {line}", err=True)
+            click.echo(f"cagdask: {worded(ctx, line)}", err=True)
             ctx.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

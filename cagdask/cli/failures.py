@@ -6,7 +6,10 @@ import errno
 
 import click
 
+from cagdask.cli.flags import flags_of, in_flags
+
 _VERBOSE = "cagdask.verbose"
+_COMMAND = "cagdask.command"
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
@@ -16,9 +19,14 @@ def is_verbose(ctx: click.Context) -> bool:
     return bool(ctx.meta.get(_VERBOSE, 0))
 
 
-def set_verbose(ctx: click.Context, count: int) -> None:
-    """Remember ``-v`` for whoever reports a failure."""
-    ctx.meta[_VERBOSE] = count
+def begin(ctx: click.Context, verbose: int) -> None:
+    """Remember the command that runs, and its ``-v``, for whoever reports a failure."""
+    ctx.meta[_COMMAND], ctx.meta[_VERBOSE] = ctx.command, verbose
+
+
+def worded(ctx: click.Context, text: str) -> str:
+    """A message of the library with the flags of the command that runs; see :mod:`cagdask.cli.flags`."""
+    return in_flags(text, flags_of(ctx.meta.get(_COMMAND, ctx.command)))
 
 
 def explain(err: BaseException) -> tuple[str, int]:

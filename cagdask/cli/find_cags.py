@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cagdask.cli.flags import flags_of_parser, in_flags
 from cagdask.compute.progress import Reporter, reporting
 from cagdask.errors import CagdaskError, InputError, StoreError
 
@@ -213,11 +214,23 @@ def _hand_over(names: Sequence[str], output_folder: str) -> None:
         raise
 
 
+class _Formatter(logging.Formatter):
+    """Writes parameters that a message names as the flags of this command."""
+
+    def __init__(self) -> None:
+        super().__init__(LOG_FORMAT)
+        self.flags = flags_of_parser(parser())
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return in_flags(super().format(record), self.flags)
+
+
 def _set_up_logging() -> None:
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
     os.environ.setdefault("DASK_LOGGING__BOKEH", "critical")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(_Formatter())
     ours = logging.getLogger("cagdask")
     ours.setLevel(logging.INFO)
     ours.handlers, ours.propagate = [handler], False
@@ -225,7 +238,7 @@ def _set_up_logging() -> None:
 
 def _log_to(file: str) -> logging.Handler:
     handler = logging.FileHandler(file)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(_Formatter())
     logging.getLogger("cagdask").addHandler(handler)
     return handler
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cagdask.cli.data import store_outcome, store_text
+from cagdask.cli.failures import worded
 from cagdask.cli.options import Outcome, Setting, clr_floor, computes
 
 _ABUNDANCE = ("sum", "median", "hellinger", "clr", "none")
@@ -68,7 +69,7 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
         try:
             parse_method(method)
         except ValueError as err:
-            raise click.BadParameter(str(err), param_hint="--method") from err
+            raise click.BadParameter(worded(click.get_current_context(), str(err)), param_hint="--method") from err
         where = {"overwrite": setting.overwrite, **setting.where}
         ds = normalize_expression(source, output=output, method=method, **options, **where)
     outcome = store_outcome(output, ds)

@@ -13,7 +13,8 @@ import click
 
 from cagdask.arguments import Option, Options
 from cagdask.cags.options import CLUSTER, MAX_DIST
-from cagdask.cli.failures import set_verbose
+from cagdask.cli.failures import begin, worded
+from cagdask.cli.flags import flags_of, in_flags
 from cagdask.io.options import INGEST, READING
 from cagdask.normalization.options import CLR_FLOOR, NORMALIZATION
 
@@ -92,7 +93,7 @@ class WordOrNumber(click.ParamType[Any]):
         try:
             return self.option.check(number)
         except ValueError as err:
-            self.fail(str(err), param, ctx)
+            self.fail(in_flags(str(err), {} if ctx is None else flags_of(ctx.command)), param, ctx)
 
 
 _TLS = "cagdask.tls"
@@ -160,7 +161,7 @@ def _set_logging(ctx: click.Context, _param: click.Parameter, count: int) -> Non
     import logging
     import warnings
 
-    set_verbose(ctx, count)
+    begin(ctx, count)
     if count == 0:
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -173,7 +174,7 @@ def _set_logging(ctx: click.Context, _param: click.Parameter, count: int) -> Non
     logger = logging.getLogger("cagdask")
     before = logger.level, logger.handlers, logger.propagate
     logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(count, 2)])
-    logger.handlers, logger.propagate = [_handler()], False
+    logger.handlers, logger.propagate = [_handler(ctx)], False
 
     def restore() -> None:
         logger.setLevel(before[0])
@@ -182,14 +183,14 @@ def _set_logging(ctx: click.Context, _param: click.Parameter, count: int) -> Non
     ctx.call_on_close(restore)
 
 
-def _handler() -> Any:
+def _handler(ctx: click.Context) -> Any:
     import logging
 
     class ToStderr(logging.Handler):
         """Writes to stderr as it is at the moment: a progress bar puts itself before it."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            click.echo(f"cagdask: {record.levelname.lower()}: {record.getMessage()}", err=True)
+            click.echo(f"cagdask: {record.levelname.lower()}: {worded(ctx, record.getMessage())}", err=True)
 
     return ToStderr()
 

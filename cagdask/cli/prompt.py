@@ -24,6 +24,7 @@ def converse(answer: Callable[[list[str]], str], names: Sequence[str], usage: st
     usage
         What to say at the beginning, and to ``help``.
     """
+    from cagdask.cli.failures import worded
     from cagdask.errors import CagdaskError
 
     _complete(names)
@@ -47,7 +48,7 @@ def converse(answer: Callable[[list[str]], str], names: Sequence[str], usage: st
         try:
             click.echo(answer(words))
         except (CagdaskError, ValueError) as err:
-            click.echo(" ".join(str(err).split()))
+            click.echo(worded(click.get_current_context(), " ".join(str(err).split())))
 
 
 def _complete(names: Sequence[str]) -> None:

@@ -66,10 +66,12 @@ def connect(
     Certificates for ``tls://`` addresses are those of Dask's configuration, ``distributed.comm.tls``.
     """
     if n_workers is not None and n_workers < 0:
-        raise ValueError(f"n_workers is {n_workers}; use 1 or more, or 0 to compute in this process.")
+        raise ValueError(f"`n_workers` is {n_workers}; use 1 or more, or 0 to compute in this process.")
     if n_workers == 0:
         if client or scheduler_file:
-            raise ValueError("n_workers is 0, which means this process, but a cluster is given. Leave out one of them.")
+            raise ValueError(
+                "`n_workers` is 0, which means this process, but a cluster is given. Leave out one of them."
+            )
         yield _here(memory_limit, "as asked")
         return
     with _on_dask(client, scheduler_file, n_workers, memory_limit) as runner:
@@ -191,8 +193,8 @@ def _connected(target: Any, scheduler_file: str | None) -> Client:
         check_address(target)
     if str(where).startswith("tls://") and not Security().get_connection_args("client").get("ssl_context"):
         raise ClusterError(
-            f"no Dask scheduler answers at {where} without certificates. Name them with --tls-ca-file, --tls-cert and "
-            "--tls-key, or in Dask's configuration (distributed.comm.tls)."
+            f"no Dask scheduler answers at {where} without certificates. Name them in Dask's configuration: "
+            "`distributed.comm.tls`."
         )
     try:
         return Client(target, scheduler_file=scheduler_file, timeout="20s", set_as_default=False)
@@ -200,7 +202,7 @@ def _connected(target: Any, scheduler_file: str | None) -> Client:
         said = (str(err.__cause__ or err).strip().splitlines() or [type(err).__name__])[0]
         raise ClusterError(
             f"no Dask scheduler answers at {where} ({said}). Check the address, that this machine may connect to it, "
-            "and for tls:// the certificates (--tls-ca-file, --tls-cert, --tls-key)."
+            "and for tls:// the certificates (`distributed.comm.tls`)."
         ) from err
 
 

@@ -125,20 +125,20 @@ def launched(name: str, n_workers: int | None, memory_limit: str | int) -> Itera
     """
     launcher = LAUNCHERS[name]
     if n_workers is None:
-        raise ValueError(f"--cluster {name} needs the number of workers: add --workers N.")
+        raise ValueError(f"`client={name!r}` needs the number of workers: give `n_workers`.")
     try:
         make = getattr(importlib.import_module(launcher.module), launcher.cluster)
     except ImportError as err:
         raise ClusterError(
-            f"--cluster {name} needs another package ({err}). Install it: pip install 'cagdask[{launcher.extra}]'."
+            f"`client={name!r}` needs another package ({err}). Install it: pip install 'cagdask[{launcher.extra}]'."
         ) from err
     problem = launcher.check(make)
     if problem is not None:
-        raise ClusterError(f"--cluster {name}: {problem}.")
+        raise ClusterError(f"`client={name!r}`: {problem}.")
     try:
         cluster = make(**launcher.arguments(name, resources.parse_bytes(memory_limit)))
     except Exception as err:  # each package has its own
-        raise ClusterError(f"--cluster {name} can not start a cluster: {_one_line(err)} (-v shows more)") from err
+        raise ClusterError(f"`client={name!r}` can not start a cluster: {_one_line(err)} (-v shows more)") from err
     with _overheard() as failures:
         try:
             with cluster:
@@ -149,9 +149,9 @@ def launched(name: str, n_workers: int | None, memory_limit: str | int) -> Itera
         except Exception:
             if not failures:
                 raise
-            raise ClusterError(f"--cluster {name} can not start workers: {_one_line(failures[0])}") from failures[0]
+            raise ClusterError(f"`client={name!r}` can not start workers: {_one_line(failures[0])}") from failures[0]
         if failures:
-            logger.warning("--cluster %s: not all workers could be started: %s", name, _one_line(failures[0]))
+            logger.warning("`client='%s'`: not all workers could be started: %s", name, _one_line(failures[0]))
 
 
 @contextmanager

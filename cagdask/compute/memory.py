@@ -93,7 +93,7 @@ def check_fits(stage: str, task_bytes: int, what: str, memory_limit: int, tasks_
     enough = max(together / TASK_SHARE, (together + WORKER_BASE) / HIGHEST_SHARE)
     raise MemoryLimitError(
         f"{stage}: one task needs {format_bytes(task_bytes)} for {what}, but a worker of {format_bytes(memory_limit)} "
-        f"gives its tasks {format_bytes(budget)}. Use --memory-limit {math.ceil(enough / 2**20)}MiB or more."
+        f"gives its tasks {format_bytes(budget)}. Use `memory_limit='{math.ceil(enough / 2**20)}MiB'` or more."
     )
 
 

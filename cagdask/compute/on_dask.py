@@ -189,7 +189,7 @@ class OnDask:
         except KilledWorker as err:
             raise ClusterError(
                 f"{stage}: the task {item!r} ended several workers, most likely for memory. Give workers more with "
-                f"--memory-limit (they have {memory.format_bytes(self.memory_limit)})."
+                f"`memory_limit` (they have {memory.format_bytes(self.memory_limit)})."
             ) from err
         except (NoValidWorkerError, NoWorkerError) as err:
             raise ClusterError(

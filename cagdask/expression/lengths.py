@@ -72,7 +72,7 @@ def read_lengths(url: str, rule: str = "longest-transcript", column: str | None 
         The rule is not known.
     """
     if rule not in RULES:
-        raise ValueError(f"length rule {rule!r} is not known; choose one of {', '.join(RULES)}.")
+        raise ValueError(f"`length_rule` is {rule!r}; choose one of {', '.join(RULES)}.")
     name = storage.name_of(url).lower().removesuffix(".gz")
     if not storage.exists(url):
         raise InputError(f"{url}: no such file of gene lengths. Check the path.")
@@ -106,7 +106,7 @@ def _of_table(url: str, column: str | None) -> dict[str, int]:
     places = [i for i, name in enumerate(header) if name in wanted]
     if len(places) != 1:
         raise InputError(
-            f"{url}: has {len(places)} columns of lengths among {', '.join(header[:8])}. Name one with --length-column."
+            f"{url}: has {len(places)} columns of lengths among {', '.join(header[:8])}. Name one with `length_column`."
         )
     found: dict[str, int] = {}
     shift = 0

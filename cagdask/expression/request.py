@@ -127,9 +127,9 @@ def checked_steps(
         One is not known, or they do not.
     """
     if without_length not in WITHOUT_LENGTH:
-        raise ValueError(f"without_length {without_length!r} is not known; use {', '.join(WITHOUT_LENGTH)}.")
+        raise ValueError(f"`without_length` is {without_length!r}; choose one of {', '.join(WITHOUT_LENGTH)}.")
     if compat not in (None, ARCHS4):
-        raise ValueError(f"compat {compat!r} is not known; use {ARCHS4}.")
+        raise ValueError(f"`compat` is {compat!r}; it can be {ARCHS4}.")
     steps = parse_method("quantile" if compat else method)
     if lengths and not compat and not set(steps) & set(BY_LENGTH):
         raise ValueError(f"gene lengths are for {' and '.join(BY_LENGTH)}, not for {method}. Leave them out.")
@@ -164,7 +164,7 @@ def lengths_of_genes(
     """
     if url is None:
         if "gene_length" not in ds:
-            raise InputError(f"{source}: has no gene_length. Give an annotation or a table with --lengths.")
+            raise InputError(f"{source}: has no gene_length. Give an annotation or a table with `lengths`.")
         own = np.asarray(ds["gene_length"].values)
         if (own == 0).any():
             gene = str(ds["gene_id"].values[np.flatnonzero(own == 0)[0]])
@@ -199,7 +199,10 @@ def request_of(
             names = ", ".join(map(str, ds["gene_id"].values[unknown[:_NAMED]]))
             said = f"{source}: {len(unknown):,} of {n_genes:,} genes have no known length ({names}, …)"
             if without == "error":
-                raise InputError(f"{said}. Leave them out with --without-length drop, or use the median with median.")
+                raise InputError(
+                    f"{said}. Leave them out with `without_length='drop'`, or take the median of the others with "
+                    "`without_length='median'`."
+                )
             logger.warning("%s: %s.", said, "left out" if without == "drop" else "the median of the others is used")
         if without == "drop":
             kept = np.flatnonzero(~np.isnan(length)).astype(np.int64)

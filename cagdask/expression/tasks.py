@@ -156,7 +156,10 @@ def _refuse(source: Source, begin: int, block: NDArray[np.float32]) -> None:
     what = "is below 0, and expression is not. Ingest the values before they were centered or logged"
     if source.counts and not wrong.any():
         wrong = block != np.floor(block)
-        what = "is no whole number, and size factors come from counts. Use --method tpm or cpm, or the raw counts"
+        what = (
+            "is no whole number, and size factors come from counts. Use `method='tpm'` or `method='cpm'`, or the raw "
+            "counts"
+        )
     if not wrong.any():
         return
     row, column = (int(place) for place in np.argwhere(wrong)[0])

@@ -90,7 +90,7 @@ class Request:
             check_table(self.source, given["id_column"], given["orient"])
         else:
             if given["orient"] != ORIENTS[0] or given["id_column"] is not None:
-                raise ValueError(f"{self.source}: orient and id_column are for Parquet tables. Leave them out.")
+                raise ValueError(f"{self.source}: `orient` and `id_column` are for Parquet tables. Leave them out.")
             check_k(self.k, open_matrix(self.source), self.source)
 
 
@@ -121,7 +121,7 @@ def check_k(k: int, matrix: Matrix, source: str) -> None:
     most = min(matrix.n_genes, matrix.n_samples)
     if k > most:
         raise ValueError(
-            f"k is {k}, but {source} is {matrix.n_genes:,} x {matrix.n_samples:,}: use at most {most} components."
+            f"`k` is {k}, but {source} is {matrix.n_genes:,} x {matrix.n_samples:,}: use at most {most} components."
         )
 
 
@@ -168,7 +168,7 @@ def _surveyed(request: Request, runner: Runner, folder: str, must_fit: int) -> F
     kept = min(job.facts["n_genes"], job.facts["n_samples"])
     if request.k > kept:
         raise ValueError(
-            f"k is {request.k}, but without what has missing values {request.source} is "
+            f"`k` is {request.k}, but without what has missing values {request.source} is "
             f"{job.facts['n_genes']:,} x {job.facts['n_samples']:,}: use at most {kept} components."
         )
     return job
@@ -196,13 +196,13 @@ def describe(request: Request, job: Factorization, error: float, converged: bool
         converged = False
         logger.warning(
             "%s: R2 is %.3f: the gene means alone explain more than these factors. Use more components, or another "
-            "--nonneg.",
+            "`nonneg`.",
             request.source,
             r2,
         )
     elif not converged:
         logger.warning(
-            "%s: not converged after %d passes of the solver. Raise --max-passes (%d) or --tol (%g).",
+            "%s: not converged after %d passes of the solver. Raise `max_passes` (%d) or `tol` (%g).",
             request.source,
             len(trace),
             request.parameters["max_passes"],

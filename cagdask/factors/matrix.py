@@ -222,7 +222,7 @@ def check_table(url: str, id_column: str | None, orient: str) -> str:
         It is missing or damaged, has no id column, columns that are not numbers, or columns of one name.
     """
     if orient not in ORIENTS:
-        raise ValueError(f"orient {orient!r} is not known; choose {' or '.join(ORIENTS)}.")
+        raise ValueError(f"`orient` is {orient!r}; choose {' or '.join(ORIENTS)}.")
     from cagdask.io.tables.parquet import read_layout
 
     return read_layout(url, id_column).names

@@ -148,7 +148,7 @@ def consensus_task(
         if len(kept) < k:
             raise InputError(
                 f"only {len(kept)} of {len(gram)} programs of the replicates have a local density below "
-                f"{threshold:g}, for k = {k} (the median is {np.median(density):.3f}). Raise --density-threshold."
+                f"{threshold:g}, for k = {k} (the median is {np.median(density):.3f}). Raise `density_threshold`."
             )
         labels = np.full(len(gram), -1, np.int64)
         labels[kept] = cluster_programs(gram[np.ix_(kept, kept)], k, seed)
@@ -205,8 +205,8 @@ def find_consensus(
         storage.remove(loadings_of(folder))
     if n_not_converged:
         logger.warning(
-            "%s: %d of %d replicates of k = %d are not converged after %d passes of the solver. Raise --max-passes or "
-            "--tol (%g).",
+            "%s: %d of %d replicates of k = %d are not converged after %d passes of the solver. Raise `max_passes` or "
+            "`tol` (%g).",
             job.matrix.said,
             n_not_converged,
             len(folders),

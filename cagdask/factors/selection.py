@@ -108,7 +108,7 @@ def check_programs(n: int, runner: Runner) -> None:
     if need > runner.task_budget:
         raise MemoryLimitError(
             f"consensus: {n:,} programs (components x replicates) need {need / 2**20:,.0f} MiB to compare, but a task "
-            f"may use {runner.task_budget / 2**20:,.0f} MiB. Use fewer replicates, or a higher --memory-limit."
+            f"may use {runner.task_budget / 2**20:,.0f} MiB. Use fewer replicates, or a larger `memory_limit`."
         )
 
 

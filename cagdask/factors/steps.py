@@ -190,7 +190,7 @@ class Factorization(Work):
         if self.total == 0:
             raise InputError(
                 f"{self.matrix.said}: no value is above 0, there is nothing to factorize. Name another source, or "
-                "another --nonneg."
+                "another `nonneg`."
             )
         row_squares = np.concatenate([part.row_squares for part in squares])
         assert self.kept_genes is not None

@@ -132,7 +132,7 @@ def judged(matrix: Matrix, places: list[str], nonneg: str, missing: str) -> Surv
     if n_missing and missing == "error":
         raise InputError(
             f"{matrix.said}: {n_missing:,} values are missing or not finite, the first {_cell(matrix, first[0])}. Fill "
-            "them in, or say --missing drop-features or drop-samples."
+            "them in, or leave them out with `missing='drop-features'` or `missing='drop-samples'`."
         )
     kept_samples, kept_genes = n_bad == 0, ~bad_row
     if missing == "drop-samples":
@@ -141,13 +141,13 @@ def judged(matrix: Matrix, places: list[str], nonneg: str, missing: str) -> Surv
         kept_samples[:] = True
     if not kept_samples.any() or not kept_genes.any():
         what = "gene" if kept_samples.any() else "sample"
-        raise InputError(f"{matrix.said}: every {what} has missing values. Use the other way of --missing.")
+        raise InputError(f"{matrix.said}: every {what} has missing values. Use the other way of `missing`.")
     n_below = int(n_negative[kept_samples].sum())
     if n_below and nonneg == "error":
         first[1, ~kept_samples] = np.inf
         raise InputError(
             f"{matrix.said}: {n_below:,} values are below 0, the first {_cell(matrix, first[1])}, and factors are of a "
-            "non-negative matrix. Say how to make it one: --nonneg shift, feature-shift or negative-part."
+            "non-negative matrix. Say how to make it one: `nonneg` shift, feature-shift or negative-part."
         )
     size = float(largest[kept_samples].max())
     if size and not SMALLEST <= size <= LARGEST:

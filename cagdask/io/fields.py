@@ -172,7 +172,7 @@ def _stored(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], dict[str, st
 def given_metadata(
     samples: str | None, genes: str | None, recipe: dict[str, Any]
 ) -> dict[bool, tuple[str, pa.Table] | None]:
-    """Tables of ``--metadata`` and ``--gene-metadata``, by whether they are about genes; checked before any work."""
+    """Tables of ``metadata`` and ``gene_metadata``, by whether they are about genes; checked before any work."""
     found: dict[bool, tuple[str, pa.Table] | None] = {False: None, True: None}
     for of_genes, url, name in ((False, samples, "metadata"), (True, genes, "gene_metadata")):
         if url is not None:

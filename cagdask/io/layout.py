@@ -100,7 +100,7 @@ def plan_chunks(n_genes: int, n_samples: int, task_budget: int, sharded: bool = 
     if fitting < 1:
         raise MemoryLimitError(
             f"a gene of {n_samples:,} samples needs {memory.format_bytes(2 * _row_bytes(n_samples))} to write, but "
-            f"a task may use {memory.format_bytes(task_budget)}. Use workers with more memory (--memory-limit)."
+            f"a task may use {memory.format_bytes(task_budget)}. Use workers with more memory (`memory_limit`)."
         )
     row = 4 * n_samples
     chunk_rows = min(max(1, CHUNK_BYTES // row), MAX_CHUNK_ROWS, fitting, n_genes)

@@ -56,15 +56,15 @@ def look_at(source: str, store: str, options: dict[str, Any], *, overwrite: bool
     ids, matrix = options["ids"], options["matrix"]
     vectors = {"ids": ids and storage.absolute(ids), "matrix": matrix} if kind == "embedding" else None
     if on_bad_sample not in BAD_SAMPLES:
-        raise ValueError(f"--on-bad-sample {on_bad_sample!r} is not known; use {', '.join(BAD_SAMPLES)}.")
+        raise ValueError(f"`on_bad_sample` is {on_bad_sample!r}; choose one of {', '.join(BAD_SAMPLES)}.")
     if vectors is None and ids:
-        raise ValueError(f"--ids is for --kind embedding, not for {kind}. Leave it out.")
+        raise ValueError(f"`ids` is for `kind='embedding'`, not for {kind}. Leave it out.")
     keys = options["results_key"], options["abundance_key"], options["gene_id_key"]
     reader = _reader(source, reading_of(options), kind, keys, vectors)
     storage.check_target(store, overwrite=overwrite)
     recipe, items = reader(source)
     if on_bad_sample != "stop" and recipe["format"] != "sheet":
-        raise ValueError("--on-bad-sample is for sample sheets, not for tables. Leave it out.")
+        raise ValueError("`on_bad_sample` is for sample sheets, not for tables. Leave it out.")
     return recipe | {"command": "ingest", "kind": kind, "shards": options["shards"]}, items
 
 
@@ -73,12 +73,12 @@ def _reader(
 ) -> Callable[[str], tuple[dict[str, Any], Any]]:
     """Check the options, and choose by what the bytes are how to look at the source."""
     for option, value, choices in (
-        ("--orient", reading.orient, ORIENTATIONS),
-        ("--kind", kind, schema.KINDS),
-        ("--stratified", reading.stratified, STRATIFIED),
+        ("orient", reading.orient, ORIENTATIONS),
+        ("kind", kind, schema.KINDS),
+        ("stratified", reading.stratified, STRATIFIED),
     ):
         if value not in choices:
-            raise ValueError(f"{option} {value!r} is not known; use {', '.join(choices)}.")
+            raise ValueError(f"`{option}` is {value!r}; choose one of {', '.join(choices)}.")
     check_pattern(reading.exclude_genes)
     if vectors is not None:
         return _vector_reader(source, reading.orient, vectors)
@@ -104,10 +104,10 @@ def _vector_reader(
     if suffix is None:
         raise InputError(f"{source}: of unknown format. Accepted are {ACCEPTED_VECTORS}. Rename or convert the file.")
     if orient == SAMPLES_IN_ROWS and suffix not in TABLES:
-        raise ValueError(f"--orient {orient} is for tables; a {suffix} file has a vector per gene. Leave it out.")
+        raise ValueError(f"`orient={orient!r}` is for tables; a {suffix} file has a vector per gene. Leave it out.")
     for option, of in (("ids", ".npy"), ("matrix", ".h5ad")):
         if vectors[option] is not None and suffix != of:
-            raise ValueError(f"--{option} is for {of} files, not for {suffix}. Leave it out.")
+            raise ValueError(f"`{option}` is for {of} files, not for {suffix}. Leave it out.")
 
     def recipe(url: str) -> tuple[dict[str, Any], Any]:
         found, item = _table_recipe(url, Reading(orient))

@@ -91,7 +91,7 @@ def ingest_sheet(
     n_genes = sum(part[1] for part in parts)
     if not n_genes:
         raise InputError(
-            f"none of the {len(files)} samples holds a gene with an abundance. Check --results-key and files."
+            f"none of the {len(files)} samples holds a gene with an abundance. Check `results_key` and the files."
         )
     plan = plan_chunks(n_genes, len(samples), runner.task_budget, shards)
     staged, done = _prepare_store(work, plan, samples, kind, attrs | {"input_digest": digest})

@@ -110,11 +110,11 @@ def associate(
     check_options(test, pairs, formula, cohort, min_prevalence)
     if output is not None:
         if not output.endswith((".tsv", ".parquet")):
-            raise ValueError(f"output {output!r} must end in .tsv or .parquet.")
+            raise ValueError(f"`output={output!r}` must end in .tsv or .parquet.")
         storage.check_target(storage.absolute(output), overwrite=overwrite)
     matrix = open_matrix(source)
     if min_size > 1 and matrix.rows_are != "CAGs":
-        raise ValueError("min_size is for CAGs, and these are genes. Leave it out.")
+        raise ValueError("`min_size` is for CAGs, and these are genes. Leave it out.")
     table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
     question, design = design_of(table, test, groups, pairs, formula, cohort)
     _check_scale(matrix)

@@ -58,15 +58,15 @@ class Question:
 def check_options(test: str, pairs: str | None, formula: str | None, cohort: str | None, prevalence: float) -> None:
     """Refuse a test that is not known, and options that do not go together."""
     if test not in TESTS:
-        raise ValueError(f"test {test!r} is not known; choose one of {', '.join(TESTS)}.")
+        raise ValueError(f"`test` is {test!r}; choose one of {', '.join(TESTS)}.")
     if (test == "paired") != (pairs is not None):
-        raise ValueError("test paired needs a column of pairs, and only that test takes one.")
+        raise ValueError("`test='paired'` needs a column of `pairs`, and only that test takes one.")
     if formula is not None and test not in ("linear", "logistic"):
-        raise ValueError(f"a formula is for linear and logistic, not for {test}. Leave it out.")
+        raise ValueError(f"`formula` is for linear and logistic, not for {test}. Leave it out.")
     if cohort is not None and test in ("paired", "kruskal"):
-        raise ValueError(f"cohorts can not be combined with test {test}. Leave them out.")
+        raise ValueError(f"`cohort` is not for `test={test!r}`. Leave it out.")
     if not 0 <= prevalence <= 1:
-        raise ValueError(f"min_prevalence is {prevalence}; it is a share from 0 to 1.")
+        raise ValueError(f"`min_prevalence` is {prevalence}; it is a share from 0 to 1.")
 
 
 def _column(table: pd.DataFrame, name: str, what: str) -> pd.Series:

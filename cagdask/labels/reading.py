@@ -46,7 +46,7 @@ def read_labels(labels: str, url: str, samples: list[str], column: str | None = 
     own = _metadata(url, samples)
     if not storage.exists(labels):
         if column is not None:
-            raise InputError(f"{labels}: no such table of labels, and --label-column is for a table. Check the path.")
+            raise InputError(f"{labels}: no such table of labels, and `label_column` is for a table. Check the path.")
         if labels not in own:
             raise InputError(
                 f"{labels}: is neither a file nor a column of the samples of {url} (it has "

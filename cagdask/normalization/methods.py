@@ -77,13 +77,13 @@ def check_options(method: str, clr_floor: Floor = None) -> None:
         Naming the choices.
     """
     if method not in METHODS:
-        raise ValueError(f"normalization {method!r} is not known; choose one of {', '.join(METHODS)}.")
+        raise ValueError(f"`normalization` is {method!r}; choose one of {', '.join(METHODS)}.")
     if clr_floor is None or clr_floor == "auto":
         return
     if isinstance(clr_floor, bool | str) or not isinstance(clr_floor, float | int) or not math.isfinite(clr_floor):
-        raise ValueError(f"clr_floor is {clr_floor!r}; give auto, a number (log10 of a ratio), or leave it out.")
+        raise ValueError(f"`clr_floor` is {clr_floor!r}; give auto, a number (log10 of a ratio), or leave it out.")
     if method != "clr":
-        raise ValueError(f"clr_floor is only for normalization clr, not for {method}. Leave it out.")
+        raise ValueError(f"`clr_floor` is only for `normalization='clr'`, not for {method}. Leave it out.")
 
 
 # -- kernels: one block ----------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _metadata(ds: xr.Dataset, color_by: str | None) -> Any:
     name = color_by.removeprefix("sample_")
     if name not in table:
         known = ", ".join(table) or "none"
-        raise ValueError(f"color_by is {color_by!r}; the samples of this result have these columns: {known}.")
+        raise ValueError(f"`color_by` is {color_by!r}; the samples of this result have these columns: {known}.")
     return table[name]
 
 

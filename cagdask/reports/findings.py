@@ -110,7 +110,7 @@ def _dominant_gene(ds: xr.Dataset) -> Caution | None:
     return Caution(
         f"{name} holds {share:.0%} of the abundance",
         "If it is no gene (unmapped reads, a counter, a total), leave it out and run again: "
-        f"--exclude-genes {shlex.quote(name)}",
+        f"cagdask run INPUT --exclude-genes {shlex.quote(name)} --output FOLDER",
     )
 
 

@@ -280,14 +280,14 @@ def _check_before_ingest(found: resume.Source, chosen: dict[str, Any]) -> None:
             "kind is 'embedding', and CAGs are found in abundance or expression. Use cagdask ingest alone."
         )
     if chosen["kind"] == "expression" and chosen["normalization"] != "none":
-        raise ValueError("kind is 'expression': use normalization none.")
+        raise ValueError("`kind` is 'expression': use `normalization='none'`.")
     if found.samples is None:
         return
     tables.check_sample_names(list(found.samples), "cag")
     n_samples, least = len(found.samples), chosen["min_samples"]
     if least > n_samples:
         raise InputError(
-            f"{found.url}: min_samples is {least}, but there are {n_samples} samples. Use at most {n_samples}."
+            f"{found.url}: `min_samples` is {least}, but there are {n_samples} samples. Use at most {n_samples}."
         )
 
 

@@ -308,7 +308,7 @@ def plan(
     """
     n_workers = n_workers or min(16, os.cpu_count() or 1)
     if n_workers < 1:
-        raise ValueError(f"n_workers is {n_workers}; at least one is needed.")
+        raise ValueError(f"`n_workers` is {n_workers}; at least one is needed.")
     limit = memory.parse_bytes(memory_limit)
     Parameters(normalization=normalization, max_dist=max_dist).checked()
     shape = measure(source, keys=(results_key, abundance_key, gene_id_key), orient=orient)

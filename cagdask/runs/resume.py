@@ -217,12 +217,12 @@ def begin(
         differs = _differences(found["recipe"], recipe)
         raise ResumeError(
             f"{output}: holds an unfinished run that differs in {', '.join(differs)}. Run the earlier command again to "
-            "finish it, or add --overwrite to throw it away."
+            "finish it, or add `overwrite=True` to throw it away."
         )
     for name in names:
         if not overwrite and storage.exists(storage.join(output, name)):
             raise StoreError(
-                f"{output}: {name} is already there. Add --overwrite to replace it, or name another folder."
+                f"{output}: {name} is already there. Add `overwrite=True` to replace it, or name another folder."
             )
     return Progress(output, recipe, products, overwrite)
 

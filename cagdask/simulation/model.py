@@ -203,10 +203,10 @@ def _check(
     if n_genes < 1 or n_samples < 1:
         raise ValueError(f"a cohort needs at least 1 gene and 1 sample, not {n_genes:,} and {n_samples:,}.")
     if not (0 < coverage < math.inf):
-        raise ValueError(f"coverage is {coverage}; it must be above 0 and finite.")
+        raise ValueError(f"`coverage` is {coverage}; it must be above 0 and finite.")
     if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be 0 or more.")
+        raise ValueError(f"`seed` is {seed}; it must be 0 or more.")
     if not 0 <= loner_share <= 1:
-        raise ValueError(f"loner_share is {loner_share}; it must lie in [0, 1].")
+        raise ValueError(f"`loner_share` is {loner_share}; it must lie in [0, 1].")
     if not 0 <= prevalence[0] <= prevalence[1] <= 1:
-        raise ValueError(f"prevalence is {tuple(prevalence)}; give two numbers in [0, 1], the smaller first.")
+        raise ValueError(f"`prevalence` is {tuple(prevalence)}; give two numbers in [0, 1], the smaller first.")

@@ -145,5 +145,5 @@ def damaged(store: str, said: list[str]) -> StoreError:
     more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
     return StoreError(
         f"{store}: {', '.join(said[:_NAMED])}{more}. The store is damaged: copy it again from where it is whole, or "
-        "run the command that made it again with --overwrite."
+        "run the command that made it again with `overwrite=True`."
     )

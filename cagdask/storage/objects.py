@@ -108,7 +108,7 @@ def as_dataset(
     if what in ("Dataset", "DataArray"):
         return _from_xarray(data, gene_dim, variable, kind)
     if gene_dim is not None or variable is not None:
-        raise ValueError(f"gene_dim and variable are for data of xarray, not for {what}. Leave them out.")
+        raise ValueError(f"`gene_dim` and `variable` are for data of xarray, not for {what}. Leave them out.")
     if what == "AnnData":
         return _made(_transposed(data.X), data.var_names, data.obs_names, kind)
     if what == "DataFrame":

@@ -121,7 +121,7 @@ class _Chain:
         if self._credentials is None:
             raise StoreError(
                 "S3: there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with "
-                "--profile, or use --anonymous for a public bucket."
+                "`AWS_PROFILE`, or use `CAGDASK_S3_ANONYMOUS=1` for a public bucket."
             )
 
     def __call__(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def explain(err: BaseException, url: str, seconds: int = s3.RETRY_SECONDS) -> St
     if _names(err, "Unauthenticated"):
         return StoreError(f"{url}: there are no valid S3 credentials. Check the profile, or log in again.")
     if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
-        return StoreError(f"{url}: the bucket is in another region ({code}). Name it with --region.")
+        return StoreError(f"{url}: the bucket is in another region ({code}). Name it with `AWS_REGION`.")
     if code in ("SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"):
         return StoreError(f"{url}: {server} still answers {code} after {seconds} s. Try again with less workers.")
     if "error sending request" in text or "timed out" in text or "timeout" in text.lower():

@@ -64,7 +64,7 @@ def check_target(url: str, *, overwrite: bool = False) -> None:
     if there and is_s3(url) and not overwrite:  # objects without a manifest, beside unfinished work, are part of that
         there = manifest.read(url) is not None or not exists(join(work_folder(url), "recipe.json"))
     if there and not overwrite:
-        raise StoreError(f"{url}: is already there. Add --overwrite to replace it, or name another target.")
+        raise StoreError(f"{url}: is already there. Add `overwrite=True` to replace it, or name another target.")
 
 
 def begin_work(target: str, recipe: dict[str, Any], *, overwrite: bool = False) -> tuple[str, dict[str, Any]]:
@@ -114,7 +114,7 @@ def _begin(target: str, recipe: dict[str, Any], *, overwrite: bool) -> tuple[str
             differs = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
             raise ResumeError(
                 f"{folder}: holds unfinished work that differs in {', '.join(differs)}. Run the earlier command again "
-                "to finish it, or add --overwrite to throw it away."
+                "to finish it, or add `overwrite=True` to throw it away."
             )
     _settle(target)
     remove(folder)
@@ -238,7 +238,7 @@ def _put(target: str, made: Manifest, tag: str | None) -> Manifest:
             new = s3.put(client, key, made.to_bytes(), version=tag, create=tag is None)
     except FileExistsError as err:
         raise StoreError(
-            f"{target}: another run published it meanwhile. Look at what it holds; --overwrite replaces it."
+            f"{target}: another run published it meanwhile. Look at what it holds; `overwrite=True` replaces it."
         ) from err
     return replace(made, tag=new)
 

@@ -22,23 +22,25 @@ def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
     """The parameters with defaults filled in; raises if one makes no sense."""
     compat = asked.compat
     if compat is not None and compat not in first_pass.COMPATS:
-        raise ValueError(f"compat is {compat!r}; choose {', '.join(first_pass.COMPATS)}.")
+        raise ValueError(f"`compat` is {compat!r}; choose {', '.join(first_pass.COMPATS)}.")
     if compat and (asked.linkage not in ("", "ward") or asked.leader_rule not in ("", "random")):
-        raise ValueError("compat mdtraj-notebook means linkage ward and leader_rule random. Leave them out.")
+        raise ValueError(
+            "`compat='mdtraj-notebook'` means `linkage='ward'` and `leader_rule='random'`. Leave them out."
+        )
     for name, least in (("k", 1), ("n_leaders", 1), ("stride", 1), ("sample", 1), ("seed", 0)):
         value = getattr(asked, name)
         if value is None and name in ("stride", "sample"):
             continue
         asked = Recipe(**asdict(asked) | {name: whole(name, value, least=least)})
     if asked.stride is not None and asked.sample is not None:
-        raise ValueError("stride and sample are two ways to draw; give one of them.")
+        raise ValueError("`stride` and `sample` are two ways to draw; give one of them.")
     metric = asked.metric or ("rmsd" if items.kind == "frames" else "euclidean")
     linkage = asked.linkage or "ward"
     rule = asked.leader_rule or ("random" if compat else "medoid")
     choices = {"metric": (metric, METRICS), "linkage": (linkage, first_pass.LINKAGES)}
     for name, (value, known) in (choices | {"leader_rule": (rule, first_pass.RULES)}).items():
         if value not in known:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
+            raise ValueError(f"`{name}` is {value!r}; choose one of {', '.join(known)}.")
     check_metric(items, metric)
     stride, sample = asked.stride, asked.sample
     if stride is None and sample is None:
@@ -48,8 +50,8 @@ def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
     if asked.k > n:
         how = f"every {stride}th of" if stride else f"{n:,} of"
         raise InputError(
-            f"{items.name}: k is {asked.k}, but the sample has {n:,} {items.kind} ({how} {items.n_items:,}). "
-            "Use a smaller k, or draw more."
+            f"{items.name}: `k` is {asked.k}, but the sample has {n:,} {items.kind} ({how} {items.n_items:,}). "
+            "Use a smaller `k`, or draw more."
         )
     filled = asdict(asked) | {"metric": metric, "linkage": linkage, "leader_rule": rule}
     return items, Recipe(**filled | {"stride": stride, "sample": sample})
@@ -59,7 +61,7 @@ def check_metric(items: Items, metric: str) -> None:
     """Check the metric: RMSD is for trajectory frames only, and frames have no other."""
     if (metric == "rmsd") != (items.kind == "frames"):
         only = "frames have the metric rmsd" if items.kind == "frames" else "rmsd is for trajectories"
-        raise ValueError(f"metric is {metric!r}, but {items.name} holds {items.kind}: {only}.")
+        raise ValueError(f"`metric` is {metric!r}, but {items.name} holds {items.kind}: {only}.")
 
 
 def check_second_pass(max_dist: float | None, block: int | None) -> tuple[float | None, int | None]:
@@ -76,11 +78,11 @@ def check_sample(n: int, items: Items, recipe: Recipe, runner: Runner) -> None:
     if need <= runner.task_budget:
         return
     fitting = first_pass.largest_sample(items.n_features, runner.task_budget, recipe.compat)
-    way = f"--stride {-(-items.n_items // max(1, fitting))} or --sample {fitting}" if fitting else "fewer features"
+    way = f"`stride={-(-items.n_items // max(1, fitting))}` or `sample={fitting}`" if fitting else "fewer features"
     raise MemoryLimitError(
         f"first pass: a sample of {n:,} {items.kind} x {items.n_features:,} values needs {format_bytes(need)}, but a "
         f"worker of {format_bytes(runner.memory_limit)} gives its tasks {format_bytes(runner.task_budget)}. The "
-        f"largest that fits has {fitting:,}: use {way}, or a larger --memory-limit."
+        f"largest that fits has {fitting:,}: use {way}, or a larger `memory_limit`."
     )
 
 

@@ -199,9 +199,9 @@ def cluster_sample(
     kept = np.flatnonzero(~distances.without_direction(ready, chosen.metric))
     if len(kept) < chosen.k:
         raise InputError(
-            f"{source.name}: k is {chosen.k}, but only {len(kept)} of {len(rows)} drawn {source.kind} have a direction "
-            f"(the others are zero, or constant, which {chosen.metric} has no distance for). Draw more, or use a "
-            "smaller k."
+            f"{source.name}: `k` is {chosen.k}, but only {len(kept)} of {len(rows)} drawn {source.kind} have a "
+            f"direction (the others are zero, or constant, which {chosen.metric} has no distance for). Draw more, or "
+            "use a smaller `k`."
         )
     ready = ready[kept] if len(kept) < len(rows) else ready
     chord = chosen.linkage == "ward" and not chosen.compat

@@ -145,9 +145,9 @@ def _describe_store(url: str, of: str | None) -> Items:
             raise SchemaError(f"{url}: holds {kind}, no CAGs. Cluster it first: cagdask cluster STORE --output URL.")
         name = "cag_abundance"
     elif kind not in schema.KINDS:
-        raise SchemaError(f"{url}: holds {kind}, not {of}. Name the store that was clustered, or leave --of out.")
+        raise SchemaError(f"{url}: holds {kind}, not {of}. Name the store that was clustered, or leave `of` out.")
     elif of == "samples" and kind == "embedding":
-        raise SchemaError(f"{url}: holds an embedding, which has components, no samples. Leave --of out.")
+        raise SchemaError(f"{url}: holds an embedding, which has components, no samples. Leave `of` out.")
     else:
         name = schema.value_name(kind)
     schema.validate(ds, name, where=url)

@@ -94,7 +94,9 @@ def _topology(url: str, file: Any, topology: str | None) -> Any:
             raise InputError(f"{topology}: holds no topology ({err}). Give a .pdb, .gro or .h5 file.") from err
     own = file.topology if suffix_of(url) in WITH_TOPOLOGY else None
     if own is None:
-        raise InputError(f"{url}: has no topology of its own. Name a file that has one with --top, such as a .pdb.")
+        raise InputError(
+            f"{url}: has no topology of its own. Name a file that has one with `topology`, such as a .pdb."
+        )
     return own
 
 

@@ -110,11 +110,11 @@ def check_search(queries: Sequence[Sequence[str]], **options: Any) -> dict[str, 
             twice = next(gene for i, gene in enumerate(genes) if gene in genes[:i])
             raise InputError(f"gene {twice!r} is given twice. Name every gene once.")
         if len(genes) == 1 and chosen["combine"] == "contrast":
-            raise ValueError(f"combine contrast needs a gene to be unlike; {genes[0]!r} is alone. Name another.")
+            raise ValueError(f"`combine='contrast'` needs a gene to be unlike; {genes[0]!r} is alone. Name another.")
         if len(genes) > 1 and chosen["metric"] == "euclidean" and chosen["combine"] == "joint":
             raise ValueError(
-                "metric euclidean has no sum of squared cosines to several genes. Use cosine or correlation, or "
-                "combine contrast."
+                "`metric='euclidean'` has no sum of squared cosines to several genes. Use cosine or correlation, or "
+                "`combine='contrast'`."
             )
     return chosen
 
@@ -179,7 +179,7 @@ def _search(
             what = "constant" if metric == "correlation" else "zero"
             raise InputError(
                 f"{vectors.url}: the vector of {flat[without[0]]!r} is {what}, so it has no direction and nothing is "
-                "like it. Use metric euclidean, or ask for another."
+                "like it. Use `metric='euclidean'`, or ask for another."
             )
     questions, first = [], 0
     for genes in queries:

@@ -217,7 +217,7 @@ def look(url: str, normalize: str | None, clr_floor: Floor = None) -> Vectors:
     if method != "none" and not raw:
         raise ValueError(
             f"{url}: {variable} can not be normalized by {method}: it is not abundances as ingested. "
-            "Use normalization none."
+            "Use `normalization='none'`."
         )
     array = storage.open_array(url, variable)
     chunk = array.chunks[0]

@@ -130,7 +130,9 @@ def test_a_missing_output_folder_is_found_first(toy_sheet: Path, tmp_path: Path)
 
 def test_min_samples_above_the_number_of_samples(abundance_store: MakeStore, tmp_path: Path) -> None:
     store = abundance_store(np.ones((3, 2)))
-    assert "min_samples is 9" in error_line(cagdask("cluster", store, "--output", tmp_path / "o", "--min-samples", "9"))
+    assert "--min-samples is 9" in error_line(
+        cagdask("cluster", store, "--output", tmp_path / "o", "--min-samples", "9")
+    )
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, err: BaseException) -> None:
@@ -144,7 +146,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, err: BaseException) -> None:
     ("err", "words"),
     [
         (
-            MemoryLimitError("search: too little.\nUse --memory-limit 8GiB."),
+            MemoryLimitError("search: too little.\nUse `memory_limit='8GiB'`."),
             "search: too little. Use --memory-limit 8GiB.",
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x"), "disk is full (/data/x). Finished work is kept"),

@@ -108,7 +108,7 @@ def test_a_test_run_uses_the_first_genes(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--max-dist", "1.5"], "max_dist is 1.5"),
+        (["--max-dist", "1.5"], "--max-dist is 1.5"),
         (["--threads", "0"], "--threads is 0"),
         (["--min-samples", "7"], "--min-samples is 7"),
         (["--clr-floor", "abc"], "--clr-floor is 'abc'"),

@@ -221,7 +221,7 @@ def test_misuse_ends_with_2(arguments, message):
         (["similar", "STORE", "--query-file", "TMP/there.png"], "there.png: is no text .* Save it as UTF-8"),
         (["similar", "STORE", "--top-pairs", "3", "--metric", "euclidean"], "not by 'euclidean'"),
         (["similar", "STORE", IDS[1], "--normalization", "sum"], "can not be normalized by sum"),
-        (["analogy", "STORE", IDS[1], IDS[1]], f"a and b are both '{IDS[1]}'"),
+        (["analogy", "STORE", IDS[1], IDS[1]], f"A and B are both '{IDS[1]}'"),
         (["analogy", "STORE", IDS[1], "SYM1"], "two of these names are one gene"),
         (["analogy", "STORE", IDS[1], IDS[29]], r"is zero: it has no direction"),
         (["analogy", "STORE", IDS[1], IDS[2], "--candidates", "TMP/none.txt"], "no such file of candidates"),
@@ -322,7 +322,7 @@ def test_the_prompt_of_analogy_takes_lines_from_a_pipe_too(store):
         f"Most like {IDS[1]} - {IDS[2]} by cosine",
         f"{IDS[1]} is to {IDS[2]} as {IDS[3]} is to",
         f"Most like {IDS[1]} - ? by cosine",
-        f"a and b are both '{IDS[1]}'",
+        f"A and B are both '{IDS[1]}'",
         "Type two genes, or three",
         "No closing quotation",
     ):

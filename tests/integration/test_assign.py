@@ -331,7 +331,7 @@ def test_work_of_an_earlier_version_is_not_gone_on_with(
     held["work"] -= 1
     del held["plan"]["n_threads"]  # which that version did not know
     recipe.write_text(json.dumps(held))
-    with pytest.raises(ResumeError, match=r"differs in work\. .*--overwrite"):
+    with pytest.raises(ResumeError, match=r"differs in work\. .*`overwrite=True`"):
         assign(store, to=result, output=out, client=InlineRunner())
     assign(store, to=result, output=out, overwrite=True, client=InlineRunner())
     assert open_dataset(out).gene_cag.size
@@ -351,13 +351,13 @@ def test_a_result_without_a_cag_of_two_takes_nothing_in(abundance_store: MakeSto
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_size": 1}, "min_size is 1; it must be a whole number of at least 2"),
-        ({"min_size": True}, "min_size is True"),
-        ({"min_support": 0.5}, "min_support is 0.5; it must be a number of at least 1"),
-        ({"min_support": float("nan")}, "min_support is nan"),
-        ({"max_dist": 1.0}, "max_dist is 1.0"),
-        ({"max_dist": -0.1}, "max_dist is -0.1"),
-        ({"max_dist": float("nan")}, "max_dist is nan"),
+        ({"min_size": 1}, "`min_size` is 1; it must be a whole number of at least 2"),
+        ({"min_size": True}, "`min_size` is True"),
+        ({"min_support": 0.5}, "`min_support` is 0.5; it must be a number of at least 1"),
+        ({"min_support": float("nan")}, "`min_support` is nan"),
+        ({"max_dist": 1.0}, "`max_dist` is 1.0"),
+        ({"max_dist": -0.1}, "`max_dist` is -0.1"),
+        ({"max_dist": float("nan")}, "`max_dist` is nan"),
     ],
 )
 def test_parameters_out_of_range(clustered: tuple[str, str], options: dict[str, Any], message: str) -> None:
@@ -382,7 +382,7 @@ def test_stores_that_do_not_belong_together(
     with pytest.raises(SchemaError, match=r"is not the store that .* was made from"):
         assign(store, to=result, clustered=other, client=runner)
     far = write_result_store(str(tmp_path / "far.zarr"), [0, 0, 1], n_samples=60)
-    with pytest.raises(SchemaError, match=r"is not the store that .*--clustered"):
+    with pytest.raises(SchemaError, match=r"is not the store that .*`clustered`"):
         assign(store, to=far, client=runner)
     put = str(tmp_path / "put.zarr")
     assign(store, to=result, output=put, client=InlineRunner())
@@ -404,6 +404,6 @@ def test_stores_that_do_not_belong_together(
 
 def test_memory_is_planned(clustered: tuple[str, str]) -> None:
     runner = InlineRunner(memory_limit=memory_for(2**16))
-    with pytest.raises(MemoryLimitError, match="--memory-limit"):
+    with pytest.raises(MemoryLimitError, match="`memory_limit="):
         assign(clustered[0], to=clustered[1], client=runner)
     assert runner.calls == []

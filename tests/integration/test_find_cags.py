@@ -305,7 +305,7 @@ def test_unfinished_work_of_other_parameters_is_not_mixed_in(
     store, output = abundance_store(cohort), str(tmp_path / "out.zarr")
     with pytest.raises(KeyboardInterrupt):
         find_cags(store, output=output, client=Stopped(12), **(OPTIONS | {"max_dist": 0.1}))
-    with pytest.raises(ResumeError, match=r"differs in parameters.*--overwrite"):
+    with pytest.raises(ResumeError, match=r"differs in parameters.*`overwrite=True`"):
         find_cags(store, output=output, client=InlineRunner(), **OPTIONS)
     find_cags(store, output=output, client=InlineRunner(), overwrite=True, **OPTIONS)
     assert digests(output) == wanted
@@ -319,7 +319,7 @@ def test_an_existing_output_is_left_alone(cohort: Matrix, abundance_store: MakeS
     find_cags(store, output=output, client=here, **OPTIONS)
     before = digests(output)
     here.calls.clear()
-    with pytest.raises(StoreError, match=r"out\.zarr: is already there\. Add --overwrite"):
+    with pytest.raises(StoreError, match=r"out\.zarr: is already there\. Add `overwrite=True`"):
         find_cags(store, output=output, client=here)
     assert not here.calls
     with pytest.raises(KeyboardInterrupt):
@@ -332,14 +332,14 @@ def test_an_existing_output_is_left_alone(cohort: Matrix, abundance_store: MakeS
 def test_no_gene_left_says_so_and_leaves_nothing(abundance_store: MakeStore, tmp_path: Path) -> None:
     store, output = abundance_store(np.eye(5)), str(tmp_path / "out.zarr")
     before = sorted(os.listdir(tmp_path))
-    with pytest.raises(InputError, match=r"no gene is left.*2 or more of 5 samples.*smaller --min-samples"):
+    with pytest.raises(InputError, match=r"no gene is left.*2 or more of 5 samples.*smaller `min_samples`"):
         find_cags(store, output=output, min_samples=2, client=InlineRunner())
     assert sorted(os.listdir(tmp_path)) == before
     assert find_cags(store, output=output, min_samples=1, client=InlineRunner()).sizes["cag"] == 5
 
 
 def test_more_samples_asked_for_than_there_are(abundance_store: MakeStore, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="min_samples is 6, but there are 5 samples"):
+    with pytest.raises(InputError, match="`min_samples` is 6, but there are 5 samples"):
         find_cags(abundance_store(np.eye(5)), output=str(tmp_path / "out.zarr"), min_samples=6, client=InlineRunner())
     assert not list(tmp_path.glob("out*"))
 
@@ -365,7 +365,7 @@ def test_bad_parameters_name_themselves(abundance_store: MakeStore, tmp_path: Pa
 
 def test_too_little_memory_is_refused_from_the_plan(cohort: Matrix, abundance_store: MakeStore, tmp_path: Path) -> None:
     here = InlineRunner(memory_limit=limit(20_000))
-    with pytest.raises(MemoryLimitError, match=r"components: one task needs .* Use --memory-limit"):
+    with pytest.raises(MemoryLimitError, match=r"components: one task needs .* Use `memory_limit='"):
         find_cags(abundance_store(cohort), output=str(tmp_path / "out.zarr"), client=here)
     assert not here.calls
     assert not list(tmp_path.glob("out*"))

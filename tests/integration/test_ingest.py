@@ -225,8 +225,8 @@ def test_unknown_sources_are_refused(tmp_path, name, error, useful):
         ({"orient": "sideways"}, "--orient 'sideways' is not known; use auto, genes-by-samples, samples-by-genes"),
         ({"kind": "cags"}, "--kind 'cags' is not known; use abundance, expression, embedding"),
         ({"kind": "embedding"}, "gene 'north' holds no list of numbers"),
-        ({"ids": "names.txt"}, "--ids is for --kind embedding, not for abundance"),
-        ({"abundance_key": ""}, "--abundance-key '' is not a key"),
+        ({"ids": "names.txt"}, "`ids` is for `kind='embedding'`, not for abundance"),
+        ({"abundance_key": ""}, "`abundance_key=''` is not a key"),
     ],
 )
 def test_unknown_options_are_refused(tmp_path, options, useful):
@@ -240,7 +240,7 @@ def test_nothing_is_read_where_the_store_can_not_be(tmp_path):
     with pytest.raises(StoreError, match=r"does not exist. Make it first"):
         ingest(sheet, store=str(tmp_path / "no" / "s.zarr"), client=runner)
     (tmp_path / "s.zarr").write_text("mine")
-    with pytest.raises(StoreError, match=r"is already there. Add --overwrite"):
+    with pytest.raises(StoreError, match=r"is already there. Add `overwrite=True`"):
         ingest(sheet, store=str(tmp_path / "s.zarr"), client=runner)
     assert (tmp_path / "s.zarr").read_text() == "mine"
     assert runner.calls == []
@@ -268,7 +268,7 @@ def test_a_cohort_without_genes_is_refused(tmp_path, drawn):
 
 def test_a_sample_too_large_for_a_worker_is_refused(tmp_path):
     sheet = cohort(tmp_path / "in", {"s": {f"g{i}": 1 for i in range(1000)}})
-    with pytest.raises(MemoryLimitError, match=r"sample 's' is at least .*--memory-limit"):
+    with pytest.raises(MemoryLimitError, match=r"sample 's' is at least .*`memory_limit`"):
         ingest(sheet, store=str(tmp_path / "s.zarr"), client=InlineRunner(50_000))
     assert os.listdir(tmp_path) == ["in"]
 

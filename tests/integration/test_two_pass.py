@@ -215,7 +215,7 @@ def test_trajectories_that_can_not_be_used(md: Any, tmp_path: Path) -> None:
     refused("bad.h5", r"bad\.h5: can not be read as a trajectory")
     refused("none.h5", "there is no such file")
     refused("a.h5", "frames have the metric rmsd", metric="euclidean")
-    refused("a.h5", "k is 2, but the sample has 1 frames", stride=9)
+    refused("a.h5", "`k` is 2, but the sample has 1 frames", stride=9)
 
 
 def test_without_mdtraj_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

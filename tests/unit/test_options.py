@@ -84,12 +84,12 @@ def test_an_unknown_option_is_named_with_those_there_are():
 def test_words_beside_a_number_are_named():
     floor = normalization.CLR_FLOOR
     assert [floor.check(value) for value in (None, "auto", -3)] == [None, "auto", -3.0]
-    with pytest.raises(ValueError, match="clr_floor is 'low'; choose one of auto, a number"):
+    with pytest.raises(ValueError, match="`clr_floor` is 'low'; choose one of auto, a number"):
         floor.check("low")
 
 
 def test_text_must_be_text():
-    with pytest.raises(ValueError, match="results_key is 3; it must be text"):
+    with pytest.raises(ValueError, match="`results_key` is 3; it must be text"):
         Option("results_key", "results", "Key.").check(3)
 
 

@@ -268,7 +268,7 @@ def _within(n_bytes: int, budget: int, low: str | None, high: str | None) -> int
     if n_bytes > budget:
         raise MemoryLimitError(
             f"genes from {low!r} to {high!r} take more than the {budget:,} bytes that a task may use. Use workers "
-            "with more memory (--memory-limit)."
+            "with more memory (`memory_limit`)."
         )
     return n_bytes
 

@@ -4,7 +4,7 @@
     orf_1 12 / … / __no_feature 50               --> no header, counters left out      (htseq-count)
     aux/ids, est_counts, aux/eff_lengths         --> TPM                                (kallisto's .h5)
 
-Which column is taken is said; ``--value-column`` takes another.
+Which column is taken is said; ``value_column`` takes another.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_quantified(sample: str, url: str, reading: Reading) -> Sample:
         named = ", ".join(repr(seen.names[i]) for i in labels.values[:8])
         raise InputError(
             f"{url}: sample {sample!r} has {len(labels.values)} columns of values ({named}). "
-            "Name one with --value-column."
+            "Name one with `value_column`."
         )
     labels.fields, labels.dropped = [], []
     column = seen.names[labels.values[0]]

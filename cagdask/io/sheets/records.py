@@ -41,7 +41,7 @@ def value_problem(key: str, value: Any, signed: bool) -> str | None:
         shown = str(value)[:24]
         return f"{key!r} is {shown}, above {FLOAT32_MAX:.3g}, the largest that float32 holds. Scale the values down."
     if value < 0 and not signed:
-        return f"{key!r} is {value:g}; abundances are 0 or more. {CORRECT} (--kind expression allows negative values)"
+        return f"{key!r} is {value:g}; abundances are 0 or more. {CORRECT} (`kind='expression'` allows negative values)"
     return None
 
 
@@ -66,12 +66,12 @@ def find_problem(sample: str, url: str, data: bytes, keys: tuple[str, str, str])
         if lacking:
             return InputError(
                 f"{url}: sample {sample!r}: has no key {lacking!r} {_its_keys(content)}. "
-                "Name the one that holds the list of genes with --results-key."
+                "Name the one that holds the list of genes with `results_key`."
             )
         if not isinstance(found, list):
             return InputError(
                 f"{url}: sample {sample!r}: {results_key!r} is {describe(found)}, not a list of records. "
-                "Name the one that holds the list of genes with --results-key."
+                "Name the one that holds the list of genes with `results_key`."
             )
         content = found
     for i, record in enumerate(content):
@@ -114,10 +114,10 @@ def _record_problem(record: Any, abundance_key: str, id_key: str) -> str | None:
         return f"is {describe(record)}, not an object with {id_key!r} and {abundance_key!r}. {CORRECT}"
     gene, lacking = _walk(record, id_key)
     if lacking:
-        return f"has no key {lacking!r} {_its_keys(record)}. Name the gene's with --gene-id-key."
+        return f"has no key {lacking!r} {_its_keys(record)}. Name the gene's with `gene_id_key`."
     value, lacking = _walk(record, abundance_key)
     if lacking:
-        return f"has no key {lacking!r} {_its_keys(record)}. Name the abundance's with --abundance-key."
+        return f"has no key {lacking!r} {_its_keys(record)}. Name the abundance's with `abundance_key`."
     return id_problem(id_key, gene) or value_problem(abundance_key, value, signed=True)
 
 

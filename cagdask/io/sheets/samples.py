@@ -59,16 +59,16 @@ def check_keys(results_key: str, abundance_key: str, gene_id_key: str) -> None:
         A path is empty or has an empty part, or one of a record's paths is the other one or leads through it.
     """
     for option, key in (
-        ("--results-key", results_key),
-        ("--abundance-key", abundance_key),
-        ("--gene-id-key", gene_id_key),
+        ("results_key", results_key),
+        ("abundance_key", abundance_key),
+        ("gene_id_key", gene_id_key),
     ):
         if not all(key.split(".")):
-            raise ValueError(f"{option} {key!r} is not a key; write it as depth, or stats.depth for a nested one.")
+            raise ValueError(f"`{option}={key!r}` is not a key; write it as depth, or stats.depth for a nested one.")
     long, short = sorted((abundance_key.split("."), gene_id_key.split(".")), key=len, reverse=True)
     if long[: len(short)] == short:
         raise ValueError(
-            f"--abundance-key {abundance_key!r} and --gene-id-key {gene_id_key!r} name the same place of a record. "
+            f"`abundance_key={abundance_key!r}` and `gene_id_key={gene_id_key!r}` name the same place of a record. "
             "Name two different keys."
         )
 
@@ -208,7 +208,7 @@ def _check_fits(sample: str, url: str, n_bytes: int, budget: int) -> None:
         raise MemoryLimitError(
             f"{url}: sample {sample!r} is at least {memory.format_bytes(n_bytes)} of JSON and needs "
             f"{memory.format_bytes(_LEAST_COPIES * n_bytes)} to read, but a task may use "
-            f"{memory.format_bytes(budget)}. Use workers with more memory (--memory-limit)."
+            f"{memory.format_bytes(budget)}. Use workers with more memory (`memory_limit`)."
         )
 
 

@@ -167,7 +167,7 @@ def _labelled(
         what = "gene ids" if reading.genes_in_rows else "sample names"
         raise InputError(
             f"{url}: the first column {id_name!r} holds {kind}, not {what}. Name the column of the {what} with "
-            "--gene-column, or put them into the first, as text."
+            "`gene_column`, or put them into the first, as text."
         )
     columns, fields = [names[i] for i in labels.values], [names[i] for i in labels.fields]
 

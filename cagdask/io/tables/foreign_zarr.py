@@ -1,6 +1,6 @@
 """Zarr stores that others wrote, v2 or v3: a matrix of two dimensions, whatever these are called.
 
-The variable is the one asked for (``--variable``), or the only one with two dimensions. Ids are the coordinate of a
+The variable is the one asked for (``variable``), or the only one with two dimensions. Ids are the coordinate of a
 dimension's own name, or the only text along it.
 """
 
@@ -67,7 +67,7 @@ def _variable(url: str, ds: Any, asked: str | None) -> Any:
     if asked is not None and asked not in held:
         raise InputError(f"{url}: has no variable {asked!r} of numbers in two dimensions (it has {listed}).")
     if asked is None and len(held) != 1:
-        raise InputError(f"{url}: has {len(held)} variables of two dimensions ({listed}). Name one with --variable.")
+        raise InputError(f"{url}: has {len(held)} variables of two dimensions ({listed}). Name one with `variable`.")
     return ds[asked or held[0]]
 
 

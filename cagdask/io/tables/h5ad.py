@@ -77,12 +77,12 @@ def _chosen(url: str, file: h5py.File, wanted: str | None) -> str:
     listed = ", ".join(held[:_SHOWN]) + (f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else "")
     if wanted is not None:
         if wanted not in held:
-            raise InputError(f"{url}: has no {wanted!r}; --matrix can be {listed or 'nothing'}.")
+            raise InputError(f"{url}: has no {wanted!r}; `matrix` can be {listed or 'nothing'}.")
         return wanted
     for part in ("varm/", "obsm/", "X"):
         some = [name for name in held if name.startswith(part)]
         if len(some) > 1:
-            raise InputError(f"{url}: has several matrices ({listed}). Name one with --matrix.")
+            raise InputError(f"{url}: has several matrices ({listed}). Name one with `matrix`.")
         if some:
             return some[0]
     raise InputError(f"{url}: has no varm, obsm or X. Check the file.")
@@ -176,7 +176,7 @@ def _is_there(file: h5py.File, name: str) -> bool:
 
 
 def open_cohort(url: str, file: h5py.File, reading: Reading) -> Batches:
-    """A matrix of an .h5ad as a table: genes are the variables, unless ``--orient genes-by-samples`` says observations.
+    """A matrix of an .h5ad as a table: genes are the variables, unless ``orient='genes-by-samples'`` says observations.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def _cohort_key(url: str, file: h5py.File, asked: str | None) -> str:
         return held[0]
     if wanted not in held:
         listed = ", ".join(held[:_SHOWN]) or "nothing"
-        raise InputError(f"{url}: has no {asked or 'X'!r}; --matrix can be {listed}.")
+        raise InputError(f"{url}: has no {asked or 'X'!r}; `matrix` can be {listed}.")
     return str(wanted)
 
 

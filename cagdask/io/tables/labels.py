@@ -139,7 +139,7 @@ def label_columns(
     if suspects:
         _refuse(url, [names[i] for i in suspects], [kinds[i] for i in suspects], genes_in_rows, bool(found.values))
     if not found.values:
-        raise InputError(f"{url}: no column holds values (it has {_listed(names)}). Name them with --keep-columns.")
+        raise InputError(f"{url}: no column holds values (it has {_listed(names)}). Name them with `keep_columns`.")
     return found
 
 
@@ -149,14 +149,14 @@ def _check_asked(url: str, names: list[str], reading: Reading) -> None:
     if first is not None:
         raise InputError(f"{url}: column {first!r} occurs more than once. Give each column its own name.")
     for option, asked in (
-        ("--gene-column", (reading.gene_column,) if reading.gene_column is not None else ()),
-        ("--metadata-columns", reading.metadata_columns),
-        ("--keep-columns", reading.keep_columns),
-        ("--value-column", (reading.value_column,) if reading.value_column is not None else ()),
+        ("gene_column", (reading.gene_column,) if reading.gene_column is not None else ()),
+        ("metadata_columns", reading.metadata_columns),
+        ("keep_columns", reading.keep_columns),
+        ("value_column", (reading.value_column,) if reading.value_column is not None else ()),
     ):
         missing = [name for name in asked if name not in names]
         if missing:
-            raise InputError(f"{url}: {option} names {missing[0]!r}, and the table has {_listed(names)}.")
+            raise InputError(f"{url}: `{option}` names {missing[0]!r}, and the table has {_listed(names)}.")
 
 
 def _is_row_number(low: str, kind: str, i: int, numbered: frozenset[int]) -> bool:
@@ -204,11 +204,10 @@ def _refuse(url: str, names: list[str], kinds: list[str], genes_in_rows: bool, v
     why = "not numbers" if text == len(names) else "not numbers, or are named as no gene is" if text else ""
     if not why:
         why = "numbers, but named as no gene is"
-    keep = "" if text or not values else " If they are, name them with --keep-columns."
-    quoted = f"'{listed}'" if re.search(r"[^\w,.:-]", listed) else listed
+    keep = "" if text or not values else " If they are, name them with `keep_columns`."
     raise InputError(
         f"{url}: {len(names)} of its columns hold what is {why}, so they are no {what}: {shown}. Keep them beside the "
-        f"values, as metadata, with --metadata-columns {quoted}.{keep}"
+        f"values, as metadata, with `metadata_columns={listed!r}`.{keep}"
     )
 
 

@@ -252,6 +252,6 @@ def _check_header(url: str, names: list[str], rows: list[list[str]], decimal: st
     others = [name.strip().replace(decimal, ".") for name in names[1:] if name.strip()]
     if others and all(is_number(name) and name not in MISSING for name in others):
         raise InputError(
-            f"{url}: its first line looks like data ({names[0]!r}, {names[1]!r}), not a header. Add --no-header to "
-            "read it as data; if it is the header, call the first column gene_id (or sample_id)."
+            f"{url}: its first line looks like data ({names[0]!r}, {names[1]!r}), not a header. Add `no_header=True` "
+            "to read it as data; if it is the header, call the first column gene_id (or sample_id)."
         )

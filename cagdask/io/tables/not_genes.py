@@ -27,7 +27,7 @@ _ODD = r"^(__\w+|N_\w+|\*|(?i:unmapped|unintegrated|ungrouped|unknown|unclassifi
 
 
 def check_pattern(pattern: str | None) -> None:
-    """Refuse an ``--exclude-genes`` that is no regular expression.
+    """Refuse an ``exclude_genes`` that is no regular expression.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check_pattern(pattern: str | None) -> None:
     try:
         re.compile(pattern)
     except re.error as err:
-        raise ValueError(f"--exclude-genes {pattern!r} is no regular expression ({err}). Correct it.") from err
+        raise ValueError(f"`exclude_genes={pattern!r}` is no regular expression ({err}). Correct it.") from err
 
 
 @dataclass
@@ -96,14 +96,14 @@ class NotGenes:
             found.append(
                 f"{len(self._odd)} rows are no genes ({named}): {self._share(sum(self._odd.values()))} of the "
                 "abundance. "
-                "Leave them out with --exclude-unmapped, or with --exclude-genes REGEX."
+                "Leave them out with `exclude_unmapped=True`, or with a pattern for `exclude_genes`."
             )
         strata = [(n, s) for n, s in self._strata if n.partition("|")[0] in self._plain and n not in self._odd]
         if strata:
             found.append(
                 f"{len(strata)} rows are parts of other rows ({strata[0][0]}, …): "
                 f"{self._share(sum(s for _, s in strata))} "
-                "of the abundance is counted twice. Leave them out with --stratified drop."
+                "of the abundance is counted twice. Leave them out with `stratified='drop'`."
             )
         return found
 
@@ -113,7 +113,7 @@ class NotGenes:
     def check_any(self, url: str, n_genes: int) -> None:
         """Refuse options that leave out everything."""
         if not n_genes and self.n_left_out:
-            raise InputError(f"{url}: all {self.n_left_out:,} genes are left out. Check --exclude-genes and the like.")
+            raise InputError(f"{url}: all {self.n_left_out:,} genes are left out. Check `exclude_genes` and the like.")
 
 
 def _is_odd(name: str) -> bool:

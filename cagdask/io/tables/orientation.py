@@ -63,7 +63,7 @@ def check_orientation(url: str, id_name: str, rows: list[str], n_rows: int, colu
     other = "samples-by-genes" if genes_in_rows else "genes-by-samples"
     raise InputError(
         f"{url}: read as {orient} this is {n_genes:,} genes (such as {genes[0]!r}) in {n_samples:,} samples (such as "
-        f"{samples[0]!r}), which looks like samples taken for genes. Use --orient {other}; if it is right as it is, "
+        f"{samples[0]!r}), which looks like samples taken for genes. Use `orient={other!r}`; if it is right as it is, "
         f"call the first column {'gene_id' if genes_in_rows else 'sample_id'}."
     )
 

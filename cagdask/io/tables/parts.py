@@ -207,7 +207,7 @@ def _problem(value: float, signed: bool, column: str) -> str:
     if np.isinf(value):
         return f"the value is infinite ({value}). Correct the table."
     if value < 0 and not signed:
-        return f"the value is {value:g}; abundances are 0 or more. Correct the table, or use --kind expression."
+        return f"the value is {value:g}; abundances are 0 or more. Correct the table, or use `kind='expression'`."
     return f"the value is {value:g}, above {_FLOAT32_MAX:.3g}, the largest that float32 holds. Scale the values down."
 
 
@@ -236,7 +236,7 @@ class _Parts:
             raise MemoryLimitError(
                 f"{self.url}: a row of {len(self.columns):,} values needs {memory.format_bytes(row * _PART_SHARE)} "
                 f"to read, but a task may use {memory.format_bytes(self.budget)}. Use workers with more memory "
-                "(--memory-limit), or the table the other way around."
+                "(`memory_limit`), or the table the other way around."
             )
         self.part_rows = room // row
         self.hashes = [hashlib.blake2b(digest_size=32) for _ in self.columns] if self.genes_in_rows else []

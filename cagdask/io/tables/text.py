@@ -196,7 +196,7 @@ def raise_not_number(url: str, row: Any, column: str, value: Any, genes_in_rows:
     gene, sample = (row, column) if genes_in_rows else (column, row)
     raise InputError(
         f"{url}: gene {gene!r}, sample {sample!r}: the value is {value!r}, not a number. Correct it; if the column "
-        f"holds no values, add --metadata-columns {column!r}."
+        f"holds no values, add `metadata_columns={column!r}`."
     )
 
 

@@ -59,7 +59,7 @@ def open_npy(url: str, handle: Any, orient: str, options: Options) -> Iterator[B
     """
     ids = options.get("ids")
     if ids is None:
-        raise InputError(f"{url}: a .npy file has no names. Give a list of them, one per row, with --ids FILE.")
+        raise InputError(f"{url}: a .npy file has no names. Give a list of them, one per row, with `ids`.")
     yield _numpy_batches(url, handle, read_names(ids), ids)
 
 

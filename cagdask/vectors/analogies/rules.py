@@ -63,19 +63,21 @@ def check_rules(queries: Sequence[Asked], **options: Any) -> tuple[Rules, dict[s
     method, exact = chosen["method"], chosen["exact"]
     for a, b, given in queries:
         if a == b:
-            raise InputError(f"a and b are both {a!r}, and a gene has no difference to itself. Name two genes.")
+            raise InputError(f"`a` and `b` are both {a!r}, and a gene has no difference to itself. Name two genes.")
         if b is None and given is not None:
-            raise ValueError("given needs b: a is to b as the given gene is to the one that is searched.")
+            raise ValueError("`given` needs `b`: a is to b as the given gene is to the one that is searched.")
         if given is not None and given in (a, b):
-            raise InputError(f"the given gene {given!r} is a or b. Name a third one.")
+            raise InputError(f"the given gene {given!r} is `a` or `b`. Name a third one.")
         if given is not None and (rules.metric != "cosine" or rules.operation != "difference"):
-            raise ValueError("given is searched by cosines of differences. Leave metric and operation out.")
+            raise ValueError("`given` is searched by cosines of differences. Leave `metric` and `operation` out.")
         if given is None and method != "add":
-            raise ValueError(f"method {method!r} is for a given third gene. Name it, or leave method out.")
+            raise ValueError(
+                f"`method={method!r}` is for a third gene that is `given`. Name it, or leave `method` out."
+            )
         if b is None and rules.metric != "cosine":
-            raise ValueError("without b only metric cosine can be searched. Name b, or leave metric out.")
+            raise ValueError("without `b` only `metric='cosine'` can be searched. Name `b`, or leave `metric` out.")
         if exact and b is not None:
-            raise ValueError("exact is for a alone; with b every answer is exact.")
+            raise ValueError("`exact` is for `a` alone; with `b` every answer is exact.")
     return rules, chosen
 
 

@@ -24,24 +24,24 @@ def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("metric", "euclidean", "metric is 'euclidean'; choose one of cosine, correlation, spearman"),
-        ("linkage", "ward", "linkage is 'ward'; choose one of average, single"),
-        ("refine", True, "refine is True; choose one of aggregate, noise-corrected, none"),
-        ("normalization", "Sum", "normalization is 'Sum'; choose one of sum, median"),
-        ("clr_floor", -2, "clr_floor is only for normalization clr"),
-        ("max_dist", 1, "max_dist is 1; it must be a number of at least 0 and below 1"),
+        ("metric", "euclidean", "`metric` is 'euclidean'; choose one of cosine, correlation, spearman"),
+        ("linkage", "ward", "`linkage` is 'ward'; choose one of average, single"),
+        ("refine", True, "`refine` is True; choose one of aggregate, noise-corrected, none"),
+        ("normalization", "Sum", "`normalization` is 'Sum'; choose one of sum, median"),
+        ("clr_floor", -2, "`clr_floor` is only for `normalization='clr'`"),
+        ("max_dist", 1, "`max_dist` is 1; it must be a number of at least 0 and below 1"),
         ("max_dist", -1e-9, "at least 0 and below 1"),
-        ("max_dist", float("nan"), "max_dist is nan"),
-        ("max_dist", "0.2", "max_dist is '0.2'; choose one of auto, a number"),
-        ("max_dist", False, "max_dist is False"),
-        ("refine_dist", 1.5, "refine_dist is 1.5"),
-        ("min_samples", 0, "min_samples is 0; it must be a whole number of at least 1"),
-        ("min_samples", 1.5, "min_samples is 1.5; it must be a whole number"),
-        ("min_samples", 2.0, "min_samples is 2.0; it must be a whole number"),
-        ("fdr", 0, "fdr is 0; it must be a number above 0 and at most 0.5"),
-        ("seed", -1, "seed is -1"),
-        ("seed", True, "seed is True"),
-        ("probes", np.float64(8), "probes is 8.0"),
+        ("max_dist", float("nan"), "`max_dist` is nan"),
+        ("max_dist", "0.2", "`max_dist` is '0.2'; choose one of auto, a number"),
+        ("max_dist", False, "`max_dist` is False"),
+        ("refine_dist", 1.5, "`refine_dist` is 1.5"),
+        ("min_samples", 0, "`min_samples` is 0; it must be a whole number of at least 1"),
+        ("min_samples", 1.5, "`min_samples` is 1.5; it must be a whole number"),
+        ("min_samples", 2.0, "`min_samples` is 2.0; it must be a whole number"),
+        ("fdr", 0, "`fdr` is 0; it must be a number above 0 and at most 0.5"),
+        ("seed", -1, "`seed` is -1"),
+        ("seed", True, "`seed` is True"),
+        ("probes", np.float64(8), "`probes` is 8.0"),
     ],
 )
 def test_each_bad_value_is_named_with_what_is_allowed(name: str, value: Any, message: str) -> None:
@@ -78,5 +78,5 @@ def test_auto_takes_what_the_battery_chose_and_a_number_what_it_always_was() -> 
     "options", [{"linkage": "single"}, {"search": "approximate"}, {"refine": "none"}, {"refine": "aggregate"}]
 )
 def test_auto_refuses_what_it_can_not_do(options: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=f"^{next(iter(options))} is .*max_dist auto"):
+    with pytest.raises(ValueError, match=f"^`{next(iter(options))}` is .*`max_dist='auto'`"):
         Parameters(max_dist="auto", **options).checked()  # type: ignore[arg-type]

@@ -144,7 +144,7 @@ def test_small_work_runs_here_unless_something_is_asked_for(
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"n_workers": -1}, "n_workers is -1"), ({"client": "tcp://h:1", "n_workers": 0}, "a cluster is given")],
+    [({"n_workers": -1}, "`n_workers` is -1"), ({"client": "tcp://h:1", "n_workers": 0}, "a cluster is given")],
 )
 def test_numbers_of_workers_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message), connect(**options):

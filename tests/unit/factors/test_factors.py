@@ -377,7 +377,7 @@ def test_values_below_zero_are_refused_with_the_choices(abundance_store: MakeSto
     store = abundance_store(values, kind="expression")
     with pytest.raises(InputError, match=r"2 values are below 0, the first in gene 'gene_000003', sample 'sample_002'"):
         factorize(store, tmp_path / "out", 2)
-    with pytest.raises(InputError, match="--nonneg shift, feature-shift or negative-part"):
+    with pytest.raises(InputError, match="`nonneg` shift, feature-shift or negative-part"):
         factorize(store, tmp_path / "out", 2)
     assert [p.name for p in tmp_path.iterdir()] == [Path(store).name]
 
@@ -410,7 +410,7 @@ def test_missing_values_are_refused_with_the_first(tmp_path: Path) -> None:
         ({"id": ["a", ""], "y": [1.0, 2.0], "z": [1, 2]}, {"k": 1}, "row 2 has no name"),
         ({"id": ["a", "b"]}, {}, "has 2 rows of 0 values"),
         ({"id": pa.array([], pa.string()), "y": pa.array([], pa.float64())}, {}, "has 0 rows of 1 values"),
-        ({"id": ["a", "b"], "y": [1.0, 2.0], "z": [0.0, 1]}, {"k": 3}, "k is 3, but .* 2 x 2: use at most 2"),
+        ({"id": ["a", "b"], "y": [1.0, 2.0], "z": [0.0, 1]}, {"k": 3}, "`k` is 3, but .* 2 x 2: use at most 2"),
         ({"id": ["a", "b"], "y": [1.0, 2.0]}, {"orient": "sideways"}, "choose genes-by-samples or"),
     ],
 )
@@ -465,16 +465,16 @@ def test_no_parquet_and_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"k": 5}, "k is 5, but .* is 6 x 4: use at most 4"),
-        ({"k": 0}, "k is 0"),
+        ({"k": 5}, "`k` is 5, but .* is 6 x 4: use at most 4"),
+        ({"k": 0}, "`k` is 0"),
         ({"nonneg": "abs"}, "choose one of error, shift, feature-shift, negative-part"),
         ({"missing": "zero"}, "choose one of error, drop-features, drop-samples"),
-        ({"orient": "samples-by-genes"}, "orient and id_column are for Parquet tables"),
-        ({"id_column": "ModelID"}, "orient and id_column are for Parquet tables"),
+        ({"orient": "samples-by-genes"}, "`orient` and `id_column` are for Parquet tables"),
+        ({"id_column": "ModelID"}, "`orient` and `id_column` are for Parquet tables"),
         ({"solver": "mu"}, "choose one of compressed, exact"),
-        ({"tol": 0}, "tol is 0"),
-        ({"max_passes": 0}, "max_passes is 0"),
-        ({"seed": -1}, "seed is -1"),
+        ({"tol": 0}, "`tol` is 0"),
+        ({"max_passes": 0}, "`max_passes` is 0"),
+        ({"seed": -1}, "`seed` is -1"),
     ],
 )
 def test_parameters_out_of_range(
@@ -499,7 +499,7 @@ def test_nothing_is_overwritten(abundance_store: MakeStore, tmp_path: Path) -> N
 def test_a_worker_too_small_is_refused_before_any_pass(abundance_store: MakeStore, tmp_path: Path) -> None:
     store = abundance_store(np.ones((2000, 40)))
     runner = InlineRunner(memory_for(100_000))
-    with pytest.raises(MemoryLimitError, match=r"sketch: one task needs .* Use --memory-limit"):
+    with pytest.raises(MemoryLimitError, match=r"sketch: one task needs .* Use `memory_limit='"):
         factorize(store, tmp_path / "out", 2, client=runner)
     assert runner.calls == []
     assert not (tmp_path / "out.work").exists()
@@ -628,11 +628,11 @@ def test_a_threshold_that_leaves_too_little_says_so(abundance_store: MakeStore, 
 @pytest.mark.parametrize(
     ("function", "options", "words"),
     [
-        ("nmf_select", {"ks": [1, 2]}, "ks is 1; it must be a whole number of at least 2"),
-        ("nmf_select", {"ks": [2, 9]}, "k is 9"),
-        ("nmf_select", {"ks": [2], "n_replicates": 2}, "n_replicates is 2"),
-        ("nmf_consensus", {"k": 2, "density_threshold": 3}, "density_threshold is 3"),
-        ("nmf_consensus", {"k": 2, "n_replicates": 1}, "n_replicates is 1"),
+        ("nmf_select", {"ks": [1, 2]}, "`ks` is 1; it must be a whole number of at least 2"),
+        ("nmf_select", {"ks": [2, 9]}, "`k` is 9"),
+        ("nmf_select", {"ks": [2], "n_replicates": 2}, "`n_replicates` is 2"),
+        ("nmf_consensus", {"k": 2, "density_threshold": 3}, "`density_threshold` is 3"),
+        ("nmf_consensus", {"k": 2, "n_replicates": 1}, "`n_replicates` is 1"),
     ],
 )
 def test_replicates_out_of_range(

@@ -44,7 +44,7 @@ def test_a_small_store_is_one_chunk():
 
 
 def test_a_row_that_does_not_fit_is_refused():
-    with pytest.raises(MemoryLimitError, match=r"a gene of 1,000,000 samples needs .*--memory-limit"):
+    with pytest.raises(MemoryLimitError, match=r"a gene of 1,000,000 samples needs .*`memory_limit`"):
         plan_chunks(10, 1_000_000, 2**20)
 
 

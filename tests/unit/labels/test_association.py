@@ -202,8 +202,8 @@ def test_a_table_and_a_picture_are_written(asked: Any, tmp_path: Path) -> None:
         ({"test": "linear", "formula": "C(state)"}, r"the label follows from the covariates"),
         ({"test": "linear", "formula": "weight"}, r"formula 'weight'"),
         ({"cohort": "pair"}, r"group 'healthy' has 1 samples in a cohort"),
-        ({"formula": "age"}, r"a formula is for linear"),
-        ({"test": "paired"}, r"needs a column of pairs"),
+        ({"formula": "age"}, r"`formula` is for linear"),
+        ({"test": "paired"}, r"needs a column of `pairs`"),
     ],
 )
 def test_what_can_not_be_tested_is_refused(asked: Any, options: dict[str, Any], said: str) -> None:
@@ -244,5 +244,5 @@ def test_presence_of_log_ratios_is_that_of_the_result(tmp_path: Path) -> None:
 
 def test_a_size_of_cags_is_refused_for_genes_before_any_work(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cagdask.labels.association._run", lambda *_: pytest.fail("it began"))
-    with pytest.raises(ValueError, match="min_size is for CAGs, and these are genes"):
+    with pytest.raises(ValueError, match="`min_size` is for CAGs, and these are genes"):
         asked(min_size=2)

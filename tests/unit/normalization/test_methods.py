@@ -330,18 +330,18 @@ def test_what_float32_can_not_hold_becomes_its_largest_number():
 
 
 def test_an_unknown_method_names_the_choices():
-    with pytest.raises(ValueError, match="'tss' is not known; choose one of sum, median, hellinger, clr, none"):
+    with pytest.raises(ValueError, match="`normalization` is 'tss'; choose one of sum, median, hellinger, clr, none"):
         normalize(dataset(np.eye(2)), method="tss")
 
 
 @pytest.mark.parametrize("clr_floor", ["low", math.nan, math.inf, True, [1]])
 def test_a_bad_floor_is_refused(clr_floor):
-    with pytest.raises(ValueError, match=r"clr_floor is .*; give auto, a number"):
+    with pytest.raises(ValueError, match=r"`clr_floor` is .*; give auto, a number"):
         check_options("clr", clr_floor)
 
 
 def test_a_number_as_floor_is_only_for_clr():
-    with pytest.raises(ValueError, match="only for normalization clr, not for sum"):
+    with pytest.raises(ValueError, match="only for `normalization='clr'`, not for sum"):
         check_options("sum", -3.0)
     check_options("sum", "auto")
 

@@ -117,7 +117,7 @@ def test_a_finished_run_is_not_overwritten_unasked(toy_sheet: Path, tmp_path: Pa
     output = str(tmp_path / "out")
     pipeline.run(str(toy_sheet), output=output, client=here)
     before = (tmp_path / "out" / "run.json").read_bytes()
-    with pytest.raises(StoreError, match=r"abundance\.zarr is already there\. Add --overwrite"):
+    with pytest.raises(StoreError, match=r"abundance\.zarr is already there\. Add `overwrite=True`"):
         pipeline.run(str(toy_sheet), output=output, client=here)
     assert (tmp_path / "out" / "run.json").read_bytes() == before
     pipeline.run(str(toy_sheet), output=output, client=here, overwrite=True, max_dist=0.5)
@@ -186,7 +186,7 @@ def test_a_finished_ingest_serves_other_options_of_clustering(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_samples": 99}, "min_samples is 99"),
+        ({"min_samples": 99}, "`min_samples` is 99"),
         ({"kind": "embedding"}, "embedding"),
         ({"kind": "expression"}, "none"),
     ],
@@ -217,13 +217,13 @@ def test_bad_input_leaves_nothing_and_keeps_what_was_there(toy_sheet: Path, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_dist": 1.0}, "max_dist is 1.0; it must be"),
-        ({"max_dist": float("nan")}, "max_dist is nan"),
-        ({"min_samples": 0}, "min_samples is 0"),
+        ({"max_dist": 1.0}, "`max_dist` is 1.0; it must be"),
+        ({"max_dist": float("nan")}, "`max_dist` is nan"),
+        ({"min_samples": 0}, "`min_samples` is 0"),
         ({"normalization": "log"}, "'log'"),
-        ({"metric": "euclidean"}, "metric is 'euclidean'; choose one of cosine"),
-        ({"orient": "sideways"}, "orient is 'sideways'; choose one of auto, genes-by-samples"),
-        ({"kind": "counts"}, "kind is 'counts'; choose one of abundance"),
+        ({"metric": "euclidean"}, "`metric` is 'euclidean'; choose one of cosine"),
+        ({"orient": "sideways"}, "`orient` is 'sideways'; choose one of auto, genes-by-samples"),
+        ({"kind": "counts"}, "`kind` is 'counts'; choose one of abundance"),
     ],
 )
 def test_options_are_checked_before_anything_is_touched(
@@ -293,7 +293,7 @@ def test_a_sample_named_like_a_column_is_refused_before_clustering(
 def test_min_samples_above_the_number_of_samples_is_refused_first(
     abundance_store: MakeStore, tmp_path: Path, here: InlineRunner
 ) -> None:
-    with pytest.raises(InputError, match="min_samples is 3"):
+    with pytest.raises(InputError, match="`min_samples` is 3"):
         pipeline.cluster(abundance_store(np.ones((3, 2))), output=str(tmp_path / "out"), client=here, min_samples=3)
     assert not (tmp_path / "out").exists()
     assert not storage.exists(str(tmp_path / "out.work"))

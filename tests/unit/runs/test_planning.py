@@ -47,9 +47,9 @@ def test_a_tables_rows_are_counted(tmp_path: Path, orient: str, shape: tuple[int
 
 def test_what_can_not_fit_is_refused_with_the_memory_that_would_do() -> None:
     shape = Shape("x", "store", n_genes=10**9, n_samples=200, n_values=10**9)
-    with pytest.raises(MemoryLimitError, match=r"one task needs .* Use --memory-limit \d+MiB or more") as caught:
+    with pytest.raises(MemoryLimitError, match=r"one task needs .* Use `memory_limit='\d+MiB'` or more") as caught:
         make_plan(shape, n_workers=2, memory_limit=2 * GIB)
-    wanted = str(caught.value).split("--memory-limit ")[1].split()[0]
+    wanted = str(caught.value).split("memory_limit='")[1].split("'")[0]
     more = resources.parse_bytes(wanted)
     assert make_plan(shape, n_workers=2, memory_limit=more).worst.task_bytes <= more
 
@@ -75,7 +75,7 @@ def test_a_plan_never_exceeds_the_budget(
     try:
         made = make_plan(shape, n_workers=n_workers, memory_limit=memory * GIB)
     except MemoryLimitError as err:  # refused: then the memory that it names would do
-        wanted = resources.parse_bytes(str(err).split("--memory-limit ")[1].split()[0])
+        wanted = resources.parse_bytes(str(err).split("memory_limit='")[1].split("'")[0])
         assert wanted > memory * GIB
         made = make_plan(shape, n_workers=n_workers, memory_limit=wanted)
     for stage in made.stages:

@@ -128,7 +128,7 @@ def test_what_is_there_is_not_overwritten_unless_asked(tmp_path):
     target = tmp_path / "cohort"
     simulate(str(target), n_genes=50, n_samples=2)
     before = contents(target)
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="`overwrite=True`"):
         simulate(str(target), n_genes=60, n_samples=2)
     assert contents(target) == before
     simulate(str(target), n_genes=60, n_samples=2, overwrite=True)
@@ -165,10 +165,10 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     [
         ({"n_genes": 0}, "at least 1 gene"),
         ({"n_samples": 0}, "at least 1 gene and 1 sample"),
-        ({"coverage": 0.0}, "coverage is 0.0"),
-        ({"coverage": float("nan")}, "coverage is nan"),
-        ({"seed": -1}, "seed is -1"),
-        ({"loner_share": 1.5}, "loner_share is 1.5"),
+        ({"coverage": 0.0}, "`coverage` is 0.0"),
+        ({"coverage": float("nan")}, "`coverage` is nan"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"loner_share": 1.5}, "`loner_share` is 1.5"),
         ({"prevalence": (0.6, 0.05)}, "the smaller first"),
     ],
 )

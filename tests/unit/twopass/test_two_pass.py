@@ -372,24 +372,24 @@ def test_an_interrupted_run_goes_on(table: Table, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "k is 0"),
-        ({"k": True}, "k is True"),
-        ({"metric": "manhattan"}, "metric is 'manhattan'; choose one of euclidean, cosine"),
+        ({"k": 0}, "`k` is 0"),
+        ({"k": True}, "`k` is True"),
+        ({"metric": "manhattan"}, "`metric` is 'manhattan'; choose one of euclidean, cosine"),
         ({"metric": "rmsd"}, "rmsd is for trajectories"),
         ({"linkage": "centroid"}, "choose one of ward, average, complete"),
         ({"leader_rule": "best"}, "choose one of medoid, random, k-centre"),
-        ({"n_leaders": 0}, "n_leaders is 0"),
-        ({"stride": 0}, "stride is 0"),
+        ({"n_leaders": 0}, "`n_leaders` is 0"),
+        ({"stride": 0}, "`stride` is 0"),
         ({"stride": 2, "sample": 3}, "two ways to draw"),
-        ({"seed": -1}, "seed is -1"),
-        ({"max_dist": -1.0}, "max_dist is -1.0"),
-        ({"max_dist": float("nan")}, "max_dist is nan"),
-        ({"block": 0}, "block is 0"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"max_dist": -1.0}, "`max_dist` is -1.0"),
+        ({"max_dist": float("nan")}, "`max_dist` is nan"),
+        ({"block": 0}, "`block` is 0"),
         ({"of": "genes"}, "of genes is for stores"),
         ({"topology": "a.pdb"}, "topology is for trajectories"),
         ({"compat": "other"}, "choose mdtraj-notebook"),
-        ({"compat": "mdtraj-notebook", "linkage": "average"}, "means linkage ward"),
-        ({"k": 11, "stride": 2}, r"k is 11, but the sample has 10 rows \(every 2th of 20\)"),
+        ({"compat": "mdtraj-notebook", "linkage": "average"}, "means `linkage='ward'`"),
+        ({"k": 11, "stride": 2}, r"`k` is 11, but the sample has 10 rows \(every 2th of 20\)"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(table: Table, options: dict[str, Any], message: str) -> None:
@@ -470,7 +470,7 @@ def test_an_output_that_is_there_is_kept(table: Table, tmp_path: Path) -> None:
 def test_too_few_directions(table: Table, tmp_path: Path) -> None:
     x = np.zeros((10, 3))
     x[3] = 1
-    with pytest.raises(InputError, match=r"k is 2, but only 1 of 10 drawn rows have a direction"):
+    with pytest.raises(InputError, match=r"`k` is 2, but only 1 of 10 drawn rows have a direction"):
         two_pass(table(x), k=2, metric="cosine", output=str(tmp_path / "out"), client=InlineRunner())
     assert {path.name for path in tmp_path.iterdir()} == {"items.parquet"}
 
@@ -481,7 +481,7 @@ def test_a_sample_too_large_is_refused_with_the_largest_that_fits(table: Table, 
     runner = InlineRunner(memory_limit=memory)
     largest = sample.largest_sample(4, runner.task_budget)
     assert 300 <= largest < 305
-    with pytest.raises(MemoryLimitError, match=rf"has {largest}: use --stride 2 or --sample {largest},"):
+    with pytest.raises(MemoryLimitError, match=rf"has {largest}: use `stride=2` or `sample={largest}`,"):
         two_pass(url, k=2, stride=1, client=runner)
     assert runner.calls == []
     two_pass(url, k=2, sample=largest, block=10, client=runner)

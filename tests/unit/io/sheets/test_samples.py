@@ -113,8 +113,8 @@ GOOD = '{"id": "g0", "depth": 1}'
 @pytest.mark.parametrize(
     ("record", "useful"),
     [
-        ('{"id": "g1"}', "record 2, gene 'g1': has no key 'depth' .it has id.. .*--abundance-key"),
-        ('{"depth": 1}', "record 2: has no key 'id' .it has depth.. .*--gene-id-key"),
+        ('{"id": "g1"}', "record 2, gene 'g1': has no key 'depth' .it has id.. .*`abundance_key`"),
+        ('{"depth": 1}', "record 2: has no key 'id' .it has depth.. .*`gene_id_key`"),
         ("{}", "record 2: has no key 'id' .it is empty."),
         ("[1]", "record 2: is a list of 1, not an object"),
         ('{"id": "g1", "depth": -1}', "record 2, gene 'g1': 'depth' is -1; abundances are 0 or more"),
@@ -159,7 +159,7 @@ def test_a_number_and_a_text_of_one_name_are_one_gene(tmp_path):
         (b'[{"id": "a", "depth": 1}] x', "is not JSON .Extra data"),
         (b"hello", "is not JSON"),
         (b'[{"id": "\xff", "depth": 1}]', "is not UTF-8"),
-        (b'{"genes": []}', "has no key 'results' .it has genes.. .*--results-key"),
+        (b'{"genes": []}', "has no key 'results' .it has genes.. .*`results_key`"),
         (b'{"results": {"a": 1}}', "'results' is an object of 1 keys, not a list"),
         (b"3", "has no key 'results' .it is the number 3."),
         (gzip.compress(b"[]" * 999)[:-9], "gzip data are damaged or cut off"),
@@ -181,7 +181,7 @@ def test_a_file_that_went_away_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["sample.json", "sample.json.gz"])
 def test_a_sample_that_can_not_fit_is_refused_before_it_is_parsed(tmp_path, name):
     content = [{"id": f"g{i}", "depth": 1} for i in range(1000)]
-    with pytest.raises(MemoryLimitError, match=r"sample 's1' is at least .* KiB of JSON .*--memory-limit"):
+    with pytest.raises(MemoryLimitError, match=r"sample 's1' is at least .* KiB of JSON .*`memory_limit`"):
         read(tmp_path, content, budget=40_000, name=name)
 
 
@@ -193,8 +193,8 @@ def test_without_memory_to_explain_the_parsers_own_words_are_given(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "useful"),
     [
-        (("", "depth", "id"), "--results-key '' is not a key"),
-        (("results", "a..b", "id"), "--abundance-key 'a..b' is not a key"),
+        (("", "depth", "id"), "`results_key=''` is not a key"),
+        (("results", "a..b", "id"), "`abundance_key='a..b'` is not a key"),
         (("results", "depth", "depth"), "name the same place"),
         (("results", "stats.depth", "stats"), "name the same place"),
     ],

@@ -138,16 +138,16 @@ def test_expression_may_be_negative_and_embeddings_have_components(tmp_path, fra
         ("gene,s1\n", "no rows below its header"),
         ("gene\na\nb\n", "has a single column, 'gene'"),
         ("gene,s1,s2\na,1\n", "can not be read as text .*Expected 3 columns, got 2"),
-        ("gene,s1,s2\na,1,x\n", "1 of its columns hold what is not numbers.*: 's2'.*--metadata-columns s2"),
+        ("gene,s1,s2\na,1,x\n", "1 of its columns hold what is not numbers.*: 's2'.*`metadata_columns='s2'`"),
         ("gene,s1\na,1\nb,x\nc,3\n", "gene 'b', sample 's1': the value is 'x', not a number"),
-        ("gene,s1,kind\na,1,high\nb,2,low\n", "so they are no samples: 'kind'.*--metadata-columns kind"),
+        ("gene,s1,kind\na,1,high\nb,2,low\n", "so they are no samples: 'kind'.*`metadata_columns='kind'`"),
         ("gene,s1,s2\na,1,\n", "gene 'a', sample 's2': the cell is empty, NA or NaN"),
         ("gene,s1,s2\na,1,2\nb,NA,1\n", "gene 'b', sample 's1': the cell is empty, NA or NaN"),
         ("gene,s1\na,NaN\n", "gene 'a', sample 's1': the cell is empty, NA or NaN"),
         ("gene,s1\na,inf\n", "gene 'a', sample 's1': the value is infinite"),
         (
             "gene,s1\na,1\nb,-0.5\n",
-            "gene 'b', sample 's1': the value is -0.5; abundances are 0 or more.*--kind expression",
+            "gene 'b', sample 's1': the value is -0.5; abundances are 0 or more.*`kind='expression'`",
         ),
         ("gene,s1\na,1e39\n", r"gene 'a', sample 's1': the value is 1e\+39, above 3.4e\+38"),
         ("gene,s1\na,true\n", "1 of its columns hold what is not numbers.*: 's1'"),
@@ -172,7 +172,7 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, text, useful, zipped):
     ("columns", "useful"),
     [
         ({"gene": ["a", "b"], "s1": [True, False]}, "1 of its columns hold what is not numbers.*: 's1'"),
-        ({"gene": ["a", "b"], "s1": ["1", "2"]}, "--metadata-columns s1"),
+        ({"gene": ["a", "b"], "s1": ["1", "2"]}, "`metadata_columns='s1'`"),
         ({"gene": ["a", "b"], "s1": [1, None]}, "gene 'b', sample 's1': the cell is empty"),
         ({"gene": ["a", "b"], "s1": [None, None]}, "gene 'a', sample 's1': the cell is empty"),
         ({"gene": ["a", None], "s1": [1, 2]}, "a row has no name"),
@@ -217,7 +217,7 @@ def test_samples_as_rows_are_told_from_the_shape_and_the_names(tmp_path, name, f
     else:
         frame.iloc[3, 3] = fault  # a bad value is not what to speak of then
     source = write(frame.rename_axis("index"), tmp_path / name)
-    with pytest.raises(InputError, match=r"8 genes \(such as 'sample_0'\) in 60 samples .*--orient samples-by-genes"):
+    with pytest.raises(InputError, match=r"8 genes \(such as 'sample_0'\) in 60 samples .*`orient='samples-by-genes'`"):
         read(source, tmp_path / "s.zarr")
     if fault == 0:
         assert read(source, tmp_path / "s.zarr", orient="samples-by-genes").sizes == {"gene": 60, "sample": 8}
@@ -226,7 +226,7 @@ def test_samples_as_rows_are_told_from_the_shape_and_the_names(tmp_path, name, f
 def test_genes_as_rows_are_told_where_samples_were_expected(tmp_path):
     frame = pd.DataFrame(np.ones((60, 8)), [f"gene_{i}" for i in range(60)], [f"SRR{j:08d}" for j in range(8)])
     source = write(frame.rename_axis("index"), tmp_path / "t.csv")
-    with pytest.raises(InputError, match="--orient genes-by-samples"):
+    with pytest.raises(InputError, match="`orient='genes-by-samples'`"):
         read(source, tmp_path / "s.zarr", orient="samples-by-genes")
 
 

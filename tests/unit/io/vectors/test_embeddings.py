@@ -187,7 +187,7 @@ def test_a_matrix_of_an_h5ad_is_chosen_by_name(tmp_path):
     assert ds.gene_id.values.tolist() == ["cell 1", "cell 2"]
     write_old_h5ad(tmp_path / "old.h5ad")
     for name in ("v.h5ad", "old.h5ad"):
-        with pytest.raises(InputError, match="has no 'varm/X_pca'; --matrix can be varm/PCs, X"):
+        with pytest.raises(InputError, match="has no 'varm/X_pca'; `matrix` can be varm/PCs, X"):
             read(tmp_path / name, tmp_path / "t.zarr", matrix="varm/X_pca")
 
 
@@ -223,7 +223,7 @@ BAD = {
     ),
     "no.npz": (lambda p: p.write_bytes(b"PK no"), "can not be read as .npz"),
     "damaged.npz": (write_damaged_npz, r"can not be read as .npz \(Bad CRC-32 for file 'embeddings.npy'\)"),
-    "no-ids.npy": (lambda p: np.save(p, ROWS), "Give a list of them, one per row, with --ids"),
+    "no-ids.npy": (lambda p: np.save(p, ROWS), "Give a list of them, one per row, with `ids`"),
     "list.json": (lambda p: p.write_text("[1, 2]"), "no JSON object of gene -> list"),
     "ragged.json": (lambda p: p.write_text('{"a": [1, 2], "b": [1]}'), "gene 'b' has 1 numbers and 'a' has 2"),
     "text.json": (lambda p: p.write_text('{"a": [1, 2], "b": [1, "x"]}'), "gene 'b' holds no list of numbers"),
@@ -272,9 +272,9 @@ def test_bad_files_are_refused_with_a_sentence(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("v.npz", {"orient": "samples-by-genes"}, "--orient samples-by-genes is for tables"),
-        ("v.npz", {"ids": "x"}, "--ids is for .npy files, not for .npz"),
-        ("v.json", {"matrix": "X"}, "--matrix is for .h5ad files"),
+        ("v.npz", {"orient": "samples-by-genes"}, "`orient='samples-by-genes'` is for tables"),
+        ("v.npz", {"ids": "x"}, "`ids` is for .npy files, not for .npz"),
+        ("v.json", {"matrix": "X"}, "`matrix` is for .h5ad files"),
         ("v.npz", {"descriptions": "nowhere.tsv"}, "no such table of descriptions"),
     ],
 )
