@@ -79,14 +79,14 @@ def read_metadata(url: str, *, of_genes: bool) -> pa.Table:
     return pa.table({"id": ids} | {name: column for name, column in rest if name != "id"})
 
 
-def read_cells(url: str, seen: Any) -> pa.Table:
-    """A small text table as a whole, every cell as text."""
+def read_cells(url: str, seen: Any, what: str = "a table of metadata") -> pa.Table:
+    """A small text table as a whole, every cell as text; ``what`` it is, for messages."""
     import pyarrow.csv as pa_csv
 
     from cagdask.io.tables.formats import readable
     from cagdask.io.tables.text import Tabbed
 
-    with readable(url, "a table of metadata") as handle:
+    with readable(url, what) as handle:
         for _ in range(seen.n_skipped):
             handle.readline()
         names = [str(i) for i in range(len(seen.names))]
@@ -202,6 +202,8 @@ def understood(kind: str, n_genes: int, n_others: int, said: dict[str, Any]) -> 
     parts = [f"{n_genes:,} genes × {n_others:,} {other}"]
     if said.get("id_name"):
         parts.append(f"ids from {said['id_name']!r}")
+    if said.get("sample_id_name"):
+        parts.append(f"samples from {said['sample_id_name']!r}")
     parts += said.get("notes", [])
     names = [*said.get("kept_sample", []), *said.get("kept_gene", [])]
     if names:

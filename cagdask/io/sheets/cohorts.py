@@ -132,7 +132,7 @@ def _looked(url: str) -> tuple[Look | None, list[list[str]]]:
         some = [line.decode("utf-8", "replace").rstrip("\r\n") for line in handle.readlines(2**16)[:20]]
     if not any(_PATHS.fullmatch(cell.strip(' "')) for line in some for cell in line.split(seen.separator)):
         return None, []
-    table = read_cells(url, seen)
+    table = read_cells(url, seen, "a sheet of samples")
     return seen, [[str(cell).strip() for cell in column.to_pylist()] for column in table.columns]
 
 

@@ -175,9 +175,7 @@ def _labelled(
         for batch in batches():
             if not batch.num_rows:
                 continue
-            ids = _as_text(batch.column(labels.ids))
-            if ids.null_count:
-                raise InputError(f"{url}: a row has no name (column {id_name!r} is null). Give every row one.")
+            ids = _as_text(batch.column(labels.ids)).fill_null("")
             values = batch.select(columns)
             _check_numeric(url, ids, values, reading.genes_in_rows)
             yield ids, matrix(values), batch.select(fields) if fields else None

@@ -73,7 +73,8 @@ def read_table(
     dict
         ``n_genes``, ``samples`` (names), ``digest``, ``n_vanished``, ``values``: ``[first gene, genes, first sample,
         samples, file, values that are not 0 or -1]`` of each part, ``ids``: the file of gene ids, ``gene_fields`` and
-        ``sample_fields``: files of what else is known, or None; ``id_name``, ``n_left_out``, ``warnings``, ``notes``.
+        ``sample_fields``: files of what else is known, or None; ``id_name`` or, where samples are the rows,
+        ``sample_id_name``; ``n_left_out``, ``warnings``, ``notes``.
 
     Raises
     ------
@@ -86,8 +87,8 @@ def read_table(
     asked = Reading.of(reading)
     opened = open_table(url, asked) if vectors is None else open_vectors(url, asked.orient, vectors)
     with opened as table:
-        _check_names(url, table.columns, "column")
         rows = _Rows(url, table, asked, signed)
+        _check_names(url, rows.columns, "column", of_genes=not table.genes_in_rows)
         parts = _Parts(url, rows.columns, table.genes_in_rows, folder, budget)
         try:
             for ids, values, n_vanished in rows:
@@ -100,7 +101,7 @@ def read_table(
         rows.not_genes.check_any(url, len(names) if table.genes_in_rows else len(rows.columns))
         if not len(names):
             raise InputError(f"{url}: the table has no rows below its header. Check the file.")
-        _check_names(url, names, "row")
+        _check_names(url, names, "row", of_genes=table.genes_in_rows)
         _check_orientation(url, table, names)
         found = parts.summary(names)
     return found | rows.summary(folder)
@@ -153,7 +154,7 @@ class _Rows:
         return {
             "gene_fields": write_fields(storage.join(folder, "gene-fields.parquet"), genes),
             "sample_fields": write_fields(storage.join(folder, "sample-fields.parquet"), samples),
-            "id_name": self.table.id_name,
+            "id_name" if self.table.genes_in_rows else "sample_id_name": self.table.id_name,
             "n_left_out": self.not_genes.n_left_out + self.table.n_left_out,
             "warnings": self.not_genes.warnings(),
             "notes": self.table.notes,
@@ -166,11 +167,13 @@ def _check_orientation(url: str, table: Batches, names: pa.ChunkedArray) -> None
         check_orientation(url, table.id_name, names.slice(0, 1000).to_pylist(), len(names), table.columns, orient)
 
 
-def _check_names(url: str, names: list[str] | pa.ChunkedArray, what: str) -> None:
+def _check_names(url: str, names: list[str] | pa.ChunkedArray, what: str, *, of_genes: bool) -> None:
     text = names if isinstance(names, pa.ChunkedArray) else pa.chunked_array([pa.array(names, pa.string())])
     empty = pc.index(text, "").as_py()
     if empty >= 0:
-        raise InputError(f"{url}: {what} {empty + 1:,} of the values has no name. Give it one.")
+        after = f", after {text[empty - 1].as_py()!r}," if empty else ""
+        leave = " Leave it out with --exclude-genes '^$', or write its name into the table." if of_genes else ""
+        raise InputError(f"{url}: {what} {empty + 1:,} of the values{after} has no name.{leave or ' Give it one.'}")
     if len(text) == len(text.unique()):
         return
     counted = text.value_counts()

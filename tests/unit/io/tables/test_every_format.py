@@ -17,6 +17,7 @@ from scipy import sparse
 
 import cagdask
 from cagdask.compute.progress import Reporter, reporting
+from cagdask.errors import InputError
 from tests.inline_runner import InlineRunner
 
 GENES = ["K001", "K002", "K003", "K004"]
@@ -191,3 +192,22 @@ def test_what_was_understood_is_said_in_one_line(tmp_path: Path) -> None:
             str(tmp_path / "t.tsv"), store=str(tmp_path / "s.zarr"), client=InlineRunner(), exclude_unmapped=True
         )
     assert "t.tsv: 4 genes × 3 samples; ids from 'gene'; kept gene_width; 1 rows left out" in heard.lines
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.parquet", "turned.tsv"])
+def test_a_gene_without_a_name_is_left_out_when_asked(tmp_path: Path, name: str) -> None:
+    frame = FRAME.rename(index={"K002": ""})
+    path, orient = tmp_path / name, "samples-by-genes" if name == "turned.tsv" else "genes-by-samples"
+    if name == "t.parquet":
+        frame.reset_index().replace({"gene": {"": None}}).to_parquet(path)
+    else:
+        (frame.T.rename_axis("sample") if name == "turned.tsv" else frame).to_csv(path, sep="\t")
+    where = {"store": str(tmp_path / "s.zarr"), "client": InlineRunner(), "orient": orient}
+    with pytest.raises(InputError, match=r"2 of the values, after 'K001', has no name\. .*--exclude-genes '\^\$'"):
+        cagdask.ingest(str(path), **where)
+    with reporting(Heard()) as heard:
+        ds = cagdask.ingest(str(path), exclude_genes="^$", **where)
+    assert list(ds.gene_id.values) == ["K001", "K003", "K004"]
+    np.testing.assert_array_equal(ds.abundance.values, VALUES[[0, 2, 3]])
+    said = "samples from 'sample'" if name == "turned.tsv" else "ids from 'gene'"
+    assert any(f"3 genes × 3 samples; {said}; 1 rows left out" in line for line in heard.lines)

@@ -153,8 +153,11 @@ def test_expression_may_be_negative_and_embeddings_have_components(tmp_path, fra
         ("gene,s1\na,true\n", "1 of its columns hold what is not numbers.*: 's1'"),
         ("gene,s1\na,1\nb,2\na,3\n", r"row names occur more than once: 'a' \(2 times\)"),
         ("gene,s1,s1\na,1,2\n", "column 's1' occurs more than once"),
-        ("gene,s1,\na,1,2\n", "column 2 of the values has no name"),
-        ("gene,s1\na,1\n,2\n", "row 2 of the values has no name"),
+        ("gene,s1,\na,1,2\n", "column 2 of the values, after 's1', has no name. Give it one"),
+        (
+            "gene,s1\na,1\n,2\n",
+            "row 2 of the values, after 'a', has no name. Leave it out with --exclude-genes '\\^\\$'",
+        ),
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
@@ -175,7 +178,7 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, text, useful, zipped):
         ({"gene": ["a", "b"], "s1": ["1", "2"]}, "`metadata_columns='s1'`"),
         ({"gene": ["a", "b"], "s1": [1, None]}, "gene 'b', sample 's1': the cell is empty"),
         ({"gene": ["a", "b"], "s1": [None, None]}, "gene 'a', sample 's1': the cell is empty"),
-        ({"gene": ["a", None], "s1": [1, 2]}, "a row has no name"),
+        ({"gene": ["a", None], "s1": [1, 2]}, "row 2 of the values, after 'a', has no name"),
         ({"s1": [1.5, 2.0], "s2": [1, 2]}, "the first column 's1' holds double, not gene ids"),
         ({"gene": ["a", "b"]}, "has 1 columns"),
         ({"gene": pa.array([], pa.string()), "s1": pa.array([], pa.float32())}, "no rows below its header"),
