@@ -8,22 +8,23 @@ The rule is in :mod:`cagdask.engine.linkage.noise_correction`. A task holds a ch
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.compute.memory import one_thread
 from cagdask.engine.linkage.noise_correction import (
     ATTACHED,
     ATTACHED_LEAST,
     SECOND,
     SMALL,
     Groups,
-    exact_cosines,
     inner_similarity,
 )
 from cagdask.engine.linkage.refinement import ROWS_AT_ONCE, _in_parts, _lengths, _pack, _rows_of, _sizes
 from cagdask.engine.linkage.refinement_table import NONE, DirectionFiles, TableFiles, next_table
 from cagdask.engine.linkage.rounds import LinkagePlan, Mapper, Round
-from cagdask.engine.rows.files import STEP, Block, load_rows, smaller_form, take_rows
+from cagdask.engine.rows.files import STEP, Block, load_rows, product, rounded, smaller_form, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
 from cagdask.storage.arrays import Files, array
 
@@ -47,58 +48,67 @@ def write_pairs(folder: str, gene: Int64, block: Int64, row: Int64, keep: Int64,
     ).write(folder)  # fmt: skip
 
 
-def living_groups(groups: list[str], numbers: list[int], first_new: int, table: str) -> Groups:
+def living_groups(groups: list[str], numbers: list[int], first_new: int, table: str, larger_than: int = 0) -> Groups:
     """Groups that live in these blocks; those that pairs joined live in the blocks from ``first_new`` on."""
     files = TableFiles.open(table)
     moved = np.concatenate([files.keep, files.leave])
     parts = []
     for number in numbers:
         block = DirectionFiles.open(groups[number])
-        part = Groups(load_rows(groups[number]), block.gene, block.size, block.mean_length)
+        lives = block.size > larger_than
         if number < first_new:
-            part = part.take(np.isin(part.gene, files.gene[files.block == number]) & ~np.isin(part.gene, moved))
-        parts.append(part)
+            lives &= np.isin(block.gene, files.gene[files.block == number]) & ~np.isin(block.gene, moved)
+        at = np.flatnonzero(lives)
+        rows = load_rows(groups[number]) if len(at) == len(lives) else take_rows(groups[number], at)
+        parts.append((rows, block.gene[at], block.size[at], block.mean_length[at]))
     return Groups(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
 def attach(groups: list[str], numbers: list[int], table: str, folder: str) -> int:
     """Task: the small groups of some blocks that belong to a larger group; writes an :class:`AttachedFiles`."""
-    own = living_groups(groups, numbers, len(groups), table)
-    small = own.take(own.size <= SMALL)
-    best, second = np.full(len(small.gene), -2.0), np.full(len(small.gene), 0.0)
-    large, rho, mean = np.full(len(small.gene), NONE), np.zeros(len(small.gene)), np.zeros(len(small.gene))
-    for number in range(len(groups)):
-        others = living_groups(groups, [number], len(groups), table)
-        others = others.take(others.size > SMALL)
-        for begin in range(0, len(others.gene), ROWS_AT_ONCE):
-            some = others.take(slice(begin, begin + ROWS_AT_ONCE))
-            i, j, cosine = _two_nearest(small, some)
-            for at, k, cos in zip(i.tolist(), j.tolist(), cosine.tolist(), strict=True):
-                if cos < best[at] or (cos == best[at] and some.gene[k] > large[at]):
-                    second[at] = max(second[at], cos)
-                    continue
-                second[at] = max(second[at], best[at])
-                best[at], large[at] = cos, some.gene[k]
-                mean[at] = cos * small.length[at] * some.length[k]
-                c = inner_similarity(some.size[k : k + 1], some.length[k : k + 1])[0]
-                rho[at] = mean[at] / c if c > 0 else 0.0
+    small = living_groups(groups, numbers, len(groups), table)
+    small = small.take(small.size <= SMALL)
+    rows32 = small.rows.astype(np.float32)
+    n = len(small.gene)
+    best, second, large = np.full(n, -2.0), np.zeros(n), np.full(n, NONE)
+    mean, inner = np.zeros(n), np.ones(n)
+    for number in range(len(groups)) if n else ():
+        some = living_groups(groups, [number], len(groups), table, larger_than=SMALL)
+        c, some32 = inner_similarity(some.size, some.length), some.rows.astype(np.float32)
+        for begin in range(0, len(some.gene), ROWS_AT_ONCE):
+            with one_thread():
+                products = rows32 @ some32[begin : begin + ROWS_AT_ONCE].T
+            _keep_two(products, begin, small, some, c, best, second, large, mean, inner)
+    rho = np.where(inner > 0, mean / np.where(inner > 0, inner, 1.0), 0.0)
     grid = [np.rint(values * STEP) / STEP for values in (rho, mean, SECOND * best)]
     joins = (large < NONE) & (grid[0] >= ATTACHED) & (grid[1] >= ATTACHED_LEAST) & (second <= grid[2])
     AttachedFiles(small=small.gene[joins], large=large[joins]).write(folder)
     return int(joins.sum())
 
 
-def _two_nearest(small: Groups, some: Groups) -> tuple[Int64, Int64, Float64]:
-    """Pairs among which are the two nearest of ``some`` for each small group, by cosine, ordered; their cosines."""
-    if not len(small.gene) or not len(some.gene):
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    products = small.rows.astype(np.float32) @ some.rows.astype(np.float32).T
-    if products.shape[1] > 2:
-        need = np.partition(products, -2, axis=1)[:, -2] - 2 * PRODUCT_MARGIN
-    else:
-        need = np.full(len(products), -2.0)
-    i, j = np.nonzero(products >= need[:, None])
-    return i, j, exact_cosines(i, j, small, some)
+@njit(cache=True, nogil=True)
+def _keep_two(
+    products: NDArray[np.float32], begin: int, small: Groups, some: Groups, c: Float64, best: Float64, second: Float64,
+    large: Int64, mean: Float64, inner: Float64,
+) -> None:  # fmt: skip
+    """Keep the two largest cosines of each small group, and what belongs to the largest; products tell where to look.
+
+    ``products`` are those of all small groups with the larger ones from ``begin`` on, in float32.
+    """
+    for i in range(len(products)):
+        need = np.float32(second[i]) - PRODUCT_MARGIN
+        for z in range(products.shape[1]):
+            if products[i, z] < need:
+                continue
+            k = begin + z
+            cosine = rounded(product(small.rows[i], some.rows[k]))
+            if cosine < best[i] or (cosine == best[i] and some.gene[k] > large[i]):
+                second[i] = max(second[i], cosine)
+            else:
+                second[i] = max(second[i], best[i])
+                best[i], large[i], inner[i] = cosine, some.gene[k], c[k]
+                mean[i] = cosine * small.length[i] * some.length[k]
+            need = np.float32(second[i]) - PRODUCT_MARGIN
 
 
 def attached_table(before: str, parts: list[str], folder: str) -> dict[str, int]:

@@ -4,13 +4,15 @@
                                                                      last table --attach--> small groups to larger ones
 
 What is joined is told by :mod:`cagdask.engine.linkage.noise_correction`; the files are those of
-:mod:`cagdask.engine.linkage.refinement`. Blocks are never changed, and order does not depend on them. A task holds a
-chunk of groups and a few rows of others.
+:mod:`cagdask.engine.linkage.refinement`. Blocks are never changed, and order does not depend on them. The first round
+compares each pair of chunks once. As soon as all groups that are left fit one task, it does the other rounds in memory:
+a large group may take in hundreds of others, one a round, and with files each of these rounds would open all blocks.
+
+A task of a round over files holds a chunk of groups, and pieces of others.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,35 +20,22 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.engine.linkage.attaching import attach_all, block_numbers, living_groups, write_pairs
-from cagdask.engine.linkage.noise_correction import (
-    Groups,
-    nearest,
-)
-from cagdask.engine.linkage.refinement import (
-    ROWS_AT_ONCE,
-    _in_parts,
-    _lengths,
-    _rows_of,
-    _sizes,
-    gather_orphans,
-    join_pairs,
-)
+from cagdask.engine.linkage.corrected_nearest import Side, compare_sides, compare_within, side_of
+from cagdask.engine.linkage.noise_correction import Groups, inner_similarity
+from cagdask.engine.linkage.refinement import ROWS_AT_ONCE, _in_parts, _lengths, _rows_of, _sizes, join_pairs
 from cagdask.engine.linkage.refinement_table import (
     NONE,
     ComparedFiles,
     DirectionFiles,
+    TableFiles,
     next_table,
     reciprocal_pairs,
 )
-from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Mapper, Round
-from cagdask.engine.rows.files import Block, load_rows, smaller_form
+from cagdask.engine.linkage.rounds import LinkagePlan, Linked, Mapper, Round
+from cagdask.engine.rows.files import Block, load_rows, smaller_form, take_rows
+from cagdask.engine.search.chunks import partners_of
 
-Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-
-PAIRS_IN_MEMORY = 2**21
-"""Pairs of groups compared at once: some 40 bytes each."""
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------
@@ -63,38 +52,38 @@ def begin_table(groups: list[str], folder: str) -> dict[str, int]:
     return {"n": len(gene)}
 
 
-def compare(
-    groups: list[str], numbers: list[int], table: str, changed: list[str], others: list[str], folder: str
-) -> int:
-    """Task: some blocks of groups against those that changed and others that need a new nearest.
+def gather_groups(table: str, groups: list[str], begin: int, end: int, folder: str) -> int:
+    """Task: the groups ``begin:end`` of those that lost their nearest, as a block."""
+    gene = TableFiles.open(table, begin, end).orphan
+    rows, size, length = (_rows_of(gene, table, groups, read) for read in (take_rows, _sizes, _lengths))
+    DirectionFiles(**smaller_form(rows)._asdict(), size=size, gene=gene, mean_length=length).write(folder)
+    return len(gene)
 
-    ``others`` are folders of rows with a gene each, whose sizes are in the blocks that ``table`` names. Writes a
-    :class:`cagdask.engine.linkage.refinement.ComparedFiles`; returns the pairs evaluated.
+
+def compare(
+    groups: list[str], numbers: list[int], table: str, first_new: int, others: list[str], within: bool, folder: str
+) -> int:
+    """Task: some blocks of groups against others; with ``within`` also against each other.
+
+    Writes a :class:`cagdask.engine.linkage.refinement_table.ComparedFiles`; returns the pairs evaluated.
     """
-    own = living_groups(groups, numbers, len(groups) - len(changed), table)
-    near, best = np.full(len(own.gene), NONE), np.full(len(own.gene), -2.0)
-    stale = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    n_pairs = 0
-    for url in changed + others:
-        some_genes = DirectionFiles.open(url).gene
-        for begin in range(0, len(some_genes), ROWS_AT_ONCE):
-            end = begin + ROWS_AT_ONCE
-            gene = some_genes[begin:end]
-            if url in changed:
-                files = DirectionFiles.open(url, begin, end)
-                size, length = files.size, files.mean_length
-            else:
-                size, length = (_rows_of(gene, table, groups, read) for read in (_sizes, _lengths))
-            some = Groups(load_rows(url, begin, end), gene, size, length)
-            n_pairs += len(gene) * len(own.gene)
-            stale.append((gene, *nearest(some, own)))
-            if url in changed:
-                other, rho = nearest(own, some)
-                nearer = (rho > best) | ((rho == best) & (other < near))
-                near[nearer], best[nearer] = other[nearer], rho[nearer]
+    own = side_of(living_groups(groups, numbers, first_new, table))
+    at = np.arange(len(own.groups.gene))
+    n_pairs = compare_within(own, at) if within else 0
+    stale = [(own.groups.gene[:0], own.near[:0], own.best[:0])]
+    for url in others:
+        files = DirectionFiles.open(url)
+        for begin in range(0, len(files.gene), ROWS_AT_ONCE):
+            part = slice(begin, begin + ROWS_AT_ONCE)
+            some = side_of(Groups(
+                np.array(load_rows(url, begin, begin + ROWS_AT_ONCE)), np.array(files.gene[part]),
+                np.array(files.size[part]), np.array(files.mean_length[part]),
+            ))  # fmt: skip
+            n_pairs += compare_sides(some, np.arange(len(some.groups.gene)), own, at)
+            stale.append((some.groups.gene, some.near, some.best))
     stale_gene, stale_near, stale_sim = (np.concatenate(part) for part in zip(*stale, strict=True))
     ComparedFiles(
-        own_gene=own.gene, own_near=near, own_sim=best, stale_gene=stale_gene, stale_near=stale_near,
+        own_gene=own.groups.gene, own_near=own.near, own_sim=own.best, stale_gene=stale_gene, stale_near=stale_near,
         stale_sim=stale_sim,
     ).write(folder)  # fmt: skip
     return n_pairs
@@ -122,124 +111,145 @@ def join_corrected(
 
     Notes
     -----
-    Time is that of a product of all groups with all, and of those that change with all in each later round.
+    Time is that of a product of all groups of two and more with all others, and of those that change in later rounds.
     """
-    if sum(block.n for block in groups) <= max(plan.small, plan.merge_rows):
-        alone = [([asdict(block) for block in groups], asdict(plan), folder)]
-        answer = mapper.map("join", join_alone, alone, done=done)[0]
-        return answer["blocks"], answer["table"], answer["joined"], Linked(**answer["linked"])
-    return _rounds(mapper, groups, plan, folder, done)
-
-
-def _rounds(
-    mapper: Mapper, groups: list[Block], plan: LinkagePlan, folder: str, done: str | None
-) -> tuple[list[str], str, list[str], Linked]:
-    """The rounds over files, and the step that attaches small groups."""
     linked = Linked()
     blocks, n_rows = [block.folder for block in groups], [block.n for block in groups]
     table = storage.join(folder, "table")
-    state = mapper.map("join: table", begin_table, [(blocks, table)], done=done)[0]
-    new: list[str] = []
-    others, joined = blocks, [table]
-    while True:
-        here = storage.join(folder, f"round-{len(joined)}")
-        name = f"join {len(joined)}: "
-        items = [
-            (blocks, numbers, table, new, others, storage.join(here, "compared", str(i)))
-            for i, numbers in enumerate(block_numbers(n_rows, plan))
-        ]
-        linked.multiplied += sum(mapper.map(f"{name}compare", compare, items, done=done))
-        before, table = table, storage.join(here, "table")
-        compared = [item[-1] for item in items]
-        item = (before, new, len(blocks) - len(new), compared, table)
-        state = mapper.map(f"{name}table", next_table, [item], done=done)[0]
-        linked.active.append(state["n"])
-        if not state["pairs"]:
-            break
-        joined.append(table)
-        this = Round(mapper, plan, here, done, f"join {len(joined) - 1}")
-        changed = _in_parts(this, "join", join_pairs, table, blocks, state["pairs"])
-        orphans = _in_parts(this, "gather", gather_orphans, table, blocks, state["orphans"])
-        new, others = changed.folders, orphans.folders
-        blocks, n_rows = blocks + new, n_rows + changed.n_rows
+    n = mapper.map("join: table", begin_table, [(blocks, table)], done=done)[0]["n"]
+    joined: list[str] = []
+    searched = n > plan.small
+    if searched:
+        blocks, n_rows, table, joined, n = _rounds(mapper, blocks, n_rows, table, plan, folder, linked, done)
+    if n:
+        alone = [(blocks, table, searched, plan.chunk_rows, storage.join(folder, "alone"))]
+        answer = mapper.map("join: in memory", join_alone, alone, done=done)[0]
+        blocks, n_rows, table = answer["blocks"], answer["n_rows"], answer["table"]
+        joined.append(answer["joined"])
+        linked.active += answer["active"]
+        linked.multiplied += answer["n_pairs"]
     blocks, table, attached = attach_all(mapper, blocks, n_rows, table, plan, folder, done)
     return blocks, table, joined + attached, linked
 
 
-def join_alone(groups: list[dict[str, Any]], plan: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Task: all of it, with all groups in memory: 12 bytes per group and sample.
+def _rounds(
+    mapper: Mapper, blocks: list[str], n_rows: list[int], table: str, plan: LinkagePlan, folder: str, linked: Linked,
+    done: str | None,
+) -> tuple[list[str], list[int], str, list[str], int]:  # fmt: skip
+    """The rounds over files, until nothing joins, or all groups fit one task.
 
-    A large group may take in hundreds of others, one a round; with files, each of these rounds would open all blocks.
+    Returns the blocks, their rows, the last table, the tables whose pairs were joined, and how many groups are left for
+    one task to go on with.
     """
-    blocks = [block["folder"] for block in groups]
-    files = list(DirectionFiles.open_all(blocks))
-    gene = np.concatenate([one.gene for one in files])
-    order = np.argsort(gene)
-    size = np.concatenate([one.size for one in files])[order]
-    length = np.concatenate([one.mean_length for one in files])[order]
-    held = Groups(np.concatenate([load_rows(url) for url in blocks])[order], gene[order], size, length)
-    found, keep, leave, rounds = join_in_memory(held)
-    block, table = storage.join(folder, "joined"), storage.join(folder, "pairs")
-    DirectionFiles(
-        **smaller_form(found.rows)._asdict(), size=found.size, gene=found.gene, mean_length=found.length
-    ).write(block)
-    nowhere = np.zeros(len(held.gene), np.int64)
-    write_pairs(table, held.gene, nowhere, nowhere, keep, leave)
-    last = storage.join(folder, "table")
-    row = np.arange(len(found.gene))
-    write_pairs(last, found.gene, np.zeros_like(row), row, row[:0], row[:0])
-    made, last, attached = attach_all(InPlace(), [block], [len(row)], last, LinkagePlan(**plan), folder, None)
-    return {"blocks": made, "table": last, "joined": [table, *attached], "linked": Linked(active=rounds).to_json()}
+    joined: list[str] = []
+    new: list[str] = []
+    others: list[str] | None = None
+    while True:
+        here = storage.join(folder, f"round-{len(joined) + 1}")
+        name = f"join {len(joined) + 1}: "
+        numbers = block_numbers(n_rows, plan)
+        compared = [storage.join(here, "compared", str(i)) for i in range(len(numbers))]
+        against = _ahead(blocks, numbers) if others is None else [new + others] * len(numbers)
+        items = [
+            (blocks, part, table, len(blocks) - len(new), against[i], others is None, compared[i])
+            for i, part in enumerate(numbers)
+        ]
+        linked.multiplied += sum(mapper.map(f"{name}compare", compare, items, done=done))
+        before, table = table, storage.join(here, "table")
+        item = (before, new, len(blocks) - len(new), compared, table)
+        state = mapper.map(f"{name}table", next_table, [item], done=done)[0]
+        linked.active.append(state["n"])
+        if not state["pairs"]:
+            return blocks, n_rows, table, joined, 0
+        if state["n"] <= max(plan.small, plan.merge_rows):
+            return blocks, n_rows, table, joined, state["n"]
+        joined.append(table)
+        this = Round(mapper, plan, here, done, f"join {len(joined)}")
+        changed = _in_parts(this, "join", join_pairs, table, blocks, state["pairs"])
+        others = _in_parts(this, "gather", gather_groups, table, blocks, state["orphans"]).folders
+        new = changed.folders
+        blocks, n_rows = blocks + new, n_rows + changed.n_rows
 
 
-def join_in_memory(held: Groups) -> tuple[Groups, Int64, Int64, list[int]]:
-    """Join groups, ordered by gene, in the same rounds as with files; uses up the arrays.
+def _ahead(blocks: list[str], numbers: list[list[int]]) -> list[list[str]]:
+    """For every task the blocks of others that it compares its own with, so that each pair of tasks is seen once."""
+    partners = partners_of(np.ones((len(numbers), len(numbers)), bool))
+    return [[blocks[number] for task in tasks for number in numbers[task]] for tasks in partners]
+
+
+# -- all groups in memory --------------------------------------------------------------------------------------------
+
+
+def join_alone(groups: list[str], table: str, searched: bool, block_rows: int, folder: str) -> dict[str, Any]:
+    """Task: all rounds from a table on, with all groups in memory: 24 bytes per group and sample.
+
+    With ``searched`` the table tells the nearest of all groups. What is left is written in blocks of ``block_rows``.
+    """
+    files = TableFiles.open(table)
+    gene = np.array(files.gene)
+    rows, size, length = (_rows_of(gene, table, groups, read) for read in (take_rows, _sizes, _lengths))
+    held = side_of(Groups(rows, gene, size, length))
+    if searched:
+        held.near[:], held.best[:] = files.near, files.sim
+    lives, keep, leave, active, n_pairs = join_in_memory(held, searched=searched)
+    pairs, last = storage.join(folder, "pairs"), storage.join(folder, "table")
+    at = np.flatnonzero(lives)
+    row = np.arange(len(at))
+    n_rows = [len(at[begin : begin + block_rows]) for begin in range(0, len(at), block_rows)]
+    blocks = [storage.join(folder, "joined", str(i)) for i in range(len(n_rows))]
+    for i, url in enumerate(blocks):
+        some = held.groups.take(at[i * block_rows : (i + 1) * block_rows])
+        directions = smaller_form(some.rows)._asdict()
+        DirectionFiles(**directions, size=some.size, gene=some.gene, mean_length=some.length).write(url)
+    nowhere = np.zeros(len(gene), np.int64)
+    write_pairs(pairs, gene, nowhere, nowhere, keep, leave)
+    write_pairs(last, gene[at], row // block_rows, row % block_rows, keep[:0], leave[:0])
+    return {
+        "blocks": blocks, "n_rows": n_rows, "table": last, "joined": pairs, "active": active, "n_pairs": n_pairs,
+    }  # fmt: skip
+
+
+def join_in_memory(held: Side, *, searched: bool) -> tuple[NDArray[np.bool_], Int64, Int64, list[int], int]:
+    """Join groups, ordered by gene, in the same rounds as with files; changes them in place.
 
     Returns
     -------
-    groups, keep, leave, active
-        What is left; the genes of the pairs that joined, in the order in which they did; groups in each round.
+    lives, keep, leave, active, n_pairs
+        Which groups are left; the genes of the pairs that joined, in the order in which they did; groups in each round;
+        and the pairs evaluated.
     """
-    near, best = nearest_of_all(held, held)
-    lives = np.ones(len(held.gene), bool)
-    kept, left, active = [held.gene[:0]], [held.gene[:0]], [len(held.gene)]
+    gene = held.groups.gene
+    n_pairs = 0 if searched else compare_within(held, np.arange(len(gene)))
+    lives = np.ones(len(gene), bool)
+    kept, left, active = [gene[:0]], [gene[:0]], [] if searched else [len(gene)]
     while True:
         at = np.flatnonzero(lives)
-        keep, leave = reciprocal_pairs(held.gene[at], near[at])
+        keep, leave = reciprocal_pairs(gene[at], held.near[at])
         if not len(keep):
-            break
+            return lives, np.concatenate(kept), np.concatenate(left), active, n_pairs
         kept.append(keep)
         left.append(leave)
-        i, j = np.searchsorted(held.gene, keep), np.searchsorted(held.gene, leave)
-        orphans = lives & np.isin(near, np.concatenate([keep, leave]))
+        i, j = np.searchsorted(gene, keep), np.searchsorted(gene, leave)
+        stale = lives & np.isin(held.near, np.concatenate([keep, leave]))
+        stale[i], stale[j], lives[j] = True, False, False
         _join_rows(held, i, j)
-        lives[j] = False
-        stale = np.union1d(i, np.flatnonzero(orphans & lives))
-        near[stale], best[stale] = nearest_of_all(held.take(stale), held)
-        fresh = np.flatnonzero(lives)
-        fresh = fresh[~np.isin(fresh, stale)]
-        other, rho = nearest_of_all(held.take(fresh), held.take(i))
-        nearer = (rho > best[fresh]) | ((rho == best[fresh]) & (other < near[fresh]))
-        near[fresh[nearer]], best[fresh[nearer]] = other[nearer], rho[nearer]
+        held.near[stale], held.best[stale] = NONE, -2.0
+        changed = np.zeros(len(gene), bool)
+        changed[i] = True
+        n_pairs += compare_sides(held, i, held, np.flatnonzero(lives))
+        orphans, known = np.flatnonzero(stale & ~changed), np.flatnonzero(lives & ~changed)
+        n_pairs += compare_sides(held, orphans, held, known)
         active.append(int(lives.sum()))
-    return held.take(lives), np.concatenate(kept), np.concatenate(left), active
 
 
-def _join_rows(held: Groups, i: Int64, j: Int64) -> None:
+def _join_rows(held: Side, i: Int64, j: Int64) -> None:
     """Join the groups ``j`` to those ``i``, as :func:`cagdask.engine.linkage.refinement.join_pairs` does."""
-    total = 0.0 + (held.size[i] * held.length[i])[:, None] * held.rows[i]
-    total = total + (held.size[j] * held.length[j])[:, None] * held.rows[j]
-    held.size[i] += held.size[j]
-    mean = total / held.size[i][:, None]
-    held.length[i] = np.sqrt(np.einsum("ij,ij->i", mean, mean))
-    held.rows[i] = mean / held.length[i][:, None]
-    held.rows[j], held.size[j] = 0, 1  # like nothing, so that no group is near it
-
-
-def nearest_of_all(a: Groups, b: Groups) -> tuple[Int64, Float64]:
-    """As :func:`cagdask.engine.linkage.noise_correction.nearest`, for any number of groups."""
-    step = max(1, PAIRS_IN_MEMORY // max(1, len(b.gene)))
-    parts = [nearest(a.take(slice(p, p + step)), b) for p in range(0, len(a.gene), step)]
-    parts.append((np.empty(0, np.int64), np.empty(0)))
-    near, best = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return near, best
+    groups = held.groups
+    total = 0.0 + (groups.size[i] * groups.length[i])[:, None] * groups.rows[i]
+    total = total + (groups.size[j] * groups.length[j])[:, None] * groups.rows[j]
+    groups.size[i] += groups.size[j]
+    mean = total / groups.size[i][:, None]
+    groups.length[i] = np.sqrt(np.einsum("ij,ij->i", mean, mean))
+    groups.rows[i] = mean / groups.length[i][:, None]
+    held.rows32[i] = groups.rows[i]
+    held.inner[i] = inner_similarity(groups.size[i], groups.length[i])

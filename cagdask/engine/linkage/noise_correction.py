@@ -19,7 +19,8 @@ The second step is for noisy genes. ρ is too low for them: a small group was ch
 high, and a gene alone may be noisier than the group whose c it takes. What shows where they belong is that the next
 best group is far away.
 
-The rounds are in :mod:`cagdask.engine.linkage.corrected_joining`.
+The nearest are found in :mod:`cagdask.engine.linkage.corrected_nearest`, the rounds are in
+:mod:`cagdask.engine.linkage.corrected_joining`.
 
 References
 ----------
@@ -33,10 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.engine.linkage.refinement import PAIRS_AT_ONCE
-from cagdask.engine.linkage.refinement_table import NONE
 from cagdask.engine.rows.files import STEP
-from cagdask.engine.search.kernels import PRODUCT_MARGIN
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -102,64 +100,8 @@ def corrected(cosine: Float64, size: tuple[Int64, Int64], length: tuple[Float64,
     """
     c = [inner_similarity(n, x) for n, x in zip(size, length, strict=True)]
     first, second = np.where(np.isnan(c[0]), c[1], c[0]), np.where(np.isnan(c[1]), c[0], c[1])
-    mean = np.rint(cosine * length[0] * length[1] * STEP) / STEP
+    mean = np.rint(cosine * (length[0] * length[1]) * STEP) / STEP
     allowed = (first > 0) & (second > 0) & (mean >= LEAST)  # false for NaN
     rho = np.full(len(cosine), -2.0)
     rho[allowed] = np.rint(mean[allowed] / np.sqrt(first[allowed] * second[allowed]) * STEP) / STEP
     return rho
-
-
-def _factors(a: Groups, b: Groups) -> NDArray[np.float32]:
-    """What the cosine of each pair of groups is multiplied by to get ρ; 0 for pairs that may not join."""
-
-    def of(groups: Groups) -> tuple[Float64, Float64, NDArray[np.bool_]]:
-        c = inner_similarity(groups.size, groups.length)
-        good = c > 0
-        safe = np.where(good, c, 1.0)
-        both, alone = groups.length / np.sqrt(safe), groups.length / safe
-        return np.where(good, both, 0.0), np.where(good, alone, 0.0), groups.size == 1
-
-    (of_a, alone_b, single_a), (of_b, alone_a, single_b) = of(a), of(b)
-    factors = of_a[:, None] * of_b[None, :]
-    factors[single_a] = alone_a  # a single's c is that of the other, and its length is 1
-    factors[:, single_b] = alone_b[:, None]
-    factors[np.ix_(single_a, single_b)] = 0
-    return factors.astype(np.float32)
-
-
-def exact_cosines(i: Int64, j: Int64, a: Groups, b: Groups) -> Float64:
-    """Cosines of pairs, in float64, on the grid of similarities."""
-    parts = [
-        np.einsum("ij,ij->i", a.rows[i[p : p + PAIRS_AT_ONCE]], b.rows[j[p : p + PAIRS_AT_ONCE]])
-        for p in range(0, len(i), PAIRS_AT_ONCE)
-    ]
-    return np.asarray(np.rint(np.concatenate([np.empty(0), *parts]) * STEP) / STEP)
-
-
-def nearest(a: Groups, b: Groups) -> tuple[Int64, Float64]:
-    """The nearest of ``b`` by ρ for each of ``a``: its gene, huge for none, and ρ, -2 for none.
-
-    Nearest is only one with ρ of at least :data:`SAME`. Products in float32 tell which pairs to look at in float64.
-    """
-    near, best = np.full(len(a.gene), NONE), np.full(len(a.gene), -2.0)
-    if not len(a.gene) or not len(b.gene):
-        return near, best
-    products = a.rows.astype(np.float32) @ b.rows.astype(np.float32).T
-    lengths = (a.length[:, None] * b.length[None, :]).astype(np.float32)
-    mean = products * lengths
-    mean[a.gene[:, None] == b.gene[None, :]] = -2
-    factors = _factors(a, b)
-    rho = products * factors
-    margin = 2 * np.float32(PRODUCT_MARGIN) * np.maximum(factors, 1)
-    surely = np.where(mean >= LEAST + 2 * PRODUCT_MARGIN, rho - margin, np.float32(-2))
-    need = np.maximum(surely.max(axis=1), np.float32(SAME - 1e-4))
-    i, j = np.nonzero((mean >= LEAST - 2 * PRODUCT_MARGIN) & (rho + margin >= need[:, None]))
-    exact = corrected(exact_cosines(i, j, a, b), (a.size[i], b.size[j]), (a.length[i], b.length[j]))
-    taken = exact >= SAME
-    i, j, exact = i[taken], j[taken], exact[taken]
-    order = np.lexsort((b.gene[j], -exact, i))
-    first = np.ones(len(order), bool)
-    first[1:] = i[order][1:] != i[order][:-1]
-    chosen = order[first]
-    near[i[chosen]], best[i[chosen]] = b.gene[j[chosen]], exact[chosen]
-    return near, best

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cagdask.engine.linkage import corrected_joining
 from cagdask.engine.linkage.components import roots_of
-from cagdask.engine.linkage.noise_correction import SAME, Groups, corrected, inner_similarity, nearest
+from cagdask.engine.linkage.corrected_nearest import compare_sides, compare_within, side_of
+from cagdask.engine.linkage.noise_correction import SAME, Groups, corrected, inner_similarity
 from cagdask.engine.linkage.refinement import directions_of
 from cagdask.engine.linkage.refinement_table import TableFiles
 from cagdask.engine.linkage.rounds import InPlace, LinkagePlan
@@ -78,7 +79,14 @@ def test_nearest_is_that_of_the_definition(seed: int, noise: float) -> None:
     length = np.linalg.norm(means, axis=1)
     gene = np.arange(len(means))
     groups = Groups(means / length[:, None], gene, about[:, 1], length)
-    near, best = nearest(groups, groups)
+    halves = side_of(groups)
+    compare_sides(halves, gene[::2], halves, gene[1::2])
+    compare_within(halves, gene[::2])
+    compare_within(halves, gene[1::2])
+    whole = side_of(groups)
+    compare_within(whole, gene)
+    assert np.array_equal(whole.near, halves.near)
+    near, best = whole.near, whole.best
     c = inner_similarity(groups.size, length)
     for i in gene:
         rho = np.full(len(gene), -2.0)
