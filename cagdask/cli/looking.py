@@ -94,7 +94,7 @@ def _info_text(content: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("source", metavar="INPUT")
-@click.option("--workers", type=COUNT, help="Worker processes; default: one per core of this machine, 16 at most.")
+@click.option("--workers", type=COUNT, help="Worker processes; default: one per core that is allowed, 16 at most.")
 @click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them.")
 @method("--normalization")
 @max_dist

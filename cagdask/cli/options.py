@@ -334,10 +334,14 @@ _where = chain(
         "--workers",
         type=click.IntRange(min=0),
         help="Worker processes; 0: compute in this process. Default: 0 for up to about 1 GiB of work, else one per "
-        "core of this machine, 16 at most.",
+        "core that is allowed, 16 at most.",
     ),
     click.option(
-        "--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each, or of this process."
+        "--memory-limit",
+        type=Size(),
+        default="4GiB",
+        show_default=True,
+        help="Memory of each, or of this process; the default becomes less where less is allowed.",
     ),
 )
 

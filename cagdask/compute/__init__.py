@@ -1,6 +1,7 @@
 """Where and how tasks run: workers, stages, memory, progress, and what an interrupted run goes on from.
 
 settings         what cagdask sets in Dask, and how long it waits
+allowed          cores and memory that this process may use: affinity, cgroups, batch jobs
 memory           what a task may use, and what a stage used
 progress         what is done, for whoever shows it
 finished_tasks   saved results of finished tasks, for resuming

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cagdask.compute import in_process, memory, settings
+from cagdask.compute.allowed import allowed
 from cagdask.compute.main_guard import check_main_guard
 from cagdask.compute.progress import reporter
 from cagdask.compute.runner import Runner
@@ -49,10 +50,11 @@ def connect(
     scheduler_file
         A scheduler file, instead of an address.
     n_workers
-        Worker processes of the LocalCluster, of one thread each; by default one per core, 16 at most. 0 starts none:
-        tasks run in threads of this process. Workers to ask a launcher for.
+        Worker processes of the LocalCluster, of one thread each; by default one per core that is allowed, 16 at most,
+        and fewer where there is not a GiB of memory for each. 0 starts none: tasks run in threads of this process.
+        Workers to ask a launcher for.
     memory_limit
-        Memory of each of them, or of this process.
+        Memory of each of them, or of this process. The default becomes less where less is allowed.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def connect(
             raise ValueError(
                 "`n_workers` is 0, which means this process, but a cluster is given. Leave out one of them."
             )
-        yield _here(memory_limit, "as asked")
+        yield _here(settings.memory_here(memory_limit), "as asked")
         return
     with _on_dask(client, scheduler_file, n_workers, memory_limit) as runner:
         yield runner
@@ -104,15 +106,33 @@ def as_runner(
     if undecided and work_bytes is not None and work_bytes <= settings.IN_PROCESS_BYTES:
         # small work can not use it all; with a worker's memory for each task, plans are those of workers
         whole = memory.parse_bytes(memory_limit) * in_process.default_threads()
-        yield _here(whole, f"about {memory.format_bytes(work_bytes)} of work")
+        yield _here(
+            max(settings.memory_here(memory_limit), allowed().worker_memory(whole, 1)),
+            f"about {memory.format_bytes(work_bytes)} of work",
+        )
         return
     with connect(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
         yield runner
 
 
-def _here(memory_limit: str | int, why: str) -> Runner:
+def _own_workers(n_workers: int | None, memory_limit: str | int) -> tuple[int, int]:
+    """How many workers to start on this machine, and bytes of each; says so where something limits them."""
+    here = allowed()
+    n_workers, each = settings.workers_here(n_workers, memory_limit)
+    said = [here.line] if here.line else []
+    if each * n_workers > here.memory.n:
+        said.append(f"together more memory than the {memory.format_bytes(here.memory.n)} that are allowed")
+    if said:
+        count = "1 worker" if n_workers == 1 else f"{n_workers} workers"
+        reporter().message(f"{count} of {memory.format_bytes(each)}: {', '.join(said)}")
+    return n_workers, each
+
+
+def _here(memory_limit: int, why: str) -> Runner:
     executor = in_process.InProcess(memory_limit)
-    reporter().message(f"Computing in this process, {executor.n_threads} threads ({why})")
+    n, line = executor.n_threads, allowed().line
+    more = f"; {line}" if line else ""
+    reporter().message(f"Computing in this process, {n} thread{'' if n == 1 else 's'} ({why}{more})")
     return Runner(executor)
 
 
@@ -140,7 +160,7 @@ def _on_dask(
             connected = stack.enter_context(_connected(target, scheduler_file))
         else:
             is_given = False
-            connected = stack.enter_context(_local_cluster(n_workers, memory.parse_bytes(memory_limit)))
+            connected = stack.enter_context(_local_cluster(*_own_workers(n_workers, memory_limit)))
         if logging.getLogger("distributed").level >= logging.CRITICAL:  # Dask gives its client a level of its own
             logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
@@ -156,7 +176,7 @@ def _on_dask(
 
 
 @contextmanager
-def _local_cluster(n_workers: int | None, memory_limit: int) -> Iterator[Client]:
+def _local_cluster(n_workers: int, memory_limit: int) -> Iterator[Client]:
     """A client of worker processes of this machine."""
     import dask
     from distributed import Client, LocalCluster
@@ -165,7 +185,6 @@ def _local_cluster(n_workers: int | None, memory_limit: int) -> Iterator[Client]
 
     check_main_guard()
     cores = settings.n_cores()
-    n_workers = n_workers or min(settings.MAX_WORKERS, cores)
     kept = min(settings.KEPT_BY_ALLOCATOR, int(memory_limit * settings.KEPT_SHARE))
     with (
         dask.config.set(dict.fromkeys(settings.ALLOCATOR_KEYS, kept)),

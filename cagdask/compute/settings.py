@@ -5,7 +5,8 @@ Nothing here imports Dask: these are plain values that :mod:`cagdask.compute.con
 
 from __future__ import annotations
 
-import os
+from cagdask.compute import memory
+from cagdask.compute.allowed import allowed
 
 KEPT_BY_ALLOCATOR = 2**25
 """Bytes that a worker of a LocalCluster keeps for its next arrays, unless it is small."""
@@ -40,10 +41,33 @@ IN_PROCESS_BYTES = 2**30
 MAX_WORKERS = 16
 """Worker processes of a LocalCluster, and tasks at once in this process, unless more are asked for."""
 DEFAULT_MEMORY = "4GiB"
+"""Memory of a worker, or of this process; less where less is allowed."""
 
 
 def n_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processor cores that this process may use: see :mod:`cagdask.compute.allowed`."""
+    return allowed().cores.n
+
+
+def memory_here(memory_limit: str | int, n_workers: int = 1) -> int:
+    """Bytes of each of some processes of this machine: as asked for, or what is allowed where nobody asked."""
+    wanted = memory.parse_bytes(memory_limit)
+    return allowed().worker_memory(wanted, n_workers) if memory_limit == DEFAULT_MEMORY else wanted
+
+
+def workers_here(n_workers: int | None, memory_limit: str | int) -> tuple[int, int]:
+    """How many workers to start on this machine, and bytes of each.
+
+    Parameters
+    ----------
+    n_workers
+        As asked for; None: as many as are allowed.
+    memory_limit
+        As asked for; :data:`DEFAULT_MEMORY` counts as not asked for.
+    """
+    here = allowed()
+    if n_workers is None:
+        n_workers = here.n_workers(MAX_WORKERS)
+        if memory_limit != DEFAULT_MEMORY:  # of that size, no more than fit
+            n_workers = max(1, min(n_workers, here.memory.n // memory.parse_bytes(memory_limit)))
+    return n_workers, memory_here(memory_limit, n_workers)

@@ -9,12 +9,11 @@ Deciding is arithmetic on integers, with the functions that the stages themselve
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cagdask.cags.parameters import Parameters
-from cagdask.compute import memory
+from cagdask.compute import memory, settings
 from cagdask.compute.memory import format_bytes
 from cagdask.runs.input_shape import STORED_VALUE, Shape, measure
 
@@ -290,7 +289,7 @@ def plan(
     results_key, abundance_key, gene_id_key, orient
         As for :func:`cagdask.ingest`.
     n_workers, memory_limit
-        Worker processes of one thread (default: one per core of this machine, 16 at most), and memory of each.
+        Worker processes of one thread (default: one per core that is allowed, 16 at most), and memory of each.
     normalization, max_dist
         As for :func:`cagdask.find_cags`; they decide what searches cost.
 
@@ -306,10 +305,9 @@ def plan(
     InputError, StoreError, SchemaError
         The input can not be used.
     """
-    n_workers = n_workers or min(16, os.cpu_count() or 1)
-    if n_workers < 1:
+    if n_workers is not None and n_workers < 1:
         raise ValueError(f"`n_workers` is {n_workers}; at least one is needed.")
-    limit = memory.parse_bytes(memory_limit)
+    n_workers, limit = settings.workers_here(n_workers, memory_limit)
     Parameters(normalization=normalization, max_dist=max_dist).checked()
     shape = measure(source, keys=(results_key, abundance_key, gene_id_key), orient=orient)
     made = make_plan(shape, n_workers=n_workers, memory_limit=limit, normalization=normalization, max_dist=max_dist)
