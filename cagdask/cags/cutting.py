@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 from cagdask import schema, storage, stores
 from cagdask.cags.jobs import begin, check_source, finish, work_bytes
@@ -67,48 +68,81 @@ def cut(
     -----
     One pass over the store for the measures; the cut itself takes O(merges).
     """
-    ds, where = _opened(result)
-    parameters = _parameters_at(ds, where, max_dist)
+    url = stores.result_url(result) if isinstance(result, str) else str(result.encoding.get("source", "the result"))
+    view = storage.look(url) if isinstance(result, str) else result
+    checked = check_cut(view, url, max_dist, store)
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
-    store = _store_of(ds, where, store)
-    work = work_bytes(*check_source(store, parameters))
     with (
         scratch_folder() as scratch,
-        as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work) as runner,
+        as_runner(
+            client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work_bytes(*checked.shape)
+        ) as runner,
     ):
-        if not storage.exists(where):
-            where = os.path.join(scratch, "earlier.zarr")
-            storage.save_dataset(ds, where)
+        if not storage.exists(url):
+            checked = replace(checked, result=os.path.join(scratch, "earlier.zarr"))
+            storage.save_dataset(cast("xr.Dataset", result), checked.result)
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
-        job, attrs = begin(store, target, parameters, runner, "cut", overwrite=overwrite)
-        job.prepare()
-        tree = job.cut(storage.absolute(where))
-        groups = job.refine(job.directions(job.mean_profiles(tree)))
-        finish(job, target, tree, groups, attrs, "cut", certified=bool(ds.attrs["certified"]))
+        cut_store(checked, target, runner, overwrite=overwrite)
         made = storage.open_dataset(target)
         return made if output is not None else made.load()
 
 
-def _opened(result: str | xr.Dataset) -> tuple[xr.Dataset, str]:
-    """A result with a merge tree, and where it is.
+@dataclass(frozen=True)
+class Cut:
+    """A cut that is possible; nothing is written yet.
 
-    Raises
-    ------
-    SchemaError
-        It lacks something.
+    Attributes
+    ----------
+    result, store
+        What is cut, and the abundance store it was made from; absolute.
+    shape
+        Genes and samples of the store.
+    parameters
+        Those of the new result.
+    certified
+        Whether every merge of the result was proven.
     """
-    result = stores.result_url(result) if isinstance(result, str) else result
-    ds = storage.open_dataset(result) if isinstance(result, str) else result
-    where = result if isinstance(result, str) else result.encoding.get("source", "the result")
+
+    result: str
+    store: str
+    shape: tuple[int, int]
+    parameters: Parameters
+    certified: bool
+
+
+def check_cut(ds: xr.Dataset | storage.StoreView, where: str, max_dist: float, store: str | None = None) -> Cut:
+    """Refuse a cut that is not possible, from metadata; see :func:`cut` for the errors.
+
+    Parameters
+    ----------
+    ds
+        The result, or a look at it.
+    where
+        Its URL, or what messages call it.
+    max_dist, store
+        As for :func:`cut`.
+    """
     schema.validate(ds, "merge_child", "merge_height", "gene_cag", where=where)
     missing = [name for name in schema.RESULT_ATTRIBUTES if name not in ds.attrs]
     if missing:
         raise SchemaError(f"{where}: lacks the attributes {', '.join(missing)}. Cluster again.")
-    return ds, where
+    parameters = _parameters_at(ds, where, max_dist)
+    store = _store_of(ds, where, store)
+    shape = check_source(store, parameters)
+    return Cut(storage.absolute(where), store, shape, parameters, bool(ds.attrs["certified"]))
 
 
-def _parameters_at(ds: xr.Dataset, where: str, max_dist: float) -> Parameters:
+def cut_store(cut: Cut, target: str, runner: Runner, *, overwrite: bool) -> None:
+    """Make the result store ``target``, or resume making it."""
+    job, attrs = begin(cut.store, target, cut.parameters, runner, "cut", overwrite=overwrite)
+    job.prepare()
+    tree = job.cut(cut.result)
+    groups = job.refine(job.directions(job.mean_profiles(tree)))
+    finish(job, target, tree, groups, attrs, "cut", certified=cut.certified)
+
+
+def _parameters_at(ds: xr.Dataset | storage.StoreView, where: str, max_dist: float) -> Parameters:
     """The parameters of a result at another threshold, without refinement.
 
     Raises
@@ -131,7 +165,7 @@ def _parameters_at(ds: xr.Dataset, where: str, max_dist: float) -> Parameters:
     return parameters
 
 
-def _store_of(ds: xr.Dataset, where: str, store: str | None) -> str:
+def _store_of(ds: xr.Dataset | storage.StoreView, where: str, store: str | None) -> str:
     """The store that a result was made from, absolute.
 
     Raises

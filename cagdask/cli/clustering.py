@@ -66,7 +66,9 @@ def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcom
 @click.command()
 @click.argument("result", metavar="RESULT")
 @click.option("--max-dist", type=DISTANCE, help="Distance to cut at; at most that of RESULT.")
-@click.option("--output", metavar="URL", help="Result store to make.")
+@click.option(
+    "--output", metavar="URL", help="Folder to write the files of a run to; or NAME.zarr, for the result store alone."
+)
 @click.option("--store", metavar="URL", help="Store that was clustered; default: what the run of RESULT says.")
 @click.option("--sweep", is_flag=True, help="Only show what every threshold would give; nothing is written.")
 @computes
@@ -77,7 +79,7 @@ def cut(
 
     RESULT is a cags.zarr, or the folder of a run that holds one.
 
-    Examples: cagdask cut my-cags --sweep, then cagdask cut my-cags --max-dist 0.1 --output finer.zarr
+    Examples: cagdask cut my-cags --sweep, then cagdask cut my-cags --max-dist 0.1 --output finer-cags
     """
     if sweep:
         if max_dist is not None or output or store:
@@ -86,15 +88,24 @@ def cut(
     if max_dist is None or output is None:
         raise click.UsageError("Give --max-dist and --output; or --sweep to see what every threshold gives.")
     from cagdask import stores
-    from cagdask.cags import cutting
-    from cagdask.reports import page
+    from cagdask.runs import derived
 
     url = stores.open_result(result).url
-    store = store or stores.clustered_store(url)
-    cutting.cut(url, max_dist=max_dist, store=store, output=output, overwrite=setting.overwrite, **setting.where)
-    summary = page.summarize(output)
-    text = f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
-    return {"output": output, "max_dist": max_dist, "summary": summary}, text
+    made = derived.write_cut(
+        url, output, max_dist=max_dist, store=store, where={"overwrite": setting.overwrite} | setting.where
+    )
+    content, text = _told(output, made)
+    return content | {"output": output, "max_dist": max_dist}, text
+
+
+def _told(output: str, made: str) -> Outcome:
+    """What was made of a result: a folder with the files of a run, or the result store ``made`` alone."""
+    from cagdask.reports import page
+
+    if not output.rstrip("/").endswith(".zarr"):
+        return _outcome(output)
+    summary = page.summarize(made)
+    return {"summary": summary}, f"{counts(summary)}\n\n{cag_table(summary['largest'])}\n\nResult: {output}"
 
 
 _SHOWN_THRESHOLDS = 20
@@ -123,7 +134,12 @@ def _sweep(result: str) -> Outcome:
 @click.command()
 @click.argument("store", metavar="STORE")
 @click.option("--to", required=True, metavar="RESULT", help="A cags.zarr, or the folder of a run that holds one.")
-@click.option("--output", required=True, metavar="URL", help="Result store to make.")
+@click.option(
+    "--output",
+    required=True,
+    metavar="URL",
+    help="Folder to write the files of a run to; or NAME.zarr, for the result store alone.",
+)
 @click.option("--max-dist", type=DISTANCE, help="Largest distance to a CAG's mean direction; default: that of RESULT.")
 @click.option(
     "--min-size",
@@ -144,26 +160,23 @@ def _sweep(result: str) -> Outcome:
 )
 @computes
 def assign(setting: Setting, store: str, to: str, output: str, clustered: str | None, **options: Any) -> Outcome:
-    """Put genes that are alone, left out or new to the nearest CAG.
+    """Assign genes that are alone, left out or new to the nearest CAG.
 
     STORE is the store that was clustered, or one with other genes of the same samples. CAGs keep their numbers.
     """
     import json
 
-    from cagdask import stores
-    from cagdask.cags import assignment
-    from cagdask.reports import page
+    from cagdask import storage, stores
+    from cagdask.runs import derived
 
     url = stores.open_result(to).url
-    clustered = clustered or stores.clustered_store(url)
-    ds = assignment.assign(
-        store, to=to, output=output, clustered=clustered, overwrite=setting.overwrite, **setting.where, **options
-    )
-    found = json.loads(ds.attrs["assignment"])
-    summary = page.summarize(output)
+    where = {"overwrite": setting.overwrite} | setting.where
+    made = derived.write_assigned(store, output, to=url, clustered=clustered, options=options, where=where)
+    found = json.loads(storage.look(made).attrs["assignment"])
+    content, told = _told(output, made)
     text = (
         f"{found['n_assigned']:,} genes assigned within {found['max_dist']:g}: {found['n_assigned_alone']:,} were "
         f"alone, {found['n_assigned_left_out']:,} left out, {found['n_assigned_new']:,} new. {found['n_clustered']:,} "
         f"are clustered, {found['n_alone']:,} alone, {found['n_left_out']:,} left out."
     )
-    return {"output": output, "assignment": found, "summary": summary}, f"{text}\n\nResult: {output}"
+    return content | {"output": output, "assignment": found}, f"{text}\n\n{told}"

@@ -9,12 +9,10 @@ once everything else does. How an interrupted run is found and goes on: :mod:`ca
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from cagdask import provenance, storage
+from cagdask import storage
 from cagdask.arguments import Options
 from cagdask.cags.clustering import cluster_store
 from cagdask.cags.jobs import check_source
@@ -24,9 +22,9 @@ from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.io.options import INGEST
-from cagdask.reports import page, tables
-from cagdask.runs import resume
-from cagdask.stores import ABUNDANCE, CAGS, PARTIAL, REPORT, RUN
+from cagdask.reports import tables
+from cagdask.runs import files, resume
+from cagdask.stores import ABUNDANCE, CAGS, REPORT, RUN
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -246,9 +244,8 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
             _ingest_stage(found, store, chosen, progress, runner)
         written = _cluster_stages(store, progress, runner)
         if reports:
-            with progress.stage("report", runner):
-                page.report(storage.join(output, CAGS), output=storage.join(output, REPORT), overwrite=True)
-        _finish(progress, runner, found, store, written, names)
+            files.write_report(progress, runner)
+        files.finish(progress, runner, files.Origin(store, found.digest, found.n_bytes), written, names)
     return storage.join(output, CAGS)
 
 
@@ -304,46 +301,4 @@ def _cluster_stages(store: str, progress: resume.Progress, runner: Runner) -> li
             storage.check_target(result, overwrite=progress.replace)
             progress.search = cluster_store(store, result, parameters, runner, overwrite=progress.replace)
             storage.remove(storage.join(progress.output, RUN))  # of an earlier run: it speaks of another result
-    with progress.stage("outputs", runner):
-        items = [(name, result, progress.output) for name in tables.FILES]
-        return runner.map("write files", tables.write_file, items, unit="files")
-
-
-def _finish(
-    progress: resume.Progress,
-    runner: Runner,
-    found: resume.Source,
-    store: str,
-    written: list[dict[str, Any]],
-    names: list[str],
-) -> None:
-    """Write ``run.json``, the sign that all is there."""
-    result = storage.look(storage.join(progress.output, CAGS))
-    abundance = storage.open_group(store)
-    summary = page.summarize(result)
-    files = {name: tables.tree_size(storage.join(progress.output, name)) for name in names if name != RUN}
-    digests = {storage.name_of(one["file"]): one["sha256"] for one in written}
-    content = {
-        **{name: progress.recipe[name] for name in ("command", "source", "parameters")},
-        "output": progress.output,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": provenance.versions(),
-        "digests": {"source": found.digest, "input": result.attrs.get("input_digest"), **digests},
-        "summary": summary,
-        "certified": summary["certified"],
-        **({"error_rate": json.loads(result.attrs["error_rate"])} if "error_rate" in result.attrs else {}),
-        "skipped_samples": json.loads(str(abundance.attrs.get("skipped_samples", "[]"))),
-        "rounds": progress.search.get("rounds"),
-        "pairs_evaluated": progress.search.get("pairs_evaluated"),
-        "search": progress.search,
-        "workers": {"n_workers": runner.n_workers, "n_threads": runner.n_threads, "memory_limit": runner.memory_limit},
-        "wall_seconds": round(sum(stage["wall_seconds"] for stage in progress.stages), 3),
-        "cpu_seconds": round(sum(stage["cpu_seconds"] for stage in progress.stages), 3),
-        "peak_bytes": max(stage["peak_bytes"] for stage in progress.stages),
-        "stages": progress.stages,
-        "bytes_read": found.n_bytes + progress.search.get("bytes_read", 0),
-        "bytes_written": sum(files.values()),
-        "files": files,
-    }
-    storage.write_json(storage.join(progress.output, RUN), content)
-    storage.remove(storage.join(progress.output, PARTIAL))
+    return files.write_tables(progress, runner)

@@ -251,6 +251,10 @@ def test_ingest_normalize_cluster_cut_run_on_a_given_scheduler(toy_sheet: Path, 
     cut = cagdask("cut", tmp_path / "c", "--max-dist", "0.1", "--output", tmp_path / "cut.zarr", "--json", *on)
     assert cut.exit_code == 0, cut.stderr
     assert json.loads(cut.stdout)["summary"]["n_cags"] >= 4
+    cut = cagdask("cut", tmp_path / "c", "--max-dist", "0.1", "--output", tmp_path / "finer", *on)
+    assert cut.exit_code == 0, cut.stderr
+    assert "genes.parquet" in cut.stdout
+    assert "report.html" in cut.stdout
 
     ran = cagdask("run", toy_sheet, "--output", tmp_path / "r", "--scheduler-file", scheduler, "--json")
     assert ran.exit_code == 0, ran.stderr

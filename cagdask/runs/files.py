@@ -1,0 +1,89 @@
+"""The last stages of every command that leaves the folder of a run, whatever made the result store in it.
+
+cags.zarr --write_tables--> *.parquet, CAGs.csv.gz --write_report--> report.html --finish--> run.json
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cagdask import provenance, storage
+from cagdask.reports import page, tables
+from cagdask.stores import CAGS, PARTIAL, REPORT, RUN
+
+if TYPE_CHECKING:
+    from cagdask.compute.runner import Runner
+    from cagdask.runs.resume import Progress
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a result was made from, for ``run.json``.
+
+    Attributes
+    ----------
+    store
+        The abundance store.
+    digest
+        Of the input of the command.
+    n_bytes
+        Bytes of that input.
+    """
+
+    store: str
+    digest: str
+    n_bytes: int
+
+
+def write_tables(progress: Progress, runner: Runner) -> list[dict[str, Any]]:
+    """Write the tables of the result in the folder, one task each; gives what :func:`tables.write_file` says."""
+    result = storage.join(progress.output, CAGS)
+    with progress.stage("outputs", runner):
+        items = [(name, result, progress.output) for name in tables.FILES]
+        return runner.map("write files", tables.write_file, items, unit="files")
+
+
+def write_report(progress: Progress, runner: Runner) -> None:
+    """Write the page about the result in the folder."""
+    with progress.stage("report", runner):
+        page.report(storage.join(progress.output, CAGS), output=storage.join(progress.output, REPORT), overwrite=True)
+
+
+def finish(progress: Progress, runner: Runner, origin: Origin, written: list[dict[str, Any]], names: list[str]) -> None:
+    """Write ``run.json``, the sign that all is there."""
+    result = storage.look(storage.join(progress.output, CAGS))
+    abundance = storage.open_group(origin.store)
+    summary = page.summarize(result)
+    files = {name: tables.tree_size(storage.join(progress.output, name)) for name in names if name != RUN}
+    digests = {"source": origin.digest, "input": result.attrs.get("input_digest")}
+    digests |= {storage.name_of(one["file"]): one["sha256"] for one in written}
+    noted = [name for name in ("error_rate", "assignment") if name in result.attrs]
+    told_by_result: dict[str, Any] = {name: json.loads(result.attrs[name]) for name in noted}
+    told: dict[str, Any] = {name: value for name, value in progress.recipe.items() if name != "source_digest"}
+    content = {
+        **told,
+        "output": progress.output,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": provenance.versions(),
+        "digests": digests,
+        "summary": summary,
+        "certified": summary["certified"],
+        **told_by_result,
+        "skipped_samples": json.loads(str(abundance.attrs.get("skipped_samples", "[]"))),
+        "rounds": progress.search.get("rounds"),
+        "pairs_evaluated": progress.search.get("pairs_evaluated"),
+        "search": progress.search,
+        "workers": {"n_workers": runner.n_workers, "n_threads": runner.n_threads, "memory_limit": runner.memory_limit},
+        "wall_seconds": round(sum(stage["wall_seconds"] for stage in progress.stages), 3),
+        "cpu_seconds": round(sum(stage["cpu_seconds"] for stage in progress.stages), 3),
+        "peak_bytes": max(stage["peak_bytes"] for stage in progress.stages),
+        "stages": progress.stages,
+        "bytes_read": origin.n_bytes + progress.search.get("bytes_read", 0),
+        "bytes_written": sum(files.values()),
+        "files": files,
+    }
+    storage.write_json(storage.join(progress.output, RUN), content)
+    storage.remove(storage.join(progress.output, PARTIAL))
