@@ -142,6 +142,9 @@ VARIABLES: dict[str, Variable] = _table(
     ),
     Variable("gene_shift", ("gene",), "float32", "as factorized", "Subtracted from the gene's values before"),
     Variable(
+        "gene_content", ("gene", "hash"), "uint64", "", "Where rows are CAGs: sums of two hashes of the CAG's gene ids"
+    ),
+    Variable(
         "gene_zscore",
         ("gene", "component"),
         "float32",

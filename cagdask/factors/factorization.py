@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOLVERS = ("compressed", "exact")
+R2_ROUNDING = 1e-6
+"""What rounding may take from an R² of 0."""
 
 
 @dataclass(frozen=True)
@@ -189,17 +191,24 @@ def _recipe(request: Request) -> dict[str, Any]:
     }
 
 
+def warn_of_fit(source: str, r2: float | None) -> bool:
+    """Warn of factors that explain less than the means of the genes do; gives whether they do."""
+    if r2 is None or r2 >= -R2_ROUNDING:
+        return False
+    logger.warning(
+        "%s: R2 is %.3g: the gene means alone explain more than these factors. Use more components, or another "
+        "`nonneg`; of a projection, other programs.",
+        source,
+        r2,
+    )
+    return True
+
+
 def describe(request: Request, job: Factorization, error: float, converged: bool, trace: list[float]) -> dict[str, Any]:
     """The JSON file of a factorization; warns of one that is not to be relied on."""
     r2 = 1 - error / job.centered if job.centered > 0 else None
-    if r2 is not None and r2 < 0:
+    if warn_of_fit(request.source, r2):
         converged = False
-        logger.warning(
-            "%s: R2 is %.3f: the gene means alone explain more than these factors. Use more components, or another "
-            "`nonneg`.",
-            request.source,
-            r2,
-        )
     elif not converged:
         logger.warning(
             "%s: not converged after %d passes of the solver. Raise `max_passes` (%d) or `tol` (%g).",

@@ -1,10 +1,11 @@
 """New samples in terms of programs found before.
 
-    new samples: block of genes --found by name--> Aᵢ, Gᵢ --> Σ AᵢᵀGᵢ, Σ GᵢᵀGᵢ --> latent values of the new samples
+    new samples: block of genes --found--> Aᵢ, Gᵢ --> Σ AᵢᵀGᵢ, Σ GᵢᵀGᵢ --> latent values of the new samples
 
-Genes are matched by name, once, into a row of the reference for each row of the new table; one with values that are
-missing takes no part. Values are made non-negative
-as those of the reference were, with the same number subtracted from a gene.
+Genes are matched by name, once, into a row of the reference for each row of the new table. CAGs are matched by the
+genes they hold, never by their number: a CAG of the new result is that of the reference with the same set of genes, see
+:mod:`cagdask.factors.contents`. A row with values that are missing takes no part. Values are made non-negative as those
+of the reference were, with the same number subtracted from a gene.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
 from cagdask.factors.consensus import USAGE
-from cagdask.factors.factorization import Request, begun_survey, taken
+from cagdask.factors.contents import contents_of
+from cagdask.factors.factorization import Request, begun_survey, taken, warn_of_fit
 from cagdask.factors.fitting import FitFiles
-from cagdask.factors.hals import REFIT_SWEEPS, gram_of, products_of, squared_error, sweep
-from cagdask.factors.matrix import Matrix, reads_itself
+from cagdask.factors.hals import REFIT_SWEEPS, Float32, squared_error, sweep
+from cagdask.factors.matrix import Matrix, open_matrix, reads_itself
 from cagdask.factors.nonneg import KeptFiles, Recipe
+from cagdask.factors.steps import Factorization
 from cagdask.io.gene_matching import hashes_of, rows_by_hash
 from cagdask.io.inputs import takes_any_input
+from cagdask.io.tables.parquet import is_table
 from cagdask.storage.arrays import Files, array
 
 if TYPE_CHECKING:
@@ -73,7 +77,9 @@ def nmf_project(
     Parameters
     ----------
     source
-        New samples: what :func:`cagdask.nmf` takes. Genes that the reference lacks are left out.
+        New samples: what :func:`cagdask.nmf` takes. Genes are matched by id. The CAGs of a result are matched by the
+        genes they hold: one takes part only if the reference has a CAG of exactly these genes. Rows that the
+        reference lacks are left out.
     reference
         Output of :func:`cagdask.nmf` or :func:`cagdask.nmf_consensus`.
     output
@@ -89,11 +95,11 @@ def nmf_project(
     Raises
     ------
     InputError
-        No gene of the reference is there; and as for :func:`cagdask.nmf`.
+        No row of the reference is there, one has genes and the other CAGs; and as for :func:`cagdask.nmf`.
 
     Notes
     -----
-    Two passes over the data. Each task holds the loadings of its genes beside its block.
+    Two passes over the data. R² below 0 is a warning. Each task holds the loadings of its genes beside its block.
     """
     url = open_factors(reference)
     held = storage.open_group(url)
@@ -105,47 +111,97 @@ def nmf_project(
     parameters = taken(parameters)
     request = Request("nmf_project", source, output, parameters, 1, overwrite)
     request.check()
+    if not is_table(source):
+        check_rows(open_matrix(source), url)
     with request.runner(client, n_workers, memory_limit) as runner:
         with begun_survey(request, runner, must_fit=k) as (job, folder):
-            matching = job.matrix.to_json(), url, job.path("match")
-            n_matched = runner.one("match genes", match_task, *matching, done=job.done)
-            n_reference = int(held["gene_id"].shape[0])  # type: ignore[union-attr]  # an array
-            if not n_matched:
-                raise InputError(
-                    f"{source}: none of its genes is among the {n_reference:,} of {url}. Check that both name genes in "
-                    "the same way."
-                )
-            if n_matched < n_reference:
-                logger.warning("%s: has %d of the reference's %d genes.", source, n_matched, n_reference)
-            found = job.over_data("project", project_genes_task, url, job.path("match"))
-            products, gram = job.fitted("project")
-            latent = np.zeros((len(products), k), np.float32)
-            sweep(latent, products.astype(np.float32), gram.astype(np.float32), 25 * REFIT_SWEEPS)
-            error = squared_error(sum(answer["total"] for answer in found), products, gram, latent)
-            centered = sum(answer["centered"] for answer in found)
+            check_rows(job.matrix, url)
+            counts = _match(job, url)
+            latent, fit = _project(job, url, k)
+            warn_of_fit(source, fit["r2"])
             summary = {
                 "command": request.command,
                 "parameters": {"reference": parameters["reference"], "missing": missing, "nonneg": nonneg},
                 "k": k,
                 "input": source,
-                "n_matched": n_matched,
-                "n_reference": n_reference,
-                "r2": 1 - error / centered if centered else None,
-                "objective": error,
                 "passes": round(job.passes, 3),
                 "versions": provenance.versions(),
                 "stages": results.stage_usage(job),
-            } | job.facts  # fmt: skip
+            } | counts | fit | job.facts  # fmt: skip
             samples = np.array(job.matrix.sample_names(), dtype=object)[job.kept_samples].tolist()
             _write(folder, job.matrix.sample_title, samples, latent, summary, url)
     return storage.open_dataset(storage.join(output, results.STORE))
 
 
+def check_rows(matrix: Matrix, reference: str) -> None:
+    """Refuse new samples whose rows are something else than those of the reference.
+
+    Raises
+    ------
+    InputError
+        One has genes and the other CAGs, or the reference does not say which genes its CAGs hold.
+    """
+    with_content = "gene_content" in storage.open_group(reference)
+    summary = storage.read_json(storage.join(storage.parent_of(reference), results.SUMMARY)) or {}
+    theirs = "CAGs" if with_content else str(summary.get("rows_are", "genes"))
+    if theirs != matrix.rows_are:
+        raise InputError(
+            f"{matrix.said}: its rows are {matrix.rows_are}, but those of {reference} are {theirs}. Name new samples "
+            f"with {theirs}."
+        )
+    if theirs == "CAGs" and not with_content:
+        raise InputError(
+            f"{reference}: does not say which genes its CAGs hold, since an earlier version made it, so the CAGs of "
+            f"{matrix.said} can not be matched. Run cagdask nmf again."
+        )
+
+
+def _match(job: Factorization, reference: str) -> dict[str, int]:
+    """Write which row of the reference each row of the matrix is; gives how many were found, and are in the reference.
+
+    Raises
+    ------
+    InputError
+        None was found.
+    """
+    matrix = job.matrix
+    matching = matrix.to_json(), reference, job.path("match")
+    n_matched = job.runner.one(f"match {matrix.rows_are}", match_task, *matching, done=job.done)
+    n_reference = int(storage.open_array(reference, "gene_id").shape[0])
+    if not n_matched and matrix.rows_are == "CAGs":
+        raise InputError(
+            f"{matrix.said}: none of its {matrix.n_genes:,} CAGs holds the same genes as one of the {n_reference:,} of "
+            f"{reference}; that some have the same number says nothing. Factorize genes, and project those."
+        )
+    if not n_matched:
+        raise InputError(
+            f"{matrix.said}: none of its genes is among the {n_reference:,} of {reference}. Check that both name genes "
+            "in the same way."
+        )
+    if n_matched < n_reference:
+        logger.warning("%s: has %d of the reference's %d %s.", matrix.said, n_matched, n_reference, matrix.rows_are)
+    return {"n_matched": n_matched, "n_reference": n_reference}
+
+
+def _project(job: Factorization, reference: str, k: int) -> tuple[Float32, dict[str, Any]]:
+    """Latent values of the new samples, shape (n_samples, k), and how well they fit."""
+    found = job.over_data("project", project_genes_task, reference, job.path("match"))
+    products, gram = job.fitted("project")
+    latent = np.zeros((len(products), k), np.float32)
+    sweep(latent, products.astype(np.float32), gram.astype(np.float32), 25 * REFIT_SWEEPS)
+    error = max(0.0, squared_error(sum(answer["total"] for answer in found), products, gram, latent))
+    centered = sum(answer["centered"] for answer in found)
+    return latent, {"r2": 1 - error / centered if centered else None, "objective": error}
+
+
 def match_task(source: dict[str, Any], reference: str, folder: str) -> int:
-    """Task: write a :class:`MatchFiles`; gives how many genes the reference has."""
+    """Task: write a :class:`MatchFiles`; gives how many rows the reference has."""
     matrix = Matrix(**source)
-    asked = hashes_of(matrix.url, matrix.gene_id, matrix.n_genes)
-    row = rows_by_hash(hashes_of(reference), asked)
+    if matrix.rows_are == "CAGs":
+        content = np.asarray(storage.open_array(reference, "gene_content")[:])
+        row = rows_by_hash([content[:, 0], content[:, 1]], contents_of(matrix.url))
+    else:
+        row = rows_by_hash(hashes_of(reference), hashes_of(matrix.url, matrix.gene_id, matrix.n_genes))
     MatchFiles(row=row).write(folder)
     return int((row >= 0).sum())
 
@@ -172,8 +228,9 @@ def project_genes_task(
             shift = _reference_rows(group, "gene_shift", mine) if "gene_shift" in group else np.zeros(len(mine), "f4")
             values, bad = _made_as_reference(block, known, shift)
             values[mine < 0], loading[bad] = 0, 0
-            products.append(products_of(values, loading))
-            gram.append(gram_of(loading))
+            # float64, since R2 is what is left of large sums, and no other pass can look at the residual
+            products.append(values.astype(np.float64).T @ loading)
+            gram.append(loading.astype(np.float64).T @ loading)
             total += float((values.astype(np.float64) ** 2).sum())
             centered += float(((values - values.mean(axis=1, keepdims=True, dtype=np.float64)) ** 2).sum())
         FitFiles(products=np.stack(products), gram=np.stack(gram)).write(folder)

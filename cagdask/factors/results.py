@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage, stores
 from cagdask.factors import drawing
+from cagdask.factors.contents import ContentFiles, content_task
 from cagdask.factors.fitting import LoadingFiles, loadings_of
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import Matrix
@@ -210,6 +211,9 @@ def write_result(
     storage.write_array(group, "sample_latent", values)
     if job.nonneg in ("shift", "feature-shift"):
         storage.write_array(group, "gene_shift", _shifts(job))
+    if matrix.rows_are == "CAGs":
+        job.runner.one("CAG contents", content_task, matrix.url, job.path("contents"), done=job.done)
+        storage.write_array(group, "gene_content", ContentFiles.open(job.path("contents")).content[job.kept_genes])
     top, begin = _Top(k), 0
     sampled: list[Float32] = []
     fitted = (part.loading for part in LoadingFiles.open_all([loadings_of(place) for place in job.places("refit")]))

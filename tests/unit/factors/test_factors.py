@@ -528,7 +528,7 @@ def test_factors_worse_than_the_means_are_a_warning(
         found = factorize(abundance_store(planted(90, 12, 3)[0]), tmp_path / "out")[2]
     assert found["r2"] == pytest.approx(-0.5)
     assert found["converged"] is False
-    assert "R2 is -0.500: the gene means alone explain more" in caplog.text
+    assert "R2 is -0.5: the gene means alone explain more" in caplog.text
 
 
 # -- replicates ------------------------------------------------------------------------------------------------------

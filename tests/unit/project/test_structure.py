@@ -30,7 +30,6 @@ LONG_MODULES = {
 """Too long today. No line may be added."""
 
 LONG_FUNCTIONS = {
-    "factors/projection.py: nmf_project",
     "twopass/two_pass.py: two_pass",
 }
 """Too long today. No line may be added."""
