@@ -27,6 +27,8 @@ _PUBLIC = {
     "nmf_consensus": "factors.consensus",
     "nmf_project": "factors.projection",
     "associate": "labels.association",
+    "classify": "labels.classification.training",
+    "predict": "labels.classification.prediction",
     "similar": "vectors.similarity",
     "similar_pairs": "vectors.all_pairs",
     "analogies": "vectors.analogies.session",

@@ -117,7 +117,7 @@ def associate(
         raise ValueError("`min_size` is for CAGs, and these are genes. Leave it out.")
     table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
     question, design = design_of(table, test, groups, pairs, formula, cohort)
-    _check_scale(matrix)
+    warn_of_scale(matrix)
     work_bytes = 12 * matrix.n_genes * matrix.n_samples
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-", ignore_cleanup_errors=True) as scratch,
@@ -135,7 +135,8 @@ def associate(
     return frame
 
 
-def _check_scale(matrix: Matrix) -> None:
+def warn_of_scale(matrix: Matrix) -> None:
+    """Warn of abundances as ingested: they differ by the depth of their samples."""
     if matrix.name == "abundance":
         attrs = storage.open_group(matrix.url).attrs
         if attrs.get("kind", "abundance") == "abundance" and attrs.get("normalization", "none") == "none":

@@ -43,7 +43,7 @@ def read_labels(labels: str, url: str, samples: list[str], column: str | None = 
     """
     import pandas as pd
 
-    own = _metadata(url, samples)
+    own = sample_metadata(url, samples)
     if not storage.exists(labels):
         if column is not None:
             raise InputError(f"{labels}: no such table of labels, and `label_column` is for a table. Check the path.")
@@ -53,7 +53,10 @@ def read_labels(labels: str, url: str, samples: list[str], column: str | None = 
                 f"{', '.join(map(str, own.columns)) or 'none'})."
             )
         return _with_label(own, own[labels])
-    table = _table(labels)
+    table = read_table(labels)
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise InputError(f"{labels}: sample {twice!r} has more than one row. Keep one of each.")
     chosen = table.columns[0] if column is None and len(table.columns) else column
     if chosen not in table:
         raise InputError(f"{labels}: has no column {chosen!r} (it has {', '.join(map(str, table.columns)) or 'none'}).")
@@ -61,7 +64,7 @@ def read_labels(labels: str, url: str, samples: list[str], column: str | None = 
     if len(unknown) == len(table):
         raise InputError(f"{labels}: none of its {len(table):,} samples is in {url}. Check how samples are named.")
     if len(unknown):
-        logger.warning("%s: %d samples are not in the store: %s", labels, len(unknown), _some(list(unknown)))
+        logger.warning("%s: %d samples are not in the store: %s", labels, len(unknown), some_of(list(unknown)))
     table = table.reindex(samples)
     for name in own.columns.difference(table.columns):
         table[name] = own[name]
@@ -74,15 +77,17 @@ def _with_label(table: pd.DataFrame, label: pd.Series) -> pd.DataFrame:
     table[LABEL] = text.where(text != "", None)
     without = list(table.index[table[LABEL].isna()])
     if without:
-        logger.warning("%d of %d samples have no label: %s", len(without), len(table), _some(without))
+        logger.warning("%d of %d samples have no label: %s", len(without), len(table), some_of(without))
     return table
 
 
-def _some(names: list[Any]) -> str:
+def some_of(names: list[Any]) -> str:
+    """The first few of some names, for a message."""
     return ", ".join(map(str, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
 
 
-def _metadata(url: str, samples: list[str]) -> pd.DataFrame:
+def sample_metadata(url: str, samples: list[str]) -> pd.DataFrame:
+    """What a store knows of its samples: a column for each ``sample_*`` array, samples in its order."""
     import pandas as pd
 
     group = storage.open_group(url)
@@ -95,7 +100,14 @@ def _metadata(url: str, samples: list[str]) -> pd.DataFrame:
     return pd.DataFrame(found, index=samples)
 
 
-def _table(url: str) -> pd.DataFrame:
+def read_table(url: str) -> pd.DataFrame:
+    """A TSV or CSV with names of samples in its first column, which is the index; a name may occur twice.
+
+    Raises
+    ------
+    InputError
+        It is empty or no table.
+    """
     import pandas as pd
 
     data = storage.read_bytes(url)
@@ -109,7 +121,4 @@ def _table(url: str) -> pd.DataFrame:
     except ValueError as err:
         raise InputError(f"{url}: can not be read as a table ({str(err).splitlines()[0]}). Check the file.") from err
     table.index = table.index.astype(str)
-    if table.index.has_duplicates:
-        twice = table.index[table.index.duplicated()][0]
-        raise InputError(f"{url}: sample {twice!r} has more than one row. Keep one of each.")
     return table

@@ -3,6 +3,7 @@
     numbers     what a picture shows, as small tables; any size of result in bounded memory
     partition   sizes, coverage, threshold curve, cohesion, prevalence
     samples     heat map and composition of samples
+    classification   label counts, F1, confusion matrix, ROC and calibration of a classifier
     style       colors, fonts, and writing a chart to a file
 
 Charts are Vega-Lite, built with Altair: text stays text, one chart gives SVG, PNG and an interactive page, and a page

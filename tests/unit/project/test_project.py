@@ -28,7 +28,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "dask": "dask-core", "isal": "python-isal", "tables": "pytables"}
 """Name in conda-forge, where it is another than that of the distribution."""
 
-MODULES = {"faiss-cpu": "faiss", "vl-convert-python": "vl_convert"}
+MODULES = {"faiss-cpu": "faiss", "scikit-learn": "sklearn", "vl-convert-python": "vl_convert"}
 """Module of a distribution, where it has another name."""
 
 USED_BY_OTHERS = {"cryptography", "numcodecs", "s3fs"}
@@ -45,7 +45,7 @@ NOT_ON_CONDA = {
 }
 """Only on PyPI; the conda environment has pip install them."""
 
-OPTIONAL = {"bokeh": "explore", "mdtraj": "mdtraj", "openpyxl": "xlsx", "panel": "explore"}
+OPTIONAL = {"bokeh": "explore", "lightgbm": "lightgbm", "mdtraj": "mdtraj", "openpyxl": "xlsx", "panel": "explore"}
 """Imported where this extra is installed."""
 
 
