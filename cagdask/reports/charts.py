@@ -41,7 +41,8 @@ def page_charts(ds: xr.Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _for_page(chart: Any, height: int) -> dict[str, Any]:
-    spec: dict[str, Any] = chart.properties(width="container", height=height).to_dict()
+    # Tests check what altair would check here; at each run it would take a third of a second.
+    spec: dict[str, Any] = chart.properties(width="container", height=height).to_dict(validate=False)
     spec.pop("config", None)  # the page's script says how charts look
     return spec
 

@@ -139,13 +139,17 @@ def _write(
     names = [CAGS, *tables.FILES, REPORT, RUN]
     recipe = recipe | {"source_digest": origin.digest}
     progress = resume.begin(output, recipe, {command: CAGS}, names, overwrite=overwrite)
-    with resume.tidy(progress), as_runner(**where) as runner:
+    with (
+        resume.tidy(progress),
+        as_runner(**where) as runner,
+        files.reporting(progress, runner) as write_report,
+    ):
         if command not in progress.done:
             with progress.stage(command, runner):
                 storage.check_target(result, overwrite=progress.replace)
                 make(result, runner, progress.replace)
                 storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another result
         written = files.write_tables(progress, runner)
-        files.write_report(progress, runner)
+        write_report()
         files.finish(progress, runner, origin, written, names)
     return result

@@ -1,17 +1,21 @@
 """The last stages of every command that leaves the folder of a run, whatever made the result store in it.
 
-cags.zarr --write_tables--> *.parquet, CAGs.csv.gz --write_report--> report.html --finish--> run.json
+cags.zarr --write_tables--> *.parquet, CAGs.csv.gz --reporting--> report.html --finish--> run.json
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage
 from cagdask.reports import page, tables
+from cagdask.reports.beside import report_beside
 from cagdask.stores import CAGS, PARTIAL, REPORT, RUN
 
 if TYPE_CHECKING:
@@ -46,10 +50,22 @@ def write_tables(progress: Progress, runner: Runner) -> list[dict[str, Any]]:
         return runner.map("write files", tables.write_file, items, unit="files")
 
 
-def write_report(progress: Progress, runner: Runner) -> None:
-    """Write the page about the result in the folder."""
-    with progress.stage("report", runner):
-        page.report(storage.join(progress.output, CAGS), output=storage.join(progress.output, REPORT), overwrite=True)
+@contextmanager
+def reporting(progress: Progress, runner: Runner, *, wanted: bool = True) -> Iterator[Callable[[], None]]:
+    """Give what writes the page about the result in the folder, to be called once the result is there.
+
+    Beside a run in this process another process gets ready to do it meanwhile.
+    """
+    is_beside = wanted and runner.in_process and bool(sys.executable) and not storage.is_remote(progress.output)
+    with report_beside() if is_beside else nullcontext(page.report) as report:
+
+        def write() -> None:
+            with progress.stage("report", runner):
+                report(
+                    storage.join(progress.output, CAGS), output=storage.join(progress.output, REPORT), overwrite=True
+                )
+
+        yield write
 
 
 def finish(progress: Progress, runner: Runner, origin: Origin, written: list[dict[str, Any]], names: list[str]) -> None:

@@ -239,12 +239,16 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
     overwrite = where.pop("overwrite")
     progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
     store = found.url if found.is_store else storage.join(output, ABUNDANCE)
-    with resume.tidy(progress), as_runner(**where, work_bytes=found.work_bytes) as runner:
+    with (
+        resume.tidy(progress),
+        as_runner(**where, work_bytes=found.work_bytes) as runner,
+        files.reporting(progress, runner, wanted=bool(reports)) as write_report,
+    ):
         if not found.is_store and "ingest" not in progress.done:
             _ingest_stage(found, store, chosen, progress, runner)
         written = _cluster_stages(store, progress, runner)
         if reports:
-            files.write_report(progress, runner)
+            write_report()
         files.finish(progress, runner, files.Origin(store, found.digest, found.n_bytes), written, names)
     return storage.join(output, CAGS)
 

@@ -226,6 +226,11 @@ def is_number(text: str) -> bool:
 
 
 def _kind(cells: list[str], decimal: str) -> str:
+    quick = None if decimal == "," else _quick_kind(cells)
+    return quick or _kind_of_any(cells, decimal)
+
+
+def _kind_of_any(cells: list[str], decimal: str) -> str:
     held = [cell.strip() for cell in cells if cell.strip() and cell.strip() not in MISSING]
     if not held:
         return "empty" if not any(cell.strip() for cell in cells) else "number"
@@ -235,6 +240,18 @@ def _kind(cells: list[str], decimal: str) -> str:
     if 2 * len(numbers) < len(held) or (len(numbers) < len(held) and len(held) == 1):
         return "text"
     return "integer" if all(re.fullmatch(r"[-+]?\d+", cell) for cell in held) else "number"
+
+
+def _quick_kind(cells: list[str]) -> str | None:
+    """The kind of a column that holds nothing but numbers, as most columns do; None for any other column."""
+    joined = "".join(cells)
+    if not re.fullmatch(r"[-+.eE\d\s]+", joined):
+        return None
+    try:
+        list(map(float, cells))
+    except ValueError:
+        return None
+    return "integer" if re.fullmatch(r"[-+\d\s]*", joined) else "number"
 
 
 def _counts(cells: list[str]) -> bool:
