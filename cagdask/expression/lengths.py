@@ -18,22 +18,13 @@ from dataclasses import dataclass
 
 from cagdask import storage
 from cagdask.errors import InputError
+from cagdask.io.gene_matching import without_version
 
 RULES = ("longest-transcript", "union-exon", "genomic-span")
 _TABLES = (".tsv", ".csv", ".txt")
 _ANNOTATIONS = (".gtf", ".gff", ".gff3")
 _GTF_PAIR = re.compile(r'(\w+) "([^"]*)"')
-_VERSION = re.compile(r"(ENS[A-Z]*\d{6,})\.\d+(_PAR_Y)?")
 Spans = list[tuple[int, int]]
-
-
-def without_version(name: str) -> str:
-    """An Ensembl id without its version: ``ENSG00000223972.5`` is ``ENSG00000223972``; other names stay.
-
-    >>> without_version("ENSG00000223972.5"), without_version("AC012.5")
-    ('ENSG00000223972', 'AC012.5')
-    """
-    return _VERSION.sub(r"\1\2", name) if _VERSION.fullmatch(name) else name
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from cagdask import schema, storage
 from cagdask.errors import InputError, SchemaError
 from cagdask.expression import tasks
-from cagdask.expression.lengths import read_lengths, without_version
+from cagdask.expression.lengths import read_lengths
+from cagdask.io.gene_matching import without_version
 
 if TYPE_CHECKING:
     import xarray as xr

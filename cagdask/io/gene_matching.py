@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,17 @@ from cagdask import storage
 
 Int64 = NDArray[np.int64]
 
+_VERSION = re.compile(r"(ENS[A-Z]*\d{6,})\.\d+(_PAR_Y)?")
 _KEYS = ("cagdask gene id ", "gene id, again. ")
+
+
+def without_version(name: str) -> str:
+    """An Ensembl id without its version: ``ENSG00000223972.5`` is ``ENSG00000223972``; other names stay.
+
+    >>> without_version("ENSG00000223972.5"), without_version("AC012.5")
+    ('ENSG00000223972', 'AC012.5')
+    """
+    return _VERSION.sub(r"\1\2", name) if _VERSION.fullmatch(name) else name
 
 
 def rows_by_name(known: str, asked: str) -> Int64:

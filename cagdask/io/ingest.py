@@ -57,6 +57,10 @@ def ingest(
     ids: str | None = None,
     matrix: str | None = None,
     descriptions: str | None = None,
+    duplicate_genes: Literal["refuse", "sum"] = "refuse",
+    strip_version: bool = False,
+    samples: str | None = None,
+    sample_query: str | None = None,
     shards: bool = True,
     on_bad_sample: Literal["stop", "finish", "skip"] = "stop",
     overwrite: bool = False,
@@ -104,6 +108,14 @@ def ingest(
         Of an ``.h5ad``: ``X``, ``raw`` or ``layers/NAME``; of vectors, such as ``varm/PCs``.
     descriptions
         A table of ``id``, ``symbol``, ``description``, or a JSON object gene -> description, to store with the genes.
+    duplicate_genes
+        Rows of a table with the same gene: ``refuse``, or ``sum`` of them, where the last of them is.
+    strip_version
+        Take versions off Ensembl ids, before genes are compared.
+    samples, sample_query
+        Read only samples that a text file lists, one a line; that fulfil conditions on what the table itself says of
+        them, such as ``"tissue=liver and age>=40"`` (=, !=, ~ for a regular expression, <, <=, >, >=). Of HDF5
+        compendia (ARCHS4) the others are not read.
     shards
         Keep many chunks in one file. The values are the same either way.
     on_bad_sample

@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from cagdask.arguments import Option, Options
+
+
+class IngestOptions(TypedDict, total=False):
+    """Options that :func:`cagdask.run` hands to :func:`cagdask.ingest`."""
+
+    results_key: str
+    abundance_key: str
+    gene_id_key: str
+    orient: str
+    kind: str
+    on_bad_sample: str
+    gene_column: str | None
+    no_header: bool
+    value_column: str | None
+    metadata: str | None
+    metadata_columns: str | None
+    keep_columns: str | None
+    gene_metadata: str | None
+    exclude_genes: str | None
+    exclude_unmapped: bool
+    stratified: str
+    variable: str | None
+    matrix: str | None
+    duplicate_genes: str
+    strip_version: bool
+    samples: str | None
+    sample_query: str | None
+
 
 INGEST = Options(
     Option("results_key", "results", "JSON key of the list of genes of a sample; dots lead into nested objects."),
@@ -56,6 +86,28 @@ INGEST = Options(
         optional=True,
         metavar="NAME",
     ),
+    Option(
+        "duplicate_genes",
+        "refuse",
+        "Rows of a table with the same gene: refuse, or add them up.",
+        choices=("refuse", "sum"),
+    ),
+    Option("strip_version", False, "Take versions off Ensembl ids: ENSG00000223972.5 is ENSG00000223972.", kind=bool),
+    Option(
+        "samples",
+        None,
+        "List of the samples to read, one a line; the others are left out.",
+        optional=True,
+        metavar="FILE",
+    ),
+    Option(
+        "sample_query",
+        None,
+        "Samples to read, by what the table says of them: 'COLUMN=VALUE', with =, !=, ~ (regular expression), <, <=, > "
+        "or >=, joined by ' and '.",
+        optional=True,
+        metavar="QUERY",
+    ),
     Option("matrix", None, "Matrix of an .h5ad: X, raw, layers/NAME or varm/NAME.", optional=True, metavar="NAME"),
 )
 """Of :func:`cagdask.ingest` and :func:`cagdask.run`; the order of the first four is that of a command's help."""
@@ -63,7 +115,8 @@ READING = tuple(
     INGEST[name]
     for name in (
         "gene_column", "no_header", "value_column", "metadata", "metadata_columns", "keep_columns", "gene_metadata",
-        "exclude_genes", "exclude_unmapped", "stratified", "variable", "matrix",
+        "exclude_genes", "exclude_unmapped", "stratified", "variable", "matrix", "duplicate_genes", "strip_version",
+        "samples", "sample_query",
     )
 )  # fmt: skip
 """How to read tables of other programs."""

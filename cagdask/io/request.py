@@ -13,8 +13,10 @@ from cagdask import provenance, schema, storage
 from cagdask.errors import InputError
 from cagdask.io.sheets.cohorts import Cohort, samples_of, stat_folder
 from cagdask.io.sheets.sheet import stat
+from cagdask.io.tables.choosing import DUPLICATES
 from cagdask.io.tables.not_genes import check_pattern
 from cagdask.io.tables.reading import ORIENTATIONS, SAMPLES_IN_ROWS, STRATIFIED, Reading, reading_of
+from cagdask.io.tables.sample_choice import parse_query, samples_file
 from cagdask.io.work_size import sheet_work_bytes, table_work_bytes
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ def look_at(source: str, store: str, options: dict[str, Any], *, overwrite: bool
     if vectors is None and ids:
         raise ValueError(f"`ids` is for `kind='embedding'`, not for {kind}. Leave it out.")
     keys = options["results_key"], options["abundance_key"], options["gene_id_key"]
-    reader = _reader(source, reading_of(options), kind, keys, vectors)
+    listed = options["samples"] and samples_file(options["samples"])
+    reader = _reader(source, reading_of(options | {"samples": listed}), kind, keys, vectors)
     storage.check_target(store, overwrite=overwrite)
     recipe, items = reader(source)
     if on_bad_sample != "stop" and recipe["format"] != "sheet":
@@ -76,11 +79,15 @@ def _reader(
         ("orient", reading.orient, ORIENTATIONS),
         ("kind", kind, schema.KINDS),
         ("stratified", reading.stratified, STRATIFIED),
+        ("duplicate_genes", reading.duplicate_genes, DUPLICATES),
     ):
         if value not in choices:
             raise ValueError(f"`{option}` is {value!r}; choose one of {', '.join(choices)}.")
     check_pattern(reading.exclude_genes)
+    if reading.sample_query is not None:
+        parse_query(reading.sample_query)
     if vectors is not None:
+        _check_for_tables(reading, f"{source} holds vectors")
         return _vector_reader(source, reading.orient, vectors)
     from cagdask.io.sheets.samples import check_keys
 
@@ -89,10 +96,23 @@ def _reader(
     def look(url: str) -> tuple[dict[str, Any], Any]:
         found = samples_of(url, reading)
         if found is not None:
+            _check_for_tables(reading, f"{url} is a list of files")
             return _sheet_recipe(found, keys, reading)
         return _table_recipe(url, reading)
 
     return look
+
+
+def _check_for_tables(reading: Reading, but: str) -> None:
+    """Refuse what only tables have: a choice of samples, genes of one name, versions of ids."""
+    for option, value in (
+        ("samples", reading.samples),
+        ("sample_query", reading.sample_query),
+        ("duplicate_genes", reading.duplicate_genes != DUPLICATES[0]),
+        ("strip_version", reading.strip_version),
+    ):
+        if value:
+            raise ValueError(f"`{option}` is for tables of genes and samples, and {but}. Leave it out.")
 
 
 def _vector_reader(

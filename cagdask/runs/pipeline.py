@@ -21,7 +21,7 @@ from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
-from cagdask.io.options import INGEST
+from cagdask.io.options import INGEST, IngestOptions
 from cagdask.reports import tables
 from cagdask.runs import files, resume
 from cagdask.stores import ABUNDANCE, CAGS, REPORT, RUN
@@ -29,29 +29,6 @@ from cagdask.stores import ABUNDANCE, CAGS, REPORT, RUN
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
-
-
-class IngestOptions(TypedDict, total=False):
-    """Options that :func:`run` hands to :func:`cagdask.ingest`."""
-
-    results_key: str
-    abundance_key: str
-    gene_id_key: str
-    orient: str
-    kind: str
-    on_bad_sample: str
-    gene_column: str | None
-    no_header: bool
-    value_column: str | None
-    metadata: str | None
-    metadata_columns: str | None
-    keep_columns: str | None
-    gene_metadata: str | None
-    exclude_genes: str | None
-    exclude_unmapped: bool
-    stratified: str
-    variable: str | None
-    matrix: str | None
 
 
 class ClusterOptions(TypedDict, total=False):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cagdask.errors import InputError
@@ -210,7 +211,8 @@ def open_cohort(url: str, file: h5py.File, reading: Reading) -> Batches:
     of_rows, of_columns = fields if by_obs else fields[::-1]
     genes_in_rows = (reading.orient == GENES_IN_ROWS) == by_obs
     return Batches(
-        "obs" if by_obs else "var", columns, genes_in_rows, named_batches(rows, len(columns), read), lambda: iter(()),
+        "obs" if by_obs else "var", columns, genes_in_rows, named_batches(rows, len(columns), read),
+        lambda: iter([pa.array(rows, pa.string())]),
         settled=True, column_metadata=of_columns, row_metadata=of_rows, notes=[f"h5ad's {key}"],
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from cagdask.errors import InputError
-from cagdask.io.tables import h5ad
+from cagdask.io.tables import archs4, h5ad
 from cagdask.io.tables.hdf5 import (
     Compressed,
     as_text,
@@ -96,7 +96,7 @@ def _names(names: list[str]) -> Callable[[], Iterator[pa.StringArray]]:
     return lambda: iter([pa.array(names, pa.string())])
 
 
-# -- 10x, loom, ARCHS4 -----------------------------------------------------------------------------------------------
+# -- 10x, loom -----------------------------------------------------------------------------------------------
 
 
 def _tenx(url: str, file: Any, reading: Reading) -> Batches:
@@ -149,35 +149,6 @@ def _pick(
         wanted = repr(asked) if asked else " or ".join(known[:3])
         raise InputError(f"{url}: {where} has no {wanted} (it has {', '.join(sorted(held)) or 'nothing'}).")
     return name, [as_text(value) for value in held[name].tolist()]
-
-
-def _archs4(url: str, file: Any, reading: Reading) -> Batches:
-    array = _array(url, file, "data/expression", 2)
-    meta = file["meta"]
-    held = meta["genes"] if "genes" in meta else meta["gene"]
-    names = ("symbol", "ensembl_gene", "gene_symbol", "genes", "ensembl_gene_id")
-    symbols = held if hasattr(held, "dtype") else held[_first(url, held, reading.gene_column, names)]
-    of_samples = meta["samples"] if "samples" in meta else meta["sample"]
-    accession = _first(url, of_samples, None, ("geo_accession", "Sample_geo_accession", "sample_id"))
-    genes, samples = names_of(url, symbols, "meta/genes"), names_of(url, of_samples[accession], "meta/samples")
-    turned = array.shape == (len(samples), len(genes)) and len(samples) != len(genes)
-    if not turned and array.shape != (len(genes), len(samples)):
-        raise InputError(
-            f"{url}: data/expression has the shape {array.shape}, for {len(genes):,} genes, {len(samples):,} samples."
-        )
-    fields = {n: of_samples[n][:] for n in ("series_id", "title", "source_name_ch1") if n in of_samples}
-    return Batches(
-        "gene", samples, True,
-        named_batches(genes, len(samples), lambda a, b: dense_rows(array, a, b, turned=turned)), _names(genes),
-        settled=True, column_metadata=fields_table(fields, len(samples)), notes=["ARCHS4"],
-    )  # fmt: skip
-
-
-def _first(url: str, group: Any, asked: str | None, known: tuple[str, ...]) -> str:
-    name = next((n for n in ((asked,) if asked else known) if n in group), None)
-    if name is None:
-        raise InputError(f"{url}: has none of {', '.join(known)} (it has {', '.join(sorted(group)[:8])}).")
-    return name
 
 
 # -- geneshot: what pandas' HDFStore writes --------------------------------------------------------------------------
@@ -284,6 +255,6 @@ _READERS: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
     (lambda file: "obs" in file and "var" in file, _h5ad),
     (lambda file: "matrix" in file and "row_attrs" in file and "col_attrs" in file, _loom),
     (lambda file: any(_group(file, name) and "barcodes" in file[name] for name in file), _tenx),
-    (lambda file: "data/expression" in file and "meta" in file, _archs4),
+    (archs4.is_archs4, archs4.open_archs4),
     (lambda file: "abund" in file, _geneshot),
 )

@@ -26,6 +26,7 @@ from cagdask.errors import InputError, MemoryLimitError
 from cagdask.io.columns import read_row_range, write_columns
 from cagdask.io.fields import write_fields
 from cagdask.io.layout import write_rows
+from cagdask.io.tables.choosing import adapted
 from cagdask.io.tables.formats import Batches, open_table
 from cagdask.io.tables.not_genes import NotGenes
 from cagdask.io.tables.orientation import check_orientation
@@ -86,7 +87,8 @@ def read_table(
     storage.make_folder(folder)
     asked = Reading.of(reading)
     opened = open_table(url, asked) if vectors is None else open_vectors(url, asked.orient, vectors)
-    with opened as table:
+    with opened as held:
+        table = adapted(url, held, asked) if vectors is None else held
         rows = _Rows(url, table, asked, signed)
         _check_names(url, rows.columns, "column", of_genes=not table.genes_in_rows)
         parts = _Parts(url, rows.columns, table.genes_in_rows, folder, budget)
@@ -180,7 +182,8 @@ def _check_names(url: str, names: list[str] | pa.ChunkedArray, what: str, *, of_
     repeated = counted.filter(pc.greater(counted.field("counts"), 1))
     named = ", ".join(f"{row['values']!r} ({row['counts']} times)" for row in repeated.slice(0, 3).to_pylist())
     more = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
-    raise InputError(f"{url}: {what} names occur more than once: {named}{more}. Keep one of each, or add them up.")
+    do = "Keep one of each, or add them up" + (" with `duplicate_genes='sum'`." if of_genes else ".")
+    raise InputError(f"{url}: {what} names occur more than once: {named}{more}. {do}")
 
 
 def _checked(

@@ -50,6 +50,14 @@ class Reading:
         Leave out counters and rows of what was not mapped.
     stratified
         ``drop`` leaves out rows ``FAMILY|SPECIES``.
+    duplicate_genes
+        Genes of one name: ``refuse``, or ``sum`` of their rows.
+    strip_version
+        Take versions off Ensembl ids.
+    samples
+        A list of the samples to read: its URL and the digest of its bytes; empty for all.
+    sample_query
+        Conditions on what the table itself knows of its samples.
     """
 
     orient: str = AUTO
@@ -63,6 +71,10 @@ class Reading:
     exclude_genes: str | None = None
     exclude_unmapped: bool = False
     stratified: str = "keep"
+    duplicate_genes: str = "refuse"
+    strip_version: bool = False
+    samples: tuple[str, ...] = ()
+    sample_query: str | None = None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Reading:
@@ -93,6 +105,7 @@ def reading_of(options: dict[str, Any]) -> Reading:
     asked = {name: options[name] for name in asdict(Reading())}
     for name in ("metadata_columns", "keep_columns"):
         asked[name] = names_in(asked[name])
+    asked["samples"] = tuple(asked["samples"] or ())
     return Reading.of(asked)
 
 
@@ -124,6 +137,8 @@ class Batches:
         Other fields of all rows, where the format holds them apart; one row each.
     settled
         Whether the format says what is in rows, so that shape and names need not be asked.
+    chosen
+        Whether the reader itself left out samples that are not asked for.
     n_left_out
         Rows that the reader left out as empty.
     notes
@@ -139,6 +154,7 @@ class Batches:
     column_metadata: pa.Table | None = None
     row_metadata: pa.Table | None = None
     settled: bool = False
+    chosen: bool = False
     n_left_out: int = 0
     notes: list[str] = field(default_factory=list)
 
