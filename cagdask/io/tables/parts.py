@@ -103,7 +103,7 @@ def read_table(
         rows.not_genes.check_any(url, len(names) if table.genes_in_rows else len(rows.columns))
         if not len(names):
             raise InputError(f"{url}: the table has no rows below its header. Check the file.")
-        _check_names(url, names, "row", of_genes=table.genes_in_rows)
+        _check_names(url, names, "row", of_genes=table.genes_in_rows and vectors is None)
         _check_orientation(url, table, names)
         found = parts.summary(names)
     return found | rows.summary(folder)

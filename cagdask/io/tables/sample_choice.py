@@ -90,8 +90,8 @@ def parse_query(text: str) -> list[Condition]:
         match = _CONDITION.fullmatch(part)
         if match is None:
             raise ValueError(
-                f"`sample_query` is {text!r}: {part!r} is no condition. Write COLUMN=VALUE, with one of =, !=, ~ (regular "
-                "expression), <, <=, > and >=, and join conditions by ' and '."
+                f"`sample_query` is {text!r}: {part!r} is no condition. Write COLUMN=VALUE, with one of =, !=, ~ "
+                "(regular expression), <, <=, > and >=, and join conditions by ' and '."
             )
         condition = Condition(match[1], match[2], match[3])
         try:
