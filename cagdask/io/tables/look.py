@@ -78,7 +78,7 @@ def look(url: str, handle: Any, *, no_header: bool = False) -> Look:
     rows = [split(line, separator, quoted) for line in body]
     if no_header:
         names = [] if rows else [""]
-    elif comments and rows and len(_header_of(comments[-1], separator, quoted)) in (_width(rows), _width(rows) - 1):
+    elif comments and rows and _is_header(comments[-1], rows, separator, quoted):
         names = _header_of(comments[-1], separator, quoted)
         if len(names) < 2 and _width(rows) > 1:
             names, rows, n_skipped = _take_header(lines, rows, n_skipped)
@@ -100,6 +100,9 @@ def _described(
     width = _width(rows)
     if no_header:
         value = [storage.name_of(url).split(".")[0]] if width == 2 else [str(i) for i in range(1, width)]
+        if rows and width > 2 and not any(row[-1].strip() for row in rows if len(row) == width):
+            value = [storage.name_of(url).split(".")[0] if width == 3 else name for name in value]
+            value[-1] = ""  # each row ends in a separator
         names = ["gene", *value]
     if names and rows and width == len(names) + 1:
         trailing = all(len(row) < width or not row[-1].strip() for row in rows)
@@ -163,6 +166,15 @@ def _header_of(comment: str, separator: str, quoted: bool) -> list[str]:
     return split(comment, separator, quoted)
 
 
+def _is_header(comment: str, rows: list[list[str]], separator: str, quoted: bool) -> bool:
+    """Whether a comment is the header: its width fits, and the row below is not one (words above numbers)."""
+    width = _width(rows)
+    if len(_header_of(comment, separator, quoted)) not in (width, width - 1):
+        return False
+    below = [any(_looks_numeric(cell) for cell in column) for column in zip(*rows[1:], strict=False)]
+    return len(rows) < 2 or any(_looks_numeric(cell) for cell, number in zip(rows[0], below, strict=False) if number)
+
+
 def split(line: str, separator: str, quoted: bool) -> list[str]:
     """Cells of a line."""
     if separator == " ":
@@ -176,6 +188,17 @@ def _width(rows: list[list[str]]) -> int:
     return Counter(map(len, rows[1:] or rows)).most_common(1)[0][0] if rows else 0
 
 
+def _looks_numeric(cell: str) -> bool:
+    plain = cell.strip()
+    return bool(plain) and plain not in MISSING and (is_number(plain) or bool(_DECIMAL_COMMA.fullmatch(plain)))
+
+
+def _share_of_numbers(lines: list[str], separator: str, quoted: bool) -> float:
+    """Share of cells beyond the first column that are numbers: commas may stand within numbers, or between them."""
+    cells = [cell for line in lines for cell in split(line, separator, quoted)[1:] if cell.strip()]
+    return sum(map(_looks_numeric, cells)) / max(1, len(cells))
+
+
 def _separator(url: str, body: list[str]) -> tuple[str, bool]:
     """What stands between cells, and whether quotes stand around them."""
     odd = next((i for i, line in enumerate(body) if line.count('"') % 2), None)
@@ -184,19 +207,25 @@ def _separator(url: str, body: list[str]) -> tuple[str, bool]:
     order = sorted(_SEPARATORS, key=lambda separator: separator != hint)  # blanks come last
     some = body[:50]
     for choices, less in ((order[:-1], 0), (order[:-1], 1), (" ", 0), (" ", 1)):
-        for separator in choices:
-            widths = [len(split(line, separator, odd is None)) for line in some]
-            common = Counter(widths[1:] or widths).most_common(1)[0][0]
-            same = widths[1:].count(common) >= 0.9 * (len(widths) - 1)
-            if common > 1 and same and common - widths[0] == less:
-                if odd is not None and separator != "\t":
-                    raise InputError(
-                        f"{url}: row {odd + 1:,} opens a quote and does not close it: {body[odd][:60]!r}. Close it, or "
-                        "take it out."
-                    )
-                return separator, odd is None
+        fitting = [separator for separator in choices if _fits(some, separator, odd is None, less)]
+        if fitting:
+            separator = max(fitting, key=lambda separator: _share_of_numbers(some[:10], separator, odd is None))
+            if odd is not None and separator != "\t":
+                raise InputError(
+                    f"{url}: row {odd + 1:,} opens a quote and does not close it: {body[odd][:60]!r}. Close it, or "
+                    "take it out."
+                )
+            return separator, odd is None
     found = max(order, key=lambda separator: (len(split(some[0], separator, False)), separator == hint))
     return (found if len(split(some[0], found, False)) > 1 and found != " " else hint), odd is None
+
+
+def _fits(lines: list[str], separator: str, quoted: bool, less: int) -> bool:
+    """Whether a separator gives rows of one width, and a first line that is ``less`` shorter."""
+    widths = [len(split(line, separator, quoted)) for line in lines]
+    common = Counter(widths[1:] or widths).most_common(1)[0][0]
+    same = widths[1:].count(common) >= 0.9 * (len(widths) - 1)
+    return common > 1 and same and common - widths[0] == less
 
 
 def _decimal(url: str, columns: list[list[str]], separator: str) -> str:

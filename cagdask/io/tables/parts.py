@@ -174,7 +174,7 @@ def _check_names(url: str, names: list[str] | pa.ChunkedArray, what: str, *, of_
     empty = pc.index(text, "").as_py()
     if empty >= 0:
         after = f", after {text[empty - 1].as_py()!r}," if empty else ""
-        leave = " Leave it out with --exclude-genes '^$', or write its name into the table." if of_genes else ""
+        leave = " Leave it out with `exclude_genes='^$'`, or write its name into the table." if of_genes else ""
         raise InputError(f"{url}: {what} {empty + 1:,} of the values{after} has no name.{leave or ' Give it one.'}")
     if len(text) == len(text.unique()):
         return

@@ -203,7 +203,7 @@ def test_a_gene_without_a_name_is_left_out_when_asked(tmp_path: Path, name: str)
     else:
         (frame.T.rename_axis("sample") if name == "turned.tsv" else frame).to_csv(path, sep="\t")
     where = {"store": str(tmp_path / "s.zarr"), "client": InlineRunner(), "orient": orient}
-    with pytest.raises(InputError, match=r"2 of the values, after 'K001', has no name\. .*--exclude-genes '\^\$'"):
+    with pytest.raises(InputError, match=r"2 of the values, after 'K001', has no name\. .*exclude_genes='\^\$'"):
         cagdask.ingest(str(path), **where)
     with reporting(Heard()) as heard:
         ds = cagdask.ingest(str(path), exclude_genes="^$", **where)

@@ -227,6 +227,16 @@ READ = {
         "t.csv", text("Unnamed: 0,gene_id,s1,s2\n0,orf_x,1,2\n1,orf_y,3,4\n"), ["orf_x", "orf_y"], ["s1", "s2"], TWO
     ),
     "zip_called_tsv": Case("t.tsv", zipped, ["x", "y"], ["s1", "s2"], TWO),
+    "decimal commas between semicolons without a header": Case(
+        "t.csv", text("x;1,5;2,5\ny;3,5;4,25\n"), ["x", "y"], ["1", "2"], [[1.5, 2.5], [3.5, 4.25]],
+        {"no_header": True},
+    ),
+    "no header, and a separator after each row": Case(
+        "t.tsv", text("x\t1\t2\t\ny\t3\t4\t\n"), ["x", "y"], ["1", "2"], TWO, {"no_header": True}
+    ),
+    "a comment of as many words as there are columns": Case(
+        "t.txt", text("# written yesterday\ngene s1 s2\nx 1 2\ny 3 4\n"), ["x", "y"], ["s1", "s2"], TWO
+    ),
 }  # fmt: skip
 REFUSED = {
     "h5ad_csr_descending_indptr": Case(
@@ -248,7 +258,7 @@ REFUSED = {
         "e.npz", half_that_overflowed, options=EMBEDDING, says="gene 'gX', component '1': the value is infinite"
     ),
     "htseq_no_header": Case(
-        "counts.tsv", text("orf_07\t5\norf_08\t0\n__no_feature\t21\n"), says=r"looks like data .* Add --no-header"
+        "counts.tsv", text("orf_07\t5\norf_08\t0\n__no_feature\t21\n"), says=r"looks like data .* Add `no_header=True`"
     ),
     "json_results_twice": Case(
         "sheet.json",
