@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from cagdask import storage
@@ -68,22 +69,50 @@ def as_store(
     with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
         made = f"{storage.absolute(beside)}.input.zarr" if beside else storage.join(scratch, f"{name}.zarr")
         try:
-            if isinstance(source, str | os.PathLike):
-                from cagdask.io.ingest import ingest
+            with named_as_given(made, said):
+                if isinstance(source, str | os.PathLike):
+                    from cagdask.io.ingest import ingest
 
-                reporter().message(f"{said}: ingested first, with default options; cagdask ingest has more of them.")
-                ingest(said, store=made, overwrite=True, **where)
-            else:
-                from cagdask.storage.objects import as_dataset, write_dataset
+                    reporter().message(
+                        f"{said}: ingested first, with default options; cagdask ingest has more of them."
+                    )
+                    ingest(said, store=made, overwrite=True, **where)
+                else:
+                    from cagdask.storage.objects import as_dataset, write_dataset
 
-                write_dataset(as_dataset(source), made)
-            yield made
-        except (CagdaskError, ValueError) as err:
-            if made in str(err):
-                raise type(err)(str(err).replace(made, said)) from err
-            raise
+                    write_dataset(as_dataset(source), made)
+                yield made
         finally:
             storage.remove(made)
+
+
+_GIVEN: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("given", default=())
+"""Stores that were made of inputs, and what messages call the inputs."""
+
+
+@contextmanager
+def named_as_given(made: str, said: str) -> Iterator[None]:
+    """Let errors of a block, and :func:`given_name` in it, name what was given, not the store that was made of it.
+
+    Parameters
+    ----------
+    made, said
+        URL of the store, and what people call it.
+    """
+    token = _GIVEN.set((*_GIVEN.get(), (made, said)))
+    try:
+        yield
+    except (CagdaskError, ValueError) as err:
+        if made in str(err):
+            raise type(err)(str(err).replace(made, said)) from err
+        raise
+    finally:
+        _GIVEN.reset(token)
+
+
+def given_name(url: str) -> str:
+    """What was given in place of a store: itself, or what it was made of."""
+    return next((said for made, said in _GIVEN.get() if storage.absolute(url) == storage.absolute(made)), url)
 
 
 def takes_any_input(leave: Callable[[str], bool] | None = None) -> Callable[[F], F]:

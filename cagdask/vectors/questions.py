@@ -240,7 +240,8 @@ def _combined(rows: NDArray[np.float32], question: Question, metric: str) -> Flo
         if question.max_sim is not None:
             scores, last = scores[:, :-1], scores[:, -1]
             forbidden = last > question.max_sim
-        combined = rounded(COMBINE[question.combine](scores))
+        sizes = np.abs(scores).max(axis=1) if metric == "euclidean" else None
+        combined = rounded(COMBINE[question.combine](scores), sizes)
         combined[forbidden] = NO_SCORE
         parts.append(combined)
     return np.concatenate(parts) if parts else np.empty(0)

@@ -1,6 +1,6 @@
 """Scores of vectors in float64, and the k best of them in an order that nothing else decides.
 
-    float32 rows --one loop per row--> float64 score --rounded to 1e-10--> best first, equal ones by row
+    float32 rows --one loop per row--> float64 score --rounded--> best first, equal ones by row
 
 A row's score comes from that row and the query alone, in one fixed order of additions: the same bits for any chunks,
 workers and threads.
@@ -21,7 +21,9 @@ Metric = Literal["cosine", "correlation", "euclidean"]
 
 METRICS = ("cosine", "correlation", "euclidean")
 DECIMALS = 10
-"""Scores are rounded to so many decimals before they are compared: equal in exact arithmetic is equal here."""
+"""Scores are rounded to so many decimals before they are compared: equal in exact arithmetic is equal here. Distances
+have a unit, and may be of any size; they are rounded to as many digits as a distance of 1 has."""
+_LOG10_OF_2 = 0.3010299956639812
 NO_SCORE = -np.inf
 """Of a vector without direction."""
 EPSILON32 = 2.0**-24
@@ -130,13 +132,32 @@ def score(rows: Float32, queries: Float64, metric: str) -> Float64:
     return out
 
 
-def rounded(scores: Float64) -> Float64:
-    """Scores as they are compared and reported."""
-    return np.round(scores, DECIMALS) + 0.0  # and no -0
+def rounded(scores: Float64, sizes: Float64 | None = None) -> Float64:
+    """Scores as they are compared and reported.
+
+    Parameters
+    ----------
+    scores
+        Any shape, float64.
+    sizes
+        Numbers that each score was computed from, of the same shape: digits that rounding may have changed are those of
+        a share of them. None for cosines, which are computed from numbers up to 1.
+    """
+    if sizes is None:
+        return np.round(scores, DECIMALS) + 0.0  # and no -0
+    exponent = np.frexp(np.abs(sizes))[1] - 1
+    decimals = DECIMALS - np.floor(exponent * _LOG10_OF_2)  # as many as a number of 1 has, of any other size
+    scale = np.power(10.0, np.clip(decimals, -300, 300))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.rint(scores * scale) / scale
+    return np.where(np.isfinite(found), found, scores) + 0.0
 
 
 def rounding_slack(scores: Float64) -> Float64:
-    """How far a score may lie from what :func:`rounded` makes of it, at most; for bounds of scores."""
+    """How far a score may lie from what :func:`rounded` makes of it, at most; for bounds of scores.
+
+    A score of distances is rounded by less than 1e-9 of its size, or of the error of a bound where it is a difference.
+    """
     return 1.1 * 10.0**-DECIMALS + 1e-9 * np.abs(scores)
 
 

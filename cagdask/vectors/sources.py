@@ -27,7 +27,7 @@ from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.compute.work import scratch_folder
 from cagdask.errors import InputError, SchemaError
-from cagdask.io.inputs import as_store
+from cagdask.io.inputs import as_store, named_as_given
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import Floor, SampleStatistics, sample_statistics
 
@@ -255,6 +255,7 @@ def opened(
             url = str(source.encoding.get("source", ""))
             if not url and set(VARIABLES) & set(source.data_vars):
                 url = storage.join(scratch, "vectors.zarr")
+                stack.enter_context(named_as_given(url, f"the {type(source).__name__} given"))
                 storage.save_dataset(source, url)
         if not url:
             where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}

@@ -21,6 +21,8 @@ PROTEIN_ATLAS = "https://www.proteinatlas.org/{gene}"
 GENE_COLUMNS = ("gene", "gene_a", "gene_b", "gene_c", "gene_d", "gene_1", "gene_2")
 """Columns that hold names."""
 DECIMALS = 6
+SMALL, LARGE = 1e-4, 1e10
+"""Sizes outside of which a number is shown with so many digits, not decimals: a small distance is not 0."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ WRITERS: dict[str, Callable[[str, Sequence[Section], dict[str, Any], str | None]
 def shown(value: Any) -> str:
     """A cell for people."""
     if isinstance(value, float):
-        return f"{value:.{DECIMALS}f}"
+        few = 0 < abs(value) < SMALL or abs(value) >= LARGE
+        return f"{value:.{DECIMALS}g}" if few else f"{value:.{DECIMALS}f}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) or MISSING

@@ -25,6 +25,9 @@ Bool = NDArray[np.bool_]
 IDENTICAL = 1e-12
 """Two vectors are one if their squared distance is at most this share of their squared lengths together."""
 
+USUAL_EXPONENT = 30
+"""Values between 2 to this and 2 to minus this are searched as they are: sums of products of them fit float32."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -88,9 +91,11 @@ class PairIndex:
     Attributes
     ----------
     rows
-        Shape (n, n_columns), float32.
+        Shape (n, n_columns), float32. Values whose squares float32 can not hold are divided by :attr:`scale`.
     sizes
         Of the steps of a search.
+    scale
+        A power of two; 1 for values of usual size.
     """
 
     rows: Float32
@@ -99,6 +104,9 @@ class PairIndex:
     _square: dict[int, Float64] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.scale = power_of_two(self.rows)
+        if self.scale != 1:
+            self.rows = np.ldexp(self.rows, -int(np.log2(self.scale)))
         self.center = self.rows.mean(axis=0, dtype=np.float64).astype(np.float32)
 
     @cached_property
@@ -174,10 +182,16 @@ class PairIndex:
         """Scores of pairs, float64, rounded; -inf for those that are no answer."""
         found = np.empty(len(c))
         _score_pairs(self.rows, query.vector, c, d, float(query.sign), query.metric == "cosine", found)
+        if query.metric == "euclidean":
+            found *= self.scale
         found[(c == query.excluded[0]) & (d == query.excluded[1])] = -np.inf
         if query.sign < 0:
             found[c >= d] = -np.inf  # c + d is d + c
-        return rounded(found)
+        return rounded(found, found if query.metric == "euclidean" else None)
+
+    def unscaled(self, query: Query, score: float) -> float:
+        """A score in the size of :attr:`rows`."""
+        return score / self.scale if query.metric == "euclidean" else score
 
     def kept(self, query: Query, c: Int64, d: Int64, k: int) -> Found:
         """The ``k`` best of some pairs."""
@@ -193,6 +207,13 @@ class PairIndex:
         _, first = np.unique(np.stack([c, d]), axis=1, return_index=True)
         order = first[best(scores[first], k, c[first], d[first])]
         return Found(c[order], d[order], scores[order], one.n_multiplied + other.n_multiplied)
+
+
+def power_of_two(rows: Float32) -> float:
+    """What vectors are divided by so that float32 holds products of them: 1, or about the size of the largest value."""
+    largest = max(abs(float(rows.max(initial=0))), abs(float(rows.min(initial=0))))
+    exponent = int(np.frexp(largest)[1])
+    return 1.0 if abs(exponent) <= USUAL_EXPONENT else 2.0**exponent
 
 
 def load_index(vectors: Vectors, rows: Int64, memory_limit: int) -> PairIndex:

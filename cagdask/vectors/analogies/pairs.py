@@ -115,7 +115,9 @@ class _Sweep:
         blocks_d = [slice(i, i + block) for i in range(0, len(self.d), block)]
         order = sorted((i + j, i, j) for i in range(len(blocks_c)) for j in range(len(blocks_d)))
         for _, i, j in order:
-            worst = max(self.at_least, top.scores[self.k - 1] if len(top.scores) >= self.k else -np.inf) - _ROUNDING
+            worst = max(self.at_least, top.scores[self.k - 1] if len(top.scores) >= self.k else -np.inf)
+            worst = self.index.unscaled(self.query, worst)
+            worst -= _ROUNDING * (1 if self.query.metric == "cosine" else self.length - worst)
             rows, columns = self._open(blocks_c[i], blocks_d[j], worst)
             if len(rows) and len(columns):
                 top = self._block(rows, columns, worst, top)
