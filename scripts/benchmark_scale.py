@@ -197,7 +197,7 @@ def stages_of(usage: list[Any]) -> dict[str, dict[str, float]]:
     """Tasks, seconds and largest worker of each stage, all rounds of linkage together."""
     stages: dict[str, dict[str, float]] = {}
     for used in usage:
-        name = re.sub(r"^linkage \d+: (the last) .*|^linkage \d+: ", r"\1", used.stage)
+        name = re.sub(r"^clustering round \d+: (finish the last) .*|^clustering round \d+: ", r"\1", used.stage)
         stage = stages.setdefault(name, {"tasks": 0, "cpu_s": 0.0, "wall_s": 0.0, "peak_mib": 0.0})
         stage["tasks"] += used.n_tasks
         stage["cpu_s"] = round(stage["cpu_s"] + used.cpu_seconds, 3)

@@ -14,8 +14,8 @@ A stage lasts as long as the longest of
     its tasks, one after the other at the scheduler                      what the scheduler takes
     its bytes over what workers together, and the store, can read        what reading takes
 
-and the stages follow one another. Stages of one task (pivots, components, merge tree, labels) last the same however
-many workers there are.
+and the stages follow one another. Stages of one task (choose pivots, find components, write merge tree)
+last the same however many workers there are.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ WORKER_BYTES = 0.3e9
 """Bytes that a worker reads in a second: a tenth of a node with 25 Gb/s."""
 STORE_BYTES = 50e9
 """Bytes that the store gives in a second: what S3 gives to some hundred connections."""
-ALONE = ("fold", "pivots", "cut", "directory", "components", "the last", "merge tree", "labels", "write merges")
+ALONE = (
+    "find identical genes", "choose pivots", "plan chunks", "pair chunks", "find components", "finish the last",
+    "write merge tree", "number CAGs", "copy merge tree",
+)  # fmt: skip
 """Stages of one task, in each round."""
-SEARCHES = ("search", "search own")
+SEARCHES = ("search neighbors", "search neighbors within chunks")
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,10 @@ def measured_stages(row: dict[str, Any]) -> list[Stage]:
     found = []
     for name, used in row["stages"].items():
         if used["tasks"]:
-            turns = rounds if name in (*SEARCHES, "pivots", "assign", "cut", "gather", "directory", "search lists",
-                                       "components", "merge") else 1  # fmt: skip
-            n_bytes = row["bytes_read"] if name == "search" else 0
+            turns = rounds if name in (*SEARCHES, "choose pivots", "sort genes by pivot", "plan chunks",
+                                       "gather chunks", "pair chunks", "search neighbors, finish lists",
+                                       "find components", "merge groups") else 1  # fmt: skip
+            n_bytes = row["bytes_read"] if name == "search neighbors" else 0
             found.append(Stage(name, used["tasks"], used["cpu_s"], n_bytes, turns))
     return found
 
@@ -150,7 +154,7 @@ def extrapolate(base: str, smaller: str, genes: int, samples: int, memory: int, 
         slowest = sorted(stages, key=lambda stage: -stage.seconds(n_workers)[0])[:4]
         for stage in slowest:
             lasts, what = stage.seconds(n_workers)
-            click.echo(f"      {stage.name:<14}{lasts / 3600:8.2f} h  {stage.tasks:>9,.0f} tasks  {what}")
+            click.echo(f"      {stage.name:<32}{lasts / 3600:8.2f} h  {stage.tasks:>9,.0f} tasks  {what}")
     from cagdask.engine.plan.task_memory import table_bytes_per_gene
 
     alone = genes * table_bytes_per_gene("average")
@@ -169,7 +173,7 @@ def grown(
     plan = plan_engine(genes, samples, task_budget(memory), n_workers)
     wide = samples / row["samples"]
     if stage.name in ALONE:  # of pivots the training sample is bounded; the others hold a few numbers per gene
-        more = 1.0 if stage.name in ("pivots", "the last") else times
+        more = 1.0 if stage.name in ("choose pivots", "finish the last") else times
         return Stage(stage.name, stage.tasks, stage.cpu_s * more, 0.0, stage.turns)
     rounds = sum(row["active"]) / row["active"][0] if stage.turns > 1 else 1.0
     profiles = row_bytes(samples, row["density"])
@@ -178,7 +182,7 @@ def grown(
         longer = search_seconds(row["density"] * samples) / search_seconds(row["density"] * row["samples"])
         cpu_s = stage.cpu_s * times ** exponents[stage.name] * longer
         read = 4 * 88 + 24 * 16 + (profiles if whole else 0.0)
-        turns = genes * (n_chunks / 2 if stage.name == "search" else 1) * rounds
+        turns = genes * (n_chunks / 2 if stage.name == "search neighbors" else 1) * rounds
         return Stage(stage.name, n_chunks * rounds, cpu_s, turns * read, stage.turns)
     n_bytes = profiles * genes * rounds
     return Stage(stage.name, genes / plan.block_rows * rounds, stage.cpu_s * times * wide, n_bytes, stage.turns)

@@ -28,6 +28,7 @@ from cagdask.compute.runner import Runner
 from cagdask.compute.work import scratch_folder
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.search.nearest_group import POINTS_AT_ONCE, ROWS_AT_ONCE
+from cagdask.engine.stage_names import WRITE_MERGES
 from cagdask.errors import SchemaError
 from cagdask.io.inputs import takes_any_input
 
@@ -211,11 +212,13 @@ def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runne
     job = Clustering(folder, runner, store, n_genes, n_samples, parameters, plan)
     job.profile(sources.clustered)
     members, labels, tree = (storage.join(folder, name) for name in ("members", "labels", "tree"))
-    n = runner.one("members", assignment_tasks.write_members, sources.result, n_genes, members, done=done)["n"]
+    n = runner.one("list genes of CAGs", assignment_tasks.write_members, sources.result, n_genes, members, done=done)[
+        "n"
+    ]
     directions = [block.folder for block in job.directions(job.means_of(members, n))]
     nearest = [storage.join(folder, "nearest", str(i)) for i in range(len(job.profiles))]
     runner.map(
-        "nearest CAGs",
+        "find nearest CAGs",
         assignment_tasks.find_nearest,
         [(url, members, directions, asked["min_size"], to) for url, to in zip(job.profiles, nearest, strict=True)],
         done=done,
@@ -223,7 +226,7 @@ def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runne
         weights=[end - begin for begin, end in job.ranges],
     )
     counts = runner.one(
-        "assign",
+        "assign genes",
         assignment_tasks.write_assignment,
         sources.result,
         store,
@@ -236,7 +239,9 @@ def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runne
         done=done,
     )
     attrs["assignment"] = json.dumps(asked | counts, sort_keys=True)
-    counts["n_merges"] = runner.one("merges", assignment_tasks.copy_merges, sources.result, n_genes, tree, done=done)
+    counts["n_merges"] = runner.one(
+        WRITE_MERGES, assignment_tasks.copy_merges, sources.result, n_genes, tree, done=done
+    )
     _measure(job, members, labels, tree, directions, counts, attrs)
     storage.publish(job.staged, target)
     storage.end_work(target)
@@ -256,18 +261,28 @@ def _measure(
 
     runner = job.runner
     clustered, everyone, joined = (storage.join(job.folder, name) for name in ("placed", "everyone", "placed-all"))
-    runner.one("directions", assignment_tasks.place_directions, members, directions, labels, clustered, done=job.done)
+    runner.one(
+        "place CAGs as clustered",
+        assignment_tasks.place_directions,
+        members,
+        directions,
+        labels,
+        clustered,
+        done=job.done,
+    )
     job.measure_genes(clustered, directions)
-    n = runner.one("all members", assignment_tasks.all_members, members, labels, everyone, done=job.done)
-    means = job.means_of(everyone, n, "all profiles")
-    lengths = [block.folder for block in job.directions(means, "all")]
-    runner.one("all directions", assignment_tasks.place_directions, members, lengths, labels, joined, done=job.done)
+    n = runner.one("list all genes of CAGs", assignment_tasks.all_members, members, labels, everyone, done=job.done)
+    means = job.means_of(everyone, n, "all CAGs")
+    lengths = [block.folder for block in job.directions(means, "all CAGs", "all")]
+    runner.one(
+        "place CAGs with all genes", assignment_tasks.place_directions, members, lengths, labels, joined, done=job.done
+    )
     job.write(tree, joined, lengths, counts, attrs)
     group = storage.open_group(job.staged, writable=True)
     for name in ("gene_assigned", "gene_cag_margin"):
         storage.create_array(group, name, (job.n_genes,), chunks=(GENE_CHUNK,))
     ranges = [(begin, min(begin + GENE_CHUNK, job.n_genes)) for begin in range(0, job.n_genes, GENE_CHUNK)]
-    runner.map("write assigned", assignment_tasks.write_assigned, [(job.staged, labels, b, e) for b, e in ranges])
+    runner.map("write assigned genes", assignment_tasks.write_assigned, [(job.staged, labels, b, e) for b, e in ranges])
     storage.finish_group(storage.open_group(job.staged, writable=True))
 
 
@@ -283,7 +298,7 @@ def _begin(
         digests.append(_digest(sources.store))
     plan = checked_plan(at_most, n_samples, sources.parameters.linkage, runner)
     need = plan.block_rows * 8 * n_samples + 8 * ROWS_AT_ONCE * POINTS_AT_ONCE + 16 * POINTS_AT_ONCE * n_samples
-    runner.check_fits("nearest CAGs", need, f"{at_most:,} genes x {n_samples:,} samples")
+    runner.check_fits("find nearest CAGs", need, f"{at_most:,} genes x {n_samples:,} samples")
     recipe = {
         "command": "assign",
         "work": WORK_FORMAT,
@@ -331,5 +346,12 @@ def _join(
                 storage.write_array(group, name, np.asarray(values[:]), dims=("sample",), attrs=dict(values.attrs))
     ranges = [(begin, min(begin + plan.block_rows, n_genes)) for begin in range(0, n_genes, plan.block_rows)]
     work = [(sources.clustered, sources.store, matched, sources.order, b, e, url) for b, e in ranges]
-    runner.map("join", assignment_tasks.join_block, work, done=done, unit="genes", weights=[e - b for b, e in ranges])
+    runner.map(
+        "join old and new genes",
+        assignment_tasks.join_block,
+        work,
+        done=done,
+        unit="genes",
+        weights=[e - b for b, e in ranges],
+    )
     return url, n_genes

@@ -20,6 +20,18 @@ from cagdask.engine.linkage.rounds import LinkagePlan, Linked
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.rows import profiles
 from cagdask.engine.rows.files import Block, on_grid
+from cagdask.engine.stage_names import (
+    CUT,
+    FOLD,
+    LABELS,
+    MEASURE_GENES,
+    MEMBERS,
+    PROFILES,
+    TREE,
+    WRITE_CAGS,
+    WRITE_GENES,
+    WRITE_MERGES,
+)
 from cagdask.errors import InputError
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
@@ -109,7 +121,7 @@ class Clustering(Work):
                 f"{self.store}: no gene is left: none of {self.n_genes:,} is in {self.parameters.min_samples} or more "
                 f"of {self.n_samples:,} samples. Use a smaller `min_samples`."
             )
-        self.runner.one("fold", profiles.fold_identical, self.profiles, self.n_genes, self.path("fold"), done=self.done)
+        self.runner.one(FOLD, profiles.fold_identical, self.profiles, self.n_genes, self.path("fold"), done=self.done)
 
     def profile(self, measured: str) -> list[dict[str, int]]:
         """Unit profiles, normalized by the per-sample statistics of the store ``measured``; counts by block."""
@@ -118,7 +130,7 @@ class Clustering(Work):
         storage.write_bytes(self._recipe()["statistics"], self.statistics.to_bytes())
         ranges = self.ranges
         return self.runner.map(
-            "profiles",
+            PROFILES,
             profiles.write_profiles,
             [(self.store, b, e, self._recipe(), url) for (b, e), url in zip(ranges, self.profiles, strict=True)],
             done=self.done,
@@ -130,7 +142,7 @@ class Clustering(Work):
         """The merge tree, as a folder, and its groups at ``max_dist`` with their means."""
         fold = self.path("fold")
         folders = self._folders("profiles")
-        counts = self.runner.map("members", profiles.count_members, [(url, fold) for url in folders], done=self.done)
+        counts = self.runner.map(MEMBERS, profiles.count_members, [(url, fold) for url in folders], done=self.done)
         blocks = [Block(url, n, fold) for url, n in zip(folders, counts, strict=True) if n]
         threshold = similarity_of(float(self.parameters.max_dist))
         where = self.path("linkage")
@@ -144,7 +156,7 @@ class Clustering(Work):
             raise NotImplementedError(f"linkage {self.parameters.linkage!r} has no stage.")
         tree = self.path("tree")
         self.runner.one(
-            "merge tree",
+            TREE,
             results.write_tree,
             linked.merges,
             self.path("fold"),
@@ -160,33 +172,33 @@ class Clustering(Work):
         """The merge tree of a result up to a smaller threshold, as a folder."""
         tree = self.path("tree")
         item = (result, self.n_genes, self.parameters.max_dist, tree)
-        self.runner.one("cut", results.cut_tree, *item, done=self.done)
+        self.runner.one(CUT, results.cut_tree, *item, done=self.done)
         return tree
 
     def mean_profiles(self, tree: str) -> list[Block]:
         """Blocks of the groups of a tree with their mean profiles, summed over their genes."""
         here = self.path("means")
-        made = self.runner.one("leaders", results.number_groups, tree, self.path("fold"), here, done=self.done)
+        made = self.runner.one("number groups", results.number_groups, tree, self.path("fold"), here, done=self.done)
         return self.means_of(here, made["n"])
 
-    def means_of(self, here: str, n_groups: int, what: str = "profiles") -> list[Block]:
+    def means_of(self, here: str, n_groups: int, what: str = "groups") -> list[Block]:
         """Blocks of groups, as ``here`` labels the genes, with their mean profiles; ``what`` tells stages apart."""
         parts = [storage.join(here, "part", str(i)) for i in range(len(self.ranges))]
         items = [(url, here, part) for url, part in zip(self.profiles, parts, strict=True)]
-        self.runner.map(f"sum {what}", results.sum_profiles, items, done=self.done)
+        self.runner.map(f"sum profiles of {what}", results.sum_profiles, items, done=self.done)
         ranges = _ranges(n_groups, self.plan.cag_rows)
         blocks = [Block(storage.join(here, "block", str(b)), e - b) for b, e in ranges]
         self.runner.map(
-            f"mean {what}",
+            f"average profiles of {what}",
             results.mean_profiles,
             [(parts, here, b, e, self.n_samples, block.folder) for (b, e), block in zip(ranges, blocks, strict=True)],
             done=self.done,
         )
         return blocks
 
-    def directions(self, found: list[Block], what: str = "groups") -> list[Block]:
+    def directions(self, found: list[Block], what: str = "groups", folder: str = "groups") -> list[Block]:
         """Groups with their mean profiles scaled to unit length, in larger blocks; ``what`` tells stages apart."""
-        return refinement.directions_of(self.runner, found, self.plan.chunk_rows, self.path(what), self.done, what)
+        return refinement.directions_of(self.runner, found, self.plan.chunk_rows, self.path(folder), self.done, what)
 
     def refine(self, found: list[Block]) -> Groups:
         """Groups whose mean directions are close, joined."""
@@ -205,7 +217,7 @@ class Clustering(Work):
     def label(self, tree: str, found: Groups) -> dict[str, int]:
         """Number the CAGs."""
         item = (tree, self.path("fold"), found.joined, found.folders, found.table, self.path("labels"))
-        answer: dict[str, int] = self.runner.one("labels", results.write_labels, *item, done=self.done)
+        answer: dict[str, int] = self.runner.one(LABELS, results.write_labels, *item, done=self.done)
         return answer
 
     def judge(self) -> dict[str, Any]:
@@ -215,9 +227,9 @@ class Clustering(Work):
         step, judged = null.step_of(self.n_genes), self.path("judged")
         chance = replace(self, folder=self.path("null"))
         items = [(url, step, self.parameters.seed, to) for url, to in zip(self.profiles, chance.profiles, strict=True)]
-        shuffled = self.runner.map("shuffled genes", null.shuffle_profiles, items, done=chance.done)
+        shuffled = self.runner.map("shuffle genes", null.shuffle_profiles, items, done=chance.done)
         self.runner.one(
-            "shuffled: fold", profiles.fold_identical, chance.profiles, self.n_genes, chance.path("fold"),
+            f"{FOLD}, shuffled", profiles.fold_identical, chance.profiles, self.n_genes, chance.path("fold"),
             done=chance.done,
         )  # fmt: skip
         if any(shuffled):
@@ -225,9 +237,9 @@ class Clustering(Work):
             chance.label(tree, chance.refine(found))
         supports = self._folders("support")
         of_blocks = list(zip(self.profiles, supports, strict=True))
-        self.runner.map("support", null.measure_support, of_blocks, done=self.done)
+        self.runner.map("measure support", null.measure_support, of_blocks, done=self.done)
         item = (self.path("labels"), chance.path("labels"), supports, step, self.parameters.fdr, judged)
-        answer: dict[str, Any] = self.runner.one("error rate", null.judge, *item, done=self.done)
+        answer: dict[str, Any] = self.runner.one("estimate error rate", null.judge, *item, done=self.done)
         self.judged = judged
         return answer
 
@@ -241,7 +253,7 @@ class Clustering(Work):
         """Measure the genes, and sum their abundances by CAG; ``folders`` hold the directions of the CAGs."""
         ranges = self.ranges
         self.runner.map(
-            "measure genes",
+            MEASURE_GENES,
             results.measure_genes,
             [
                 (self.store, b, e, self._recipe(), profile, labels, folders, url)
@@ -260,25 +272,23 @@ class Clustering(Work):
         assert self.statistics is not None
         absent = self.statistics.absent(str(self.parameters.normalization))
         parts = [results.part_of(url) for url in measured]
+        of_cags = _ranges(n_cags, max(rows, self.plan.cag_rows // rows * rows))
+        of_genes = _ranges(self.n_genes, GENE_CHUNK)
         self.runner.map(
-            "write CAGs",
+            WRITE_CAGS,
             results.write_cags,
-            [
-                (self.staged, parts, labels, folders, b, e, self.n_samples, absent)
-                for b, e in _ranges(n_cags, max(rows, self.plan.cag_rows // rows * rows))
-            ],
+            [(self.staged, parts, labels, folders, b, e, self.n_samples, absent) for b, e in of_cags],
             unit="CAGs",
+            weights=[e - b for b, e in of_cags],
         )
         self.runner.map(
-            "write genes",
+            WRITE_GENES,
             results.write_genes,
-            [
-                (self.store, self.staged, labels, measured, ranges, b, e, self.judged)
-                for b, e in _ranges(self.n_genes, GENE_CHUNK)
-            ],
+            [(self.store, self.staged, labels, measured, ranges, b, e, self.judged) for b, e in of_genes],
             unit="genes",
+            weights=[e - b for b, e in of_genes],
         )
-        self.runner.one("write merges", results.write_merges, self.staged, tree)
+        self.runner.one(WRITE_MERGES, results.write_merges, self.staged, tree)
         storage.finish_group(storage.open_group(self.staged, writable=True))
 
     def _create(self, n_cags: int, n_merges: int, rows: int, attrs: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ from cagdask.compute.progress import Reporter, reporting
 
 LINE_SECONDS = 10.0
 """Least time between two lines about the same stage."""
+STAGE_WIDTH = 40
+"""Columns for the name of a stage, before its bar."""
 SHORT_SECONDS = 1.0
 """A stage shorter than this is worth one line."""
 
@@ -37,13 +39,20 @@ def shown(*, no_progress: bool = False) -> Iterator[None]:
 
 
 def amount(n: float, unit: str) -> str:
-    """``n`` of a unit in words: ``"1,200 genes"``, ``"1.5 GiB"``."""
-    return format_bytes(n) if unit == "bytes" else f"{n:,.0f} {unit}"
+    """``n`` of a unit in words: ``"1,200 genes"``, ``"1 gene"``, ``"1.5 GiB"``."""
+    if unit == "bytes":
+        return format_bytes(n)
+    return f"{n:,.0f} {unit.removesuffix('s') if n == 1 else unit}"
 
 
 def share_of(done: float, total: float, unit: str) -> str:
     """``done`` of ``total`` in words: ``"1,200 of 5,000 genes"``."""
     return f"{format_bytes(done) if unit == 'bytes' else f'{done:,.0f}'} of {amount(total, unit)}"
+
+
+def is_single(total: float, unit: str) -> bool:
+    """Whether a stage is one task, which says nothing to people."""
+    return total == 1 and unit == "tasks"
 
 
 def duration(seconds: float) -> str:
@@ -101,7 +110,7 @@ class Lines(_Counting):
         """Begin a stage."""
         super().start(stage, total, unit)
         self.shown = time.monotonic()
-        self._print(f"{stage}: {amount(total, unit)}")
+        self._print(stage if is_single(total, unit) else f"{stage}: {amount(total, unit)}")
 
     def advance(self, n: int = 1) -> None:
         """Count what is done."""
@@ -139,7 +148,7 @@ class Bars(_Counting):
 
         super().__init__()
         self.progress = Progress(
-            TextColumn("{task.description:<24}"),
+            TextColumn(f"{{task.description:<{STAGE_WIDTH}}}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[rest]}"),
@@ -154,7 +163,9 @@ class Bars(_Counting):
         """Begin a stage."""
         super().start(stage, total, unit)
         self.progress.start()
-        self.task = self.progress.add_task(stage, total=max(total, 1), rest=amount(total, unit))
+        self.task = self.progress.add_task(
+            stage, total=max(total, 1), rest="" if is_single(total, unit) else amount(total, unit)
+        )
 
     def advance(self, n: int = 1) -> None:
         """Count what is done."""
@@ -167,7 +178,8 @@ class Bars(_Counting):
             return
         whole = self.done >= self.total
         how = amount(self.total, self.unit) if whole else f"stopped at {share_of(self.done, self.total, self.unit)}"
-        line = f"{self.stage:<24} {how} in {duration(self.elapsed)}"
+        how = f"{how} in " if not is_single(self.total, self.unit) else ""
+        line = f"{self.stage:<{STAGE_WIDTH}} {how}{duration(self.elapsed)}"
         self.progress.remove_task(self.task)
         self.task = None
         self._print(f"{line}{f', {note}' if note else ''}")

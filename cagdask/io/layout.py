@@ -24,7 +24,7 @@ from cagdask.errors import MemoryLimitError
 if TYPE_CHECKING:
     import zarr
 
-READ_SAMPLES, READ_TABLE, UNITE_GENES, WRITE_STORE = "read samples", "read table", "unite genes", "write store"
+READ_SAMPLES, READ_TABLE, UNITE_GENES, WRITE_STORE = "read samples", "read table", "merge gene names", "write store"
 """Stages of an ingest, as its progress, ``run.json`` and ``cagdask plan`` name them."""
 
 CHUNK_BYTES = 4 * 2**20

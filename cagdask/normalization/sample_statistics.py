@@ -161,9 +161,8 @@ def sample_statistics(
         name = f"{STATISTIC[method]}-{number}"
         target = partial(storage.join, folder, "statistics")
         items = [(url, b, e, rows, list(step), state_url, target(f"{name}-{b}-{e}.npy")) for b, e in ranges]
-        runner.map(
-            f"statistics {name}", statistics_task, items, done=done, unit="genes", weights=[e - b for b, e in ranges]
-        )
+        stage = f"measure samples, {STATISTIC[method]}, pass {number + 1}"
+        runner.map(stage, statistics_task, items, done=done, unit="genes", weights=[e - b for b, e in ranges])
         state = exact_sums.advance(step, _merged(step, n_samples, map(_load, (item[-1] for item in items))), state)
         state_url = target(f"{name}-state.npy")
         storage.write_bytes(state_url, _npy(state))

@@ -131,12 +131,12 @@ class Plan:
         lines = [f"{shape.source}: a {shape.format} of {about}{shape.n_genes:,} genes x {shape.n_samples:,} samples"]
         if shape.estimated:
             lines.append(f"  (genes estimated from {shape.n_looked_at} of its sample files; there may be more)")
-        lines += ["", f"{'stage':<16}{'tasks':>8}{'bytes per task':>18}{'CPU time, about':>20}"]
+        lines += ["", f"{'stage':<20}{'tasks':>8}{'bytes per task':>18}{'CPU time, about':>20}"]
         for stage in self.stages:
             worst = "  <- needs most" if stage == self.worst else ""
             seconds = f"{stage.cpu_seconds:,.0f} s" if stage.cpu_seconds >= 1 else "< 1 s"
             lines.append(
-                f"{stage.stage:<16}{stage.n_tasks:>8,}{format_bytes(stage.task_bytes):>18}{seconds:>20}{worst}"
+                f"{stage.stage:<20}{stage.n_tasks:>8,}{format_bytes(stage.task_bytes):>18}{seconds:>20}{worst}"
             )
         lines += [
             "",
@@ -212,13 +212,14 @@ def plan_clustering(
     """
     from cagdask.engine.plan.expected_cost import expect
     from cagdask.engine.plan.task_memory import plan_engine
+    from cagdask.engine.stage_names import FIND_COMPONENTS, MERGE
 
     engine = plan_engine(shape.n_genes, shape.n_samples, task_budget, n_threads)
     density = shape.n_values / (shape.n_genes * shape.n_samples) if shape.n_values else 1.0
     is_clr = normalization == "clr"
     expected = expect(shape.n_genes, shape.n_samples, density, engine, max_dist=max_dist, is_clr=is_clr)
     n_blocks = -(-shape.n_genes // engine.block_rows)
-    n_tasks = {"merge": -(-shape.n_genes // engine.merge_rows), "components": 1}
+    n_tasks = {MERGE: -(-shape.n_genes // engine.merge_rows), FIND_COMPONENTS: 1}
     stages = tuple(
         StagePlan(
             name,

@@ -297,7 +297,9 @@ def turned_round(items: Items, runner: Runner, folder: str, done: str) -> Items:
             group, "rows", (n_samples, n_genes), chunks=(rows, genes), dims=("item", "feature"), dtype="float32"
         )
     work = [(items.urls[0], items.array, b, e, url) for b, e in _ranges(n_genes, genes)]
-    runner.map("turn round", turn_round, work, done=done, unit="genes", weights=[e - b for _, _, b, e, _ in work])
+    runner.map(
+        "transpose the table", turn_round, work, done=done, unit="genes", weights=[e - b for _, _, b, e, _ in work]
+    )
     return replace(items, urls=(url, *items.urls), array="rows", chunk=rows)
 
 

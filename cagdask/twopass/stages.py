@@ -68,7 +68,7 @@ class TwoPass(Work):
         folder, plan = storage.begin_work(target, recipe | {"plan": {"rows": rows}}, overwrite=overwrite)
         job = cls(folder, runner, items, target, int(plan["rows"]))
         if items.kind == "rows":
-            job._attempt("names", sources.check_rows, items.to_json())
+            job._attempt("check names", sources.check_rows, items.to_json())
         job.items = sources.turned_round(items, runner, job.path("samples"), job.done)
         return job
 
@@ -91,7 +91,7 @@ class TwoPass(Work):
         parts = [self.path("drawn", str(i)) for i in range(len(blocks))]
         items = self.items.to_json()
         work = [(items, int(block[0]), block.tolist(), part) for block, part in zip(blocks, parts, strict=True)]
-        bad = self.runner.map("sample", first_pass.read_drawn, work, done=self.done)
+        bad = self.runner.map("read the sample", first_pass.read_drawn, work, done=self.done)
         if any(bad):
             self._refuse_values()
         first_pass.DrawnFiles(item=rows).write(self.path("drawn"))

@@ -127,7 +127,7 @@ def ask(
         directions = base64.b64encode(np.concatenate([q.directions for q in group]).tobytes()).decode()
         asked = [[len(q.directions), q.combine, list(q.excluded), q.max_sim] for q in group]
         items = [(vectors.to_json(), *rows, directions, asked, k, metric, encoded) for rows in ranges]
-        parts = runner.map("search", search_range, items, unit=f"{vectors.thing}s", weights=weights)
+        parts = runner.map("search neighbors", search_range, items, unit=f"{vectors.thing}s", weights=weights)
         answers += _merged([part["found"] for part in parts], sum(part["n_without"] for part in parts), k)
     return answers
 

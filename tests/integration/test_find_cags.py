@@ -254,7 +254,7 @@ def test_a_killed_worker_changes_nothing(
 
             def _outcome(self, stage: str, future: Any, item: Item) -> Outcome:
                 outcome = super()._outcome(stage, future, item)
-                if stage == "linkage 1: search" and victims:
+                if stage == "clustering round 1: search neighbors" and victims:
                     os.kill(victims.pop(), signal.SIGKILL)
                 return outcome
 
@@ -358,14 +358,14 @@ def test_a_normalized_table_is_not_normalized_again() -> None:
 
 @pytest.mark.parametrize("what", [{"max_dist": 1.0}, {"max_dist": -0.1}, {"max_dist": float("nan")}, {"metric": "l2"}])
 def test_bad_parameters_name_themselves(abundance_store: MakeStore, tmp_path: Path, what: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{next(iter(what))} is ")):
+    with pytest.raises(ValueError, match=re.escape(f"`{next(iter(what))}` is ")):
         find_cags(abundance_store(np.eye(3)), output=str(tmp_path / "out.zarr"), client=InlineRunner(), **what)
     assert not list(tmp_path.glob("out*"))
 
 
 def test_too_little_memory_is_refused_from_the_plan(cohort: Matrix, abundance_store: MakeStore, tmp_path: Path) -> None:
     here = InlineRunner(memory_limit=limit(20_000))
-    with pytest.raises(MemoryLimitError, match=r"components: one task needs .* Use `memory_limit='"):
+    with pytest.raises(MemoryLimitError, match=r"find components: one task needs .* Use `memory_limit='"):
         find_cags(abundance_store(cohort), output=str(tmp_path / "out.zarr"), client=here)
     assert not here.calls
     assert not list(tmp_path.glob("out*"))

@@ -123,7 +123,7 @@ def test_many_blocks_and_parts_make_one_store(tmp_path, monkeypatch, shards):
     runner = InlineRunner(n_threads=4)
     ds = ingest(cohort(tmp_path / "in", drawn), store=str(tmp_path / "s.zarr"), client=runner, shards=shards)
     check(ds, drawn)
-    assert sum(stage == "unite genes" for stage, _ in runner.calls) > 5
+    assert sum(stage == "merge gene names" for stage, _ in runner.calls) > 5
     assert sum(stage == "write store" for stage, _ in runner.calls) == -(-ds.sizes["gene"] // 30)
     files = [path for path in (tmp_path / "s.zarr" / "abundance" / "c").rglob("*") if path.is_file()]
     assert len(files) == -(-ds.sizes["gene"] // (30 if shards else 10))
@@ -222,8 +222,8 @@ def test_unknown_sources_are_refused(tmp_path, name, error, useful):
 @pytest.mark.parametrize(
     ("options", "useful"),
     [
-        ({"orient": "sideways"}, "--orient 'sideways' is not known; use auto, genes-by-samples, samples-by-genes"),
-        ({"kind": "cags"}, "--kind 'cags' is not known; use abundance, expression, embedding"),
+        ({"orient": "sideways"}, "`orient` is 'sideways'; choose one of auto, genes-by-samples, samples-by-genes"),
+        ({"kind": "cags"}, "`kind` is 'cags'; choose one of abundance, expression, embedding"),
         ({"kind": "embedding"}, "gene 'north' holds no list of numbers"),
         ({"ids": "names.txt"}, "`ids` is for `kind='embedding'`, not for abundance"),
         ({"abundance_key": ""}, "`abundance_key=''` is not a key"),
@@ -328,7 +328,10 @@ def test_nothing_is_left_where_every_sample_is_bad(tmp_path, mode):
 
 def test_what_to_do_with_bad_samples_is_for_sheets(tmp_path):
     (tmp_path / "t.tsv").write_text("gene\ts\na\t1\n")
-    for source, mode, useful in (("t.tsv", "skip", "is for sample sheets"), ("t.tsv", "no", "use stop, finish, skip")):
+    for source, mode, useful in (
+        ("t.tsv", "skip", "is for sample sheets"),
+        ("t.tsv", "no", "choose one of stop, finish, skip"),
+    ):
         with pytest.raises(ValueError, match=useful):
             ingest(str(tmp_path / source), store=str(tmp_path / "s.zarr"), client=InlineRunner(), on_bad_sample=mode)
 
@@ -345,7 +348,7 @@ def test_ids_that_samples_share_are_read_and_united_once(tmp_path, monkeypatch):
     monkeypatch.setattr(dictionary, "union", counting(dictionary.union, united))
     runner = InlineRunner(n_threads=4)
     check(ingest(cohort(tmp_path / "in", drawn), store=str(tmp_path / "s.zarr"), client=runner), drawn)
-    n_parts = sum(stage == "unite genes" for stage, _ in runner.calls)
+    n_parts = sum(stage == "merge gene names" for stage, _ in runner.calls)
     assert n_parts > 1
     assert len(read) == 3 * n_parts
     assert [len(slices) for (slices,) in united] == [3] * n_parts

@@ -19,6 +19,7 @@ from cagdask.compute.connect import connect
 from cagdask.compute.memory import WORKER_BASE
 from cagdask.engine.linkage.average import LinkagePlan
 from cagdask.engine.plan.task_memory import EnginePlan
+from cagdask.engine.stage_names import MEASURE_GENES, PROFILES, REFINE, SEARCH
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner
 
@@ -27,8 +28,8 @@ pytestmark = pytest.mark.timeout(900)
 
 def stages_of(runner: InlineRunner) -> set[str]:
     """Names without the number of the round; of refinement, which has several steps, the first word."""
-    found = {re.sub(r"^linkage \d+: ", "", used.stage) for used in runner.usage}
-    return {"refine" if name.startswith("refine") else name for name in found}
+    found = {re.sub(r"^clustering round \d+: ", "", used.stage) for used in runner.usage}
+    return {"refine CAGs" if name.startswith("refine") else name for name in found}
 
 
 def test_every_planned_stage_is_one_that_runs(toy_sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +77,10 @@ def test_tasks_use_the_memory_that_was_planned_and_not_more(abundance_store: Mak
         plan = checked_plan(n_genes, n_samples, "average", runner)
         cluster_store(store, str(tmp_path / "cags.zarr"), Parameters().checked(), runner, overwrite=False)
     peaks = {used.stage: used.peak_bytes - WORKER_BASE for used in runner.usage}
-    alone = next(name for name in peaks if name.startswith("linkage 1: "))
-    planned = plan.task_bytes | {alone: plan.task_bytes["search"] // plan.chunk_rows * n_genes}
+    alone = next(name for name in peaks if name.startswith("clustering round 1: "))
+    planned = plan.task_bytes | {alone: plan.task_bytes[SEARCH] // plan.chunk_rows * n_genes}
     measured = {name: peaks[name] for name in planned if name in peaks}
-    assert {"profiles", "refine", "measure genes", alone} <= set(measured)
+    assert {PROFILES, REFINE, MEASURE_GENES, alone} <= set(measured)
     assert {name: (n, planned[name]) for name, n in measured.items() if n > planned[name]} == {}
     grown = max(measured.values()) - min(peaks.values())  # a worker rests below the base that is planned for
     assert grown > max(planned[name] for name in measured) / 3, "the plan is no wild guess"

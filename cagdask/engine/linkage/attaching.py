@@ -26,6 +26,7 @@ from cagdask.engine.linkage.refinement_table import NONE, DirectionFiles, TableF
 from cagdask.engine.linkage.rounds import LinkagePlan, Mapper, Round
 from cagdask.engine.rows.files import STEP, Block, load_rows, product, rounded, smaller_form, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
+from cagdask.engine.stage_names import ATTACH, CHOOSE_PAIRS, COMPARE, JOIN_PAIRS
 from cagdask.storage.arrays import Files, array
 
 Float64 = NDArray[np.float64]
@@ -163,12 +164,14 @@ def attach_all(
         (blocks, numbers, table, storage.join(here, "found", str(i)))
         for i, numbers in enumerate(block_numbers(n_rows, plan))
     ]
-    if not sum(mapper.map("attach: compare", attach, items, done=done)):
+    if not sum(mapper.map(f"{ATTACH}: {COMPARE}", attach, items, done=done)):
         return blocks, table, []
     pairs = storage.join(here, "pairs")
-    found = mapper.map("attach: table", attached_table, [(table, [item[-1] for item in items], pairs)], done=done)[0]
-    this = Round(mapper, plan, here, done, "attach")
-    new = _in_parts(this, "join", join_attached, pairs, blocks, found["groups"]).folders
+    found = mapper.map(
+        f"{ATTACH}: {CHOOSE_PAIRS}", attached_table, [(table, [item[-1] for item in items], pairs)], done=done
+    )[0]
+    this = Round(mapper, plan, here, done, ATTACH)
+    new = _in_parts(this, JOIN_PAIRS, join_attached, pairs, blocks, found["groups"]).folders
     last = this.path("table")
-    this.one("last table", next_table, pairs, new, len(blocks), [], last)
+    this.one("write table", next_table, pairs, new, len(blocks), [], last)
     return blocks + new, last, [pairs]

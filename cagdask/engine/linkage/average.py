@@ -15,26 +15,15 @@ from cagdask import storage
 from cagdask.engine.linkage import components, merging
 from cagdask.engine.linkage.rounds import Chunked, InPlace, LinkagePlan, Linked, Mapper, Round, order_rows, search
 from cagdask.engine.rows.files import Block
+from cagdask.engine.stage_names import FIND_COMPONENTS, MERGE, last_stage, linkage_round
 
 logger = logging.getLogger(__name__)
 
-FIND_COMPONENTS, MERGE = "components", "merge"
-"""Stages of a round, after those of ordering and searching."""
 LISTED_AT_ONCE = 2**19
 """Neighbors that are listed in a round at least: few rows get long lists."""
 SLOW = 0.25
 """Share of the groups that a round must join; after one that joins fewer, lists grow."""
 GROWTH = 4
-
-
-def linkage_round(number: int) -> str:
-    """What the stages of a round of linkage begin with."""
-    return f"linkage {number}"
-
-
-def last_stage(n_groups: int) -> str:
-    """The stage of a round that one task does alone."""
-    return f"the last {n_groups}"
 
 
 def average_linkage(

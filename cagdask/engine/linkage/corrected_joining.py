@@ -34,6 +34,7 @@ from cagdask.engine.linkage.refinement_table import (
 from cagdask.engine.linkage.rounds import LinkagePlan, Linked, Mapper, Round
 from cagdask.engine.rows.files import Block, load_rows, smaller_form, take_rows
 from cagdask.engine.search.chunks import partners_of
+from cagdask.engine.stage_names import CHOOSE_PAIRS, COMPARE, GATHER, JOIN_PAIRS, REFINE, refinement_round
 
 Int64 = NDArray[np.int64]
 
@@ -116,14 +117,14 @@ def join_corrected(
     linked = Linked()
     blocks, n_rows = [block.folder for block in groups], [block.n for block in groups]
     table = storage.join(folder, "table")
-    n = mapper.map("join: table", begin_table, [(blocks, table)], done=done)[0]["n"]
+    n = mapper.map(f"{REFINE}: list groups", begin_table, [(blocks, table)], done=done)[0]["n"]
     joined: list[str] = []
     searched = n > plan.small
     if searched:
         blocks, n_rows, table, joined, n = _rounds(mapper, blocks, n_rows, table, plan, folder, linked, done)
     if n:
         alone = [(blocks, table, searched, plan.chunk_rows, storage.join(folder, "alone"))]
-        answer = mapper.map("join: in memory", join_alone, alone, done=done)[0]
+        answer = mapper.map(f"{REFINE}: in memory", join_alone, alone, done=done)[0]
         blocks, n_rows, table = answer["blocks"], answer["n_rows"], answer["table"]
         joined.append(answer["joined"])
         linked.active += answer["active"]
@@ -146,7 +147,7 @@ def _rounds(
     others: list[str] | None = None
     while True:
         here = storage.join(folder, f"round-{len(joined) + 1}")
-        name = f"join {len(joined) + 1}: "
+        name = refinement_round(len(joined) + 1)
         numbers = block_numbers(n_rows, plan)
         compared = [storage.join(here, "compared", str(i)) for i in range(len(numbers))]
         against = _ahead(blocks, numbers) if others is None else [new + others] * len(numbers)
@@ -154,19 +155,19 @@ def _rounds(
             (blocks, part, table, len(blocks) - len(new), against[i], others is None, compared[i])
             for i, part in enumerate(numbers)
         ]
-        linked.multiplied += sum(mapper.map(f"{name}compare", compare, items, done=done))
+        linked.multiplied += sum(mapper.map(f"{name}: {COMPARE}", compare, items, done=done))
         before, table = table, storage.join(here, "table")
         item = (before, new, len(blocks) - len(new), compared, table)
-        state = mapper.map(f"{name}table", next_table, [item], done=done)[0]
+        state = mapper.map(f"{name}: {CHOOSE_PAIRS}", next_table, [item], done=done)[0]
         linked.active.append(state["n"])
         if not state["pairs"]:
             return blocks, n_rows, table, joined, 0
         if state["n"] <= max(plan.small, plan.merge_rows):
             return blocks, n_rows, table, joined, state["n"]
         joined.append(table)
-        this = Round(mapper, plan, here, done, f"join {len(joined)}")
-        changed = _in_parts(this, "join", join_pairs, table, blocks, state["pairs"])
-        others = _in_parts(this, "gather", gather_groups, table, blocks, state["orphans"]).folders
+        this = Round(mapper, plan, here, done, refinement_round(len(joined)))
+        changed = _in_parts(this, JOIN_PAIRS, join_pairs, table, blocks, state["pairs"])
+        others = _in_parts(this, GATHER, gather_groups, table, blocks, state["orphans"]).folders
         new = changed.folders
         blocks, n_rows = blocks + new, n_rows + changed.n_rows
 

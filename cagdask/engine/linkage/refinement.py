@@ -48,12 +48,12 @@ from cagdask.engine.rows.files import (
     take_rows,
 )
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
+from cagdask.engine.stage_names import CHOOSE_PAIRS, COMPARE, GATHER, JOIN_PAIRS, REFINE, refinement_round
 from cagdask.storage.arrays import array
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-JOIN_PAIRS, GATHER, COMPARE, CHOOSE_PAIRS = "join", "gather", "compare", "table"
 """Stages of a round; the first round orders and searches instead of joining and comparing."""
 ROWS_AT_ONCE = 256
 PAIRS_AT_ONCE = 2**14
@@ -84,7 +84,7 @@ def directions_of(
     packed = _pack(blocks, block_rows)
     made = [storage.join(folder, str(i)) for i in range(len(packed))]
     items = [([block.folder for block in part], url) for part, url in zip(packed, made, strict=True)]
-    counts = mapper.map(f"directions of {what}", write_directions, items, done=done)
+    counts = mapper.map(f"scale profiles of {what}", write_directions, items, done=done)
     return [Block(url, n) for url, n in zip(made, counts, strict=True)]
 
 
@@ -239,11 +239,6 @@ def _slices(n: int) -> list[slice]:
 # -- the rounds ------------------------------------------------------------------------------------------------------
 
 
-def refine_round(number: int) -> str:
-    """What the stages of a round of refinement begin with."""
-    return f"refine {number}"
-
-
 def refine(
     mapper: Mapper, groups: list[Block], threshold: float, plan: LinkagePlan, folder: str, done: str | None = None
 ) -> tuple[list[str], str, list[str], Linked]:
@@ -266,10 +261,10 @@ def refine(
     """
     if sum(block.n for block in groups) <= plan.small and not isinstance(mapper, InPlace):
         items = [([asdict(block) for block in groups], threshold, asdict(plan), folder)]
-        answer = mapper.map("refine", refine_alone, items, done=done)[0]
+        answer = mapper.map(REFINE, refine_alone, items, done=done)[0]
         return answer["blocks"], answer["table"], answer["joined"], Linked(**answer["linked"])
     linked, joined = Linked(), list[str]()
-    this = Round(mapper, plan, storage.join(folder, "round-1"), done, refine_round(1))
+    this = Round(mapper, plan, storage.join(folder, "round-1"), done, refinement_round(1))
     chunked = order_rows(this, groups, threshold, seed=1)
     lists = search(this, chunked, 1, linked)
     blocks, table = Blocks([block.folder for block in groups], [block.n for block in groups]), this.path("table")
@@ -279,7 +274,7 @@ def refine(
     while state["pairs"]:
         joined.append(table)
         number = len(joined) + 1
-        this = Round(mapper, plan, storage.join(folder, f"round-{number}"), done, refine_round(number))
+        this = Round(mapper, plan, storage.join(folder, f"round-{number}"), done, refinement_round(number))
         blocks, table, state = _join_and_compare(this, blocks, table, state, threshold, linked)
         linked.active.append(state["n"])
     return blocks.folders, table, joined, linked

@@ -17,15 +17,23 @@ from typing import Any, Protocol
 from cagdask import storage
 from cagdask.engine.rows.files import Block
 from cagdask.engine.search import approximate, chunks, kernels, neighbors, pivots
+from cagdask.engine.stage_names import (
+    COUNT_FOUND,
+    DRAW_ROWS,
+    FIND_PIVOTS,
+    GATHER_CHUNKS,
+    LIST_CHUNKS,
+    PLAN_CHUNKS,
+    SEARCH,
+    SEARCH_DRAWN,
+    SEARCH_LISTS,
+    SEARCH_OWN,
+    SORT_BLOCKS,
+)
 
 logger = logging.getLogger(__name__)
 
 # Stages of a round, as progress shows them after the number of the round
-FIND_PIVOTS, SORT_BLOCKS, PLAN_CHUNKS = "pivots", "assign", "cut"
-GATHER_CHUNKS, LIST_CHUNKS = "gather", "directory"
-SEARCH = "search"
-SEARCH_OWN, SEARCH_LISTS = f"{SEARCH} own", f"{SEARCH} lists"
-DRAW_ROWS, SEARCH_DRAWN, COUNT_FOUND = f"{SEARCH} recall draw", f"{SEARCH} recall search", f"{SEARCH} recall count"
 
 
 class Mapper(Protocol):
@@ -219,7 +227,7 @@ class Round:
     folder, done
         For the arrays, and for saved results of finished tasks.
     name
-        What stages begin with, as ``linkage 2``.
+        What stages begin with, as ``clustering round 2``.
     """
 
     mapper: Mapper

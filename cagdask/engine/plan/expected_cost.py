@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cagdask.engine.plan.task_memory import EnginePlan, cag_bytes_per_row, merge_bytes_per_row
 from cagdask.engine.rows.files import SPARSE_BELOW, SUMS
+from cagdask.engine.stage_names import GATHER_CHUNKS, MEASURE_GENES, MERGE, PROFILES, SEARCH, WRITE_CAGS
 
 ROUNDS = 1.6
 """Groups of all rounds together, per gene."""
@@ -107,15 +108,15 @@ def expect(
     n_cags = max(1, int(CAGS * n_genes))
     return Expected(
         cpu_seconds={
-            "profiles": _PROFILE_ROW * n_genes + _PROFILE_CELL * cells,
-            "gather": times * ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
-            "search": search_times * search_seconds(density * n_samples) * (n_genes / 1e6) ** _SEARCH_EXPONENT,
-            "merge": times * ROUNDS * (_MERGE_ROW * n_genes + _MERGE_CELL * cells),
-            "measure genes": _WRITE_ROW * n_genes + _WRITE_CELL * cells,
+            PROFILES: _PROFILE_ROW * n_genes + _PROFILE_CELL * cells,
+            GATHER_CHUNKS: times * ROUNDS * (_ORDER_ROW * n_genes + _ORDER_CELL * cells),
+            SEARCH: search_times * search_seconds(density * n_samples) * (n_genes / 1e6) ** _SEARCH_EXPONENT,
+            MERGE: times * ROUNDS * (_MERGE_ROW * n_genes + _MERGE_CELL * cells),
+            MEASURE_GENES: _WRITE_ROW * n_genes + _WRITE_CELL * cells,
         },
         task_bytes={
-            "merge": int(1.3 * batch * merge_bytes_per_row(n_samples)),
-            "write CAGs": min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
+            MERGE: int(1.3 * batch * merge_bytes_per_row(n_samples)),
+            WRITE_CAGS: min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
         },
         disk_bytes=int(millions**_MILLIONS_DISK * n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, sums - 500))),
         read_bytes=int(read_times * _READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),

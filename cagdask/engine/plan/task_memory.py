@@ -13,6 +13,17 @@ from cagdask.engine.linkage.rounds import LinkagePlan, shared_rows
 from cagdask.engine.linkage.single import K
 from cagdask.engine.search.pivots import TRAINING_ROWS_PER_PIVOT, n_pivots_for
 from cagdask.engine.search.sketches import LARGEST, QUERIES, TARGETS
+from cagdask.engine.stage_names import (
+    FIND_COMPONENTS,
+    FIND_PIVOTS,
+    GATHER_CHUNKS,
+    MEASURE_GENES,
+    MERGE,
+    PROFILES,
+    REFINE,
+    SEARCH,
+    WRITE_CAGS,
+)
 
 LARGEST_BLOCK = 40_000
 """Rows above which a larger block saves nothing."""
@@ -56,7 +67,7 @@ class EnginePlan:
 
     def linkage(self) -> LinkagePlan:
         """The part that linkage needs."""
-        row_bytes = self.task_bytes["search"] // self.chunk_rows
+        row_bytes = self.task_bytes[SEARCH] // self.chunk_rows
         return LinkagePlan(
             self.chunk_rows,
             self.merge_rows,
@@ -146,15 +157,15 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
         cag_rows=cag_rows,
         n_threads=n_threads,
         task_bytes={
-            "profiles": block_rows * profile_bytes_per_row(n_samples),
-            "pivots": for_training,
-            "gather": chunk_rows * gather_bytes_per_row(n_samples),
-            "search": chunk_rows * search_bytes_per_row(n_samples),
-            "merge": min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
-            "components": n_genes * table_bytes_per_gene(linkage),
-            "refine": chunk_rows * compare_bytes_per_row(n_samples),
-            "write CAGs": min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
-            "measure genes": block_rows * measure_bytes_per_row(n_samples),
+            PROFILES: block_rows * profile_bytes_per_row(n_samples),
+            FIND_PIVOTS: for_training,
+            GATHER_CHUNKS: chunk_rows * gather_bytes_per_row(n_samples),
+            SEARCH: chunk_rows * search_bytes_per_row(n_samples),
+            MERGE: min(merge_rows, n_genes) * merge_bytes_per_row(n_samples),
+            FIND_COMPONENTS: n_genes * table_bytes_per_gene(linkage),
+            REFINE: chunk_rows * compare_bytes_per_row(n_samples),
+            WRITE_CAGS: min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
+            MEASURE_GENES: block_rows * measure_bytes_per_row(n_samples),
         },
         merge_row_bytes=merge_bytes_per_row(n_samples),
         disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 17) + 6 * LARGEST + 300 + 3 * 24 * 16),

@@ -45,9 +45,9 @@ def search_all(opened: OpenVectors, maker: QueryMaker, k: int, at_least: float, 
             (opened.vectors.to_json(), among, a, asdict(maker.rules), begin, min(n, begin + step), k, _finite(at_least))
             for begin in range(0, n, step)
         ]
-        runner.check_fits("every b", index_bytes(len(maker.rows), opened.vectors.n_columns), "all vectors")
+        runner.check_fits("search every B", index_bytes(len(maker.rows), opened.vectors.n_columns), "all vectors")
         weights = [item[5] - item[4] for item in items]
-        parts = runner.map("every b", search_every_b, items, unit="genes", weights=weights)
+        parts = runner.map("search every B", search_every_b, items, unit="genes", weights=weights)
     b, c, d = (np.array([row for part in parts for row in part[name]], np.int64) for name in "bcd")
     scores = np.array([value for part in parts for value in part["scores"]], np.float64)
     order = best(scores, k, b, c, d)

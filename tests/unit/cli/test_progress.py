@@ -54,10 +54,10 @@ def test_a_stage_that_fails_says_how_far_it_came(clock: Clock, capsys: pytest.Ca
 
 def test_a_short_stage_is_one_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     lines = progress.Lines()
-    lines.start("fold", 1, "tasks")
+    lines.start("find identical genes", 1, "tasks")
     lines.advance()
     lines.finish()
-    assert capsys.readouterr().err.splitlines() == ["fold: 1 tasks"]
+    assert capsys.readouterr().err.splitlines() == ["find identical genes"]
 
 
 def test_bars_show_stage_rate_and_rest(clock: Clock) -> None:

@@ -253,7 +253,7 @@ def test_ctrl_c_ends_it_in_one_line_and_the_same_command_goes_on(tmp_path: Path)
     seen = []
     for line in going.stderr:
         seen.append(line)
-        if line.startswith("profiles"):
+        if line.startswith("normalize genes"):
             break
     going.send_signal(signal.SIGINT)
     _, rest = going.communicate(timeout=60)

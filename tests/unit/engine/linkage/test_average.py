@@ -55,7 +55,7 @@ def test_rounds_of_fewer_rows_are_shared_out_again(
 
     class Workers:
         def map(self, stage: str, function: Callable[..., Any], items: Sequence[Any], *, done: Any = None) -> list[Any]:
-            if stage.endswith("search own"):
+            if stage.endswith("within chunks"):
                 searched.append(len(items))
             return [function(*item) for item in items]
 
@@ -72,7 +72,7 @@ def test_one_process_merges_in_one_batch_and_several_share(profiles: NDArray[np.
     batches: list[int] = []
 
     def counted(stage: str, items: Sequence[Any]) -> None:
-        if stage == "linkage 1: merge":
+        if stage == "clustering round 1: merge groups":
             batches.append(len(items))
 
     class Alone(InPlace):

@@ -13,7 +13,7 @@ from cagdask.engine.plan.task_memory import TRAINING_BYTES, merge_bytes_per_row,
 @pytest.mark.parametrize("budget", [2**24, 2**28, 2**32])
 def test_tasks_whose_size_can_be_chosen_fit_the_budget(n_genes: int, n_samples: int, budget: int) -> None:
     plan = plan_engine(n_genes, n_samples, budget, 2)
-    assert all(bytes_ <= budget for name, bytes_ in plan.task_bytes.items() if name != "components")
+    assert all(bytes_ <= budget for name, bytes_ in plan.task_bytes.items() if name != "find components")
     assert plan.block_rows >= 1
     assert plan.merge_rows >= 2
     assert plan.cag_rows >= 1
