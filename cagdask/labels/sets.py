@@ -258,7 +258,7 @@ def _check_rows(url: str, table: pd.DataFrame, column: str, pairs: dict[str, lis
         two = " and ".join(map(repr, pairs[twice[0]][:2]))
         raise InputError(
             f"{url}: {len(twice):,} samples have rows with different labels, the first is {twice[0]!r} with {two}. Say "
-            "whether they have several (--label-kind several), or are to be left out (--label-kind single)."
+            "whether they have several (`label_kind='several'`), or are to be left out (`label_kind='single'`)."
         )
     others = table[table.index.duplicated(keep=False)].drop(columns=column).fillna("").astype(str)
     differ = others.groupby(level=0).nunique() > 1

@@ -60,7 +60,7 @@ def _lightgbm() -> Any:
     try:
         import lightgbm
     except ImportError as err:
-        raise InputError('LightGBM is not installed. Install "cagdask[lightgbm]", or use another --model.') from err
+        raise InputError('LightGBM is not installed. Install "cagdask[lightgbm]", or use another `model`.') from err
     return lightgbm
 
 

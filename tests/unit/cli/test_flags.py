@@ -32,7 +32,7 @@ SHOWN_BY = {
     "expression": ("normalize",),
     "factors": ("nmf fit", "nmf select", "nmf consensus", "nmf project"),
     "io": READERS,
-    "labels": ("test",),
+    "labels": ("test", "classify", "predict"),
     "normalization": ("run", "cluster", "normalize"),
     "plot": ("plot",),
     "runs": ("run", "plan"),

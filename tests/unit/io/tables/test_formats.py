@@ -156,7 +156,7 @@ def test_expression_may_be_negative_and_embeddings_have_components(tmp_path, fra
         ("gene,s1,\na,1,2\n", "column 2 of the values, after 's1', has no name. Give it one"),
         (
             "gene,s1\na,1\n,2\n",
-            "row 2 of the values, after 'a', has no name. Leave it out with --exclude-genes '\\^\\$'",
+            "row 2 of the values, after 'a', has no name. Leave it out with `exclude_genes='\\^\\$'`",
         ),
     ],
 )
