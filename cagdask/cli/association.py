@@ -33,10 +33,11 @@ from cagdask.cli.options import COUNT, Outcome, Setting, computes
     show_default=True,
     help="Share of the samples in which a feature must be.",
 )
+@click.option("--zero-aware", is_flag=True, help="Test presence, and the amount where present, apart; combine both.")
 @click.option("--fdr", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="What the summary counts.")
 @computes
 def test(setting: Setting, source: str, output: str, fdr: float, groups: str | None, **options: Any) -> Outcome:
-    """Test which CAGs of a result, or genes of a store, differ between labelled groups of samples."""
+    """Test which CAGs of a result, genes of a store, or factors of an nmf differ between labelled groups of samples."""
     from cagdask.cli.tables import table
     from cagdask.labels.association import associate
 

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import tempfile
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.factors.matrix import Matrix, open_matrix
+from cagdask.factors.matrix import Matrix
 from cagdask.labels import statistics
+from cagdask.labels.classification.features import Source, open_source, read_rows
 from cagdask.labels.design import DesignFiles, Question, check_options, design_of
 from cagdask.labels.reading import read_labels
 from cagdask.storage.arrays import Files, array
@@ -42,6 +44,7 @@ class TestedFiles(Files):
     tested: Float64 = array(np.float64, "number, feature", "effect, error, low, high, p_value")
     mean: Float64 = array(np.float64, "2, feature", "mean of the first group and of all others")
     prevalence: Float64 = array(np.float64, "feature", "share of tested samples with a value above 0")
+    parts: Float64 = array(np.float64, "part, feature", "of a zero-aware test, else nothing")
 
 
 def associate(
@@ -57,6 +60,7 @@ def associate(
     cohort: str | None = None,
     min_size: int = 1,
     min_prevalence: float = 0.0,
+    zero_aware: bool = False,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
     n_workers: int | None = None,
@@ -67,7 +71,8 @@ def associate(
     Parameters
     ----------
     source
-        Result store or run folder (its CAGs), or a store of abundances or expression (its genes).
+        Result store or run folder (its CAGs), a store of abundances or expression (its genes), or the folder of a
+        factorization (its factors).
     labels, label_column
         As for :func:`cagdask.labels.reading.read_labels`.
     output
@@ -88,6 +93,9 @@ def associate(
     min_prevalence
         Share of the tested samples in which a feature must be above 0. For CAGs of a ``clr`` result, whose values are
         log-ratios, it is the share of all samples that have the CAG (``cag_prevalence``), in the table too.
+    zero_aware
+        Test presence, and the amount where present, apart, and combine both p values; for ``rank-sum``. The table then
+        has ``presence_effect``, ``presence_p``, ``abundance_effect`` and ``abundance_p``, too.
     overwrite
         Replace ``output``.
     client, n_workers, memory_limit
@@ -96,9 +104,9 @@ def associate(
     Returns
     -------
     DataFrame
-        One row per tested feature, by rising p value: ``cag`` or ``gene``, ``effect``, ``ci_low``, ``ci_high``,
-        ``p_value``, ``q_value`` (Benjamini and Hochberg), ``mean_first``, ``mean_other``, ``prevalence``. Features that
-        could not be tested (constant, or separating the groups in ``logistic``) have no p and come last.
+        One row per tested feature, by rising p value: ``cag``, ``gene`` or ``factor``, ``effect``, ``ci_low``,
+        ``ci_high``, ``p_value``, ``q_value`` (Benjamini and Hochberg), ``mean_first``, ``mean_other``, ``prevalence``.
+        Features that could not be tested (constant, or separating the groups in ``logistic``) have no p and come last.
 
     Raises
     ------
@@ -107,16 +115,22 @@ def associate(
     InputError
         A group has fewer than three samples, labels are constant or confounded with covariates, or a column is missing.
     """
-    check_options(test, pairs, formula, cohort, min_prevalence)
+    check_options(test, pairs, formula, cohort, min_prevalence, zero_aware)
     if output is not None:
         if not output.endswith((".tsv", ".parquet")):
             raise ValueError(f"`output={output!r}` must end in .tsv or .parquet.")
         storage.check_target(storage.absolute(output), overwrite=overwrite)
-    matrix = open_matrix(source)
+    held = open_source(source, None)
+    matrix = held.matrix
+    if zero_aware and (held.kind == "factors" or (held.kind == "cags" and _are_log_ratios(matrix))):
+        raise ValueError(
+            "`zero_aware` needs values of which 0 means absent; log-ratios and factors have no such value."
+        )
     if min_size > 1 and matrix.rows_are != "CAGs":
-        raise ValueError("`min_size` is for CAGs, and these are genes. Leave it out.")
+        raise ValueError(f"`min_size` is for CAGs, and these are {held.kind}. Leave it out.")
     table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
     question, design = design_of(table, test, groups, pairs, formula, cohort)
+    question = replace(question, zero_aware=zero_aware)
     warn_of_scale(matrix)
     work_bytes = 12 * matrix.n_genes * matrix.n_samples
     with (
@@ -129,7 +143,7 @@ def associate(
             found = _run(matrix, question, design, runner, folder)
         finally:
             storage.remove(folder)
-    frame = _frame(matrix, found, min_size, min_prevalence)
+    frame = _frame(held, found, min_size, min_prevalence)
     if output is not None:
         _write(frame, output, question)
     return frame
@@ -168,7 +182,14 @@ def _run(matrix: Matrix, question: Question, design: DesignFiles, runner: Runner
     found = []
     for item in items:
         part = TestedFiles.open(item[-1])
-        found.append(TestedFiles(tested=part.tested.copy(), mean=part.mean.copy(), prevalence=part.prevalence.copy()))
+        found.append(
+            TestedFiles(
+                tested=part.tested.copy(),
+                mean=part.mean.copy(),
+                prevalence=part.prevalence.copy(),
+                parts=part.parts.copy(),
+            )
+        )
     return found
 
 
@@ -177,11 +198,18 @@ def associate_task(
 ) -> int:
     """Test features ``begin`` to ``end``."""
     given, question = DesignFiles.open(design), Question(**asked)
-    values = Matrix(**source).read(begin, end)[:, given.column].astype(np.float64)
+    values = read_rows(source, begin, end)[:, given.column].astype(np.float64)
     first = given.group == 0
-    found = _tested(values, question, given)
+    parts = np.empty((0, end - begin))
+    if question.zero_aware:
+        found, both = statistics.two_part(values, ~first)
+        parts = np.stack(both)
+    else:
+        found = _tested(values, question, given)
     mean = np.stack([values[:, first].mean(axis=1), values[:, ~first].mean(axis=1)])
-    TestedFiles(tested=np.stack(found), mean=mean, prevalence=np.asarray((values > 0).mean(axis=1))).write(folder)
+    TestedFiles(tested=np.stack(found), mean=mean, prevalence=np.asarray((values > 0).mean(axis=1)), parts=parts).write(
+        folder
+    )
     return end - begin
 
 
@@ -211,14 +239,14 @@ def _one(values: Float64, question: Question, group: NDArray[np.int64], design: 
 # -- what comes out --------------------------------------------------------------------------------------------------
 
 
-def _frame(matrix: Matrix, parts: list[TestedFiles], min_size: int, min_prevalence: float) -> pd.DataFrame:
+def _frame(held: Source, parts: list[TestedFiles], min_size: int, min_prevalence: float) -> pd.DataFrame:
     import pandas as pd
     from scipy.stats import false_discovery_control
 
     tested = np.concatenate([part.tested for part in parts], axis=1)
     mean = np.concatenate([part.mean for part in parts], axis=-1)
     prevalence = np.concatenate([part.prevalence for part in parts], axis=-1)
-    is_cag = matrix.rows_are == "CAGs"
+    matrix, is_cag = held.matrix, held.kind == "cags"
     if is_cag and _are_log_ratios(matrix):
         prevalence = np.asarray(storage.open_array(matrix.url, "cag_prevalence")[:], np.float64)
     kept = prevalence >= min_prevalence
@@ -230,10 +258,10 @@ def _frame(matrix: Matrix, parts: list[TestedFiles], min_size: int, min_prevalen
     known = np.isfinite(p_value)
     if known.any():
         q_value[known] = false_discovery_control(p_value[known])
-    names: Any = rows if is_cag else matrix.names_of(rows.astype(np.int64))
+    names: Any = rows if is_cag else held.names_of(rows.astype(np.int64))
     frame = pd.DataFrame(
         {
-            "cag" if is_cag else "gene": names,
+            {"cags": "cag", "factors": "factor"}.get(held.kind, "gene"): names,
             "effect": effect,
             "p_value": p_value,
             "q_value": q_value,
@@ -244,6 +272,9 @@ def _frame(matrix: Matrix, parts: list[TestedFiles], min_size: int, min_prevalen
             "prevalence": prevalence[rows],
         }
     )
+    of_parts = np.concatenate([part.parts for part in parts], axis=1)[:, rows]
+    for name, values in zip(statistics.Parts._fields, of_parts, strict=False):
+        frame[name] = values
     return frame.sort_values("p_value", kind="stable", na_position="last", ignore_index=True)
 
 

@@ -48,14 +48,19 @@ class Question:
         Groups, the first of which others are compared with.
     column
         Term of the design whose effect is asked for, with ``linear``.
+    zero_aware
+        Whether presence and amount are tested apart, with ``rank-sum``.
     """
 
     test: str
     levels: list[str]
     column: int = 0
+    zero_aware: bool = False
 
 
-def check_options(test: str, pairs: str | None, formula: str | None, cohort: str | None, prevalence: float) -> None:
+def check_options(
+    test: str, pairs: str | None, formula: str | None, cohort: str | None, prevalence: float, zero_aware: bool
+) -> None:
     """Refuse a test that is not known, and options that do not go together."""
     if test not in TESTS:
         raise ValueError(f"`test` is {test!r}; choose one of {', '.join(TESTS)}.")
@@ -65,6 +70,8 @@ def check_options(test: str, pairs: str | None, formula: str | None, cohort: str
         raise ValueError(f"`formula` is for linear and logistic, not for {test}. Leave it out.")
     if cohort is not None and test in ("paired", "kruskal"):
         raise ValueError(f"`cohort` is not for `test={test!r}`. Leave it out.")
+    if zero_aware and (test != "rank-sum" or cohort is not None):
+        raise ValueError("`zero_aware` is for rank-sum without cohorts. Leave it out.")
     if not 0 <= prevalence <= 1:
         raise ValueError(f"`min_prevalence` is {prevalence}; it is a share from 0 to 1.")
 

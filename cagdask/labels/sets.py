@@ -132,7 +132,7 @@ def read_label_set(
         Nothing of the kind is there, no sample is known, or a table gives a sample two labels unasked.
     """
     if kind not in KINDS:
-        raise ValueError(f"label_kind is {kind!r}; choose one of {', '.join(KINDS)}.")
+        raise ValueError(f"`label_kind` is {kind!r}; choose one of {', '.join(KINDS)}.")
     own = sample_metadata(url, samples)
     if _is_folder(labels):
         if column or separator:

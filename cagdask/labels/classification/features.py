@@ -63,15 +63,11 @@ class Source:
         Rows of a store; for factors, that of the samples x components, by whose columns features are.
     names
         Of factors; empty for others, whose names are read where they are needed.
-    identity
-        What must be the same for new samples: the normalization of genes, the partition of CAGs, the reference of
-        factors.
     """
 
     kind: str
     matrix: Matrix
     names: tuple[str, ...]
-    identity: str
 
     @property
     def n(self) -> int:
@@ -123,10 +119,14 @@ def open_source(source: str, kind: str | None) -> Source:
         raise SchemaError(f"{source}: holds no CAGs. Cluster it first: cagdask run {source} --output FOLDER.")
     if is_cags and kind in ("genes", "signal"):
         raise SchemaError(f"{source}: holds CAGs. Name the store of genes that it was made from, or use features cags.")
-    return Source(kind or ("cags" if is_cags else "genes"), matrix, (), _identity(matrix))
+    return Source(kind or ("cags" if is_cags else "genes"), matrix, ())
 
 
-def _identity(matrix: Matrix) -> str:
+def identity_of(held: Source) -> str:
+    """What must be the same for new samples: the normalization of genes, the partition of CAGs, the factors."""
+    matrix = held.matrix
+    if held.kind == "factors":
+        return f"factors {matrix.digest}"
     group = storage.open_group(matrix.url)
     if matrix.rows_are == "genes":
         return f"normalization {group.attrs.get('normalization', 'none')}"
@@ -143,7 +143,7 @@ def _factors(url: str) -> Source:
     digest = provenance.digest(np.asarray(storage.open_array(url, "gene_loading")[:]).tobytes())[:16]
     matrix = Matrix(url, "sample_latent", k, n_samples, n_samples, None, "sample_id",
                     str(attrs.get("sample_title", "sample_id")), digest, url)  # fmt: skip
-    return Source("factors", matrix, tuple(f"NMF_{i}" for i in range(k)), f"factors {digest}")
+    return Source("factors", matrix, tuple(f"NMF_{i}" for i in range(k)))
 
 
 def read_rows(matrix: dict[str, Any], begin: int, end: int) -> Float32:

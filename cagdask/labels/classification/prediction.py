@@ -70,15 +70,16 @@ def predict(
         The folder holds no model.
     """
     if missing not in MISSING:
-        raise ValueError(f"missing is {missing!r}; choose one of {', '.join(MISSING)}.")
+        raise ValueError(f"`missing` is {missing!r}; choose one of {', '.join(MISSING)}.")
     if not output.endswith(".tsv"):
-        raise ValueError(f"output {output!r} must end in .tsv.")
+        raise ValueError(f"`output={output!r}` must end in .tsv.")
     storage.check_target(storage.absolute(output), overwrite=overwrite)
     card = read_card(model)
     held = features.open_source(source, card["features"]["kind"])
-    if held.identity != card["features"]["identity"]:
+    identity = features.identity_of(held)
+    if identity != card["features"]["identity"]:
         raise InputError(
-            f"{source}: its features are of {held.identity}, those of {model} of {card['features']['identity']}. Make "
+            f"{source}: its features are of {identity}, those of {model} of {card['features']['identity']}. Make "
             "the new samples comparable in the same way: the same normalization, CAGs or factors."
         )
     with (

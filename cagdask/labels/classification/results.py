@@ -236,7 +236,7 @@ def _card(outcome: Outcome, numbers: dict[str, Any], warnings: list[str]) -> dic
         "options": outcome.chosen,
         "features": {
             "kind": held.kind,
-            "identity": held.identity,
+            "identity": features.identity_of(held),
             "n_available": held.n,
             "names": held.names_of(outcome.rows),
         },

@@ -225,7 +225,7 @@ def folds_of(samples: Samples, chosen: dict[str, Any]) -> list[Fold]:
         if chosen["leave_study_out"]:
             dealt["study"] = splits.study_folds(studies)
     elif chosen["leave_study_out"]:
-        raise ValueError("leave_study_out needs studies: name their column with groups.")
+        raise ValueError("`leave_study_out` needs studies: name their column with `groups`.")
     made = []
     for split, number in dealt.items():
         inner_groups = None if split == "random" else studies

@@ -15,6 +15,7 @@ import statsmodels.formula.api as smf
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
+import cagdask
 from cagdask import storage
 from cagdask.errors import InputError
 from cagdask.labels import statistics
@@ -111,11 +112,68 @@ def test_logistic_models_are_those_of_statsmodels(asked: Any) -> None:
     found = asked(test="logistic", formula="age")
     y = (table.state == "case").astype(float).to_numpy()
     for row, one in enumerate(values.astype(float)):
-        fit = sm.GLM(y, np.column_stack([one, np.ones(N_SAMPLES), table.age]), family=sm.families.Binomial()).fit(
-            tol=1e-14
-        )
-        np.testing.assert_allclose(found.effect[row], fit.params[0], rtol=1e-6)
-        np.testing.assert_allclose(found.p_value[row], fit.pvalues[0], rtol=1e-5)
+        columns = np.column_stack([one, np.ones(N_SAMPLES), table.age])
+        same(found.effect[row], sm.GLM(y, columns, family=sm.families.Binomial()).fit(tol=1e-15, maxiter=200).params[0])
+        fit = sm.Logit(y, columns).fit(disp=0, tol=1e-13, maxiter=200)
+        same(found.effect[row], fit.params[0])
+        same(found.p_value[row], fit.pvalues[0])
+        same([found.ci_low[row], found.ci_high[row]], fit.conf_int()[0])
+
+
+def test_logistic_models_do_not_depend_on_units() -> None:
+    rng = np.random.default_rng(0)
+    values, second = rng.normal(size=(5, 40)), np.arange(40) % 2 == 1
+    one = statistics.logistic(values, second, np.ones((40, 1)))
+    other = statistics.logistic(values * 1e-9, second, np.ones((40, 1)))
+    same(other.effect * 1e-9, one.effect)
+    same(other.p_value, one.p_value)
+
+
+def test_a_zero_aware_test_combines_presence_and_amount(asked: Any) -> None:
+    found = asked(zero_aware=True)
+    cases, healthy = split()
+    for row, (a, b) in enumerate(zip(cases, healthy, strict=True)):
+        table = [[(a > 0).sum(), (a == 0).sum()], [(b > 0).sum(), (b == 0).sum()]]
+        some = [] if (table[0][1], table[1][1]) == (0, 0) else [ss.fisher_exact(table).pvalue]
+        same(found.presence_p[row], some[0] if some else np.nan)
+        same(found.presence_effect[row], (a > 0).mean() - (b > 0).mean())
+        amount = ss.mannwhitneyu(a[a > 0], b[b > 0], method="asymptotic").pvalue
+        same(found.abundance_p[row], amount)
+        same(found.abundance_effect[row], np.sign(a[a > 0][:, None] - b[b > 0]).mean())
+        same(found.p_value[row], ss.combine_pvalues([*some, amount], method="fisher").pvalue)
+    plain = asked()
+    same(found.effect, plain.effect)
+
+
+def test_zero_aware_parts_that_say_nothing_are_left_out() -> None:
+    second = np.arange(40) % 2 == 1
+    rng = np.random.default_rng(0)
+    values = rng.lognormal(size=(4, 40))
+    values[1, 6:] = 0  # three of each group have it: just enough
+    values[2, 4:] = 0  # two: too few for the amount
+    values[3] = 0
+    found, parts = statistics.two_part(values, second)
+    assert np.isnan(parts.presence_p).tolist() == [True, False, False, True]
+    assert np.isnan(parts.abundance_p).tolist() == [False, False, True, True]
+    same(found.p_value[0], parts.abundance_p[0])
+    same(found.p_value[2], parts.presence_p[2])
+    assert np.isnan(found.p_value[3])
+
+
+def test_factors_are_tested_as_genes_are(tmp_path: Path, abundance_store: MakeStore) -> None:
+    values, table = cohort()
+    cagdask.nmf(abundance_store(values), k=3, output=str(tmp_path / "nmf"), client=InlineRunner())
+    table.to_csv(tmp_path / "l.tsv", sep="\t")
+    given = {"labels": str(tmp_path / "l.tsv"), "label_column": "state", "client": InlineRunner()}
+    found = associate(str(tmp_path / "nmf"), **given)
+    latent = pd.read_parquet(tmp_path / "nmf" / "nmf_latent.parquet")
+    case = (table.state == "case").to_numpy()
+    assert sorted(found.factor) == ["NMF_0", "NMF_1", "NMF_2"]
+    for row in found.to_dict("records"):
+        one = latent[row["factor"]].to_numpy()
+        same(row["p_value"], ss.mannwhitneyu(one[~case], one[case], method="asymptotic").pvalue)
+    with pytest.raises(ValueError, match="needs values of which 0 means absent"):
+        associate(str(tmp_path / "nmf"), zero_aware=True, **given)
 
 
 def test_cohorts_are_combined_as_random_effects_as_in_statsmodels() -> None:
@@ -204,6 +262,8 @@ def test_a_table_and_a_picture_are_written(asked: Any, tmp_path: Path) -> None:
         ({"cohort": "pair"}, r"group 'healthy' has 1 samples in a cohort"),
         ({"formula": "age"}, r"`formula` is for linear"),
         ({"test": "paired"}, r"needs a column of `pairs`"),
+        ({"zero_aware": True, "test": "kruskal"}, r"`zero_aware` is for rank-sum"),
+        ({"zero_aware": True, "cohort": "center"}, r"`zero_aware` is for rank-sum without cohorts"),
     ],
 )
 def test_what_can_not_be_tested_is_refused(asked: Any, options: dict[str, Any], said: str) -> None:
