@@ -17,6 +17,7 @@ _PUBLIC = {
     "ingest": "io.ingest",
     "normalize": "normalization.methods",
     "normalize_expression": "expression.normalizing",
+    "expression_metrics": "expression.measuring",
     "find_cags": "cags.clustering",
     "cut": "cags.cutting",
     "assign": "cags.assignment",

@@ -6,4 +6,8 @@ tasks        the same by tasks on the workers: a table is turned into tiles wher
 request      what a normalization is asked to do, checked before any value is read
 stages       its stages, in a work folder
 normalizing  the library call
+
+measures       percentile, signal, specificity of rows in memory
+measure_tasks  the two passes that measure genes, by tasks on the workers
+measuring      the library call
 """

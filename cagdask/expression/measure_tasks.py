@@ -1,0 +1,156 @@
+"""The two passes that measure genes, by tasks on the workers.
+
+    survey    rows of genes -> numbers of each gene, its samples around the percentile, squares of each sample
+    cosines   rows of genes -> of every gene: squares, over these rows, of the sum of its samples' unit vectors
+
+A store has all samples of some genes together, so both passes read rows, and nothing is turned. Sums go over parts of
+the table that follow from its number of genes alone and are added row by row: the bytes of the output do not depend on
+chunks, workers and memory. A survey holds some rows six times in float64; the other pass holds the samples of every
+gene (4 + 8 bytes each), some rows three times, and a sum for every gene and row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cagdask import storage
+from cagdask.cags.measures import entropy
+from cagdask.errors import InputError
+from cagdask.expression import measures
+from cagdask.expression.kernels import Float64
+from cagdask.storage.arrays import Files, array
+
+N_PARTS = 64
+"""Parts into which sums over genes are cut, whatever the workers."""
+MOST_ROWS = 256
+"""Rows of a block, at most."""
+SURVEY_COPIES, COSINE_COPIES = 6 * 8, 3 * 8
+
+
+class GeneMeasures(Files):
+    """Numbers of some genes."""
+
+    mean: Float64 = array(np.float64, "gene", "mean over samples")
+    percentile: Float64 = array(np.float64, "gene", "percentile over samples")
+    prevalence: Float64 = array(np.float64, "gene", "share of samples above 0")
+    entropy: Float64 = array(np.float64, "gene", "of the distribution over samples, nat")
+    tau: Float64 = array(np.float64, "gene", "specificity over samples")
+    n_present: NDArray[np.int64] = array(np.int64, "gene", "samples above 0")
+    group_tau: Float64 = array(np.float64, "gene", "specificity over groups")
+    top_group: NDArray[np.int64] = array(np.int64, "gene", "group of the largest mean, -1 for none")
+
+
+class MemberFiles(Files):
+    """Samples around the percentile of some genes."""
+
+    sample: NDArray[np.int32] = array(np.int32, "gene, rank", "row in the sample ids")
+
+
+class SquareFiles(Files):
+    """Sums over some genes."""
+
+    squares: Float64 = array(np.float64, "item", "sum of squares of each sample, or of each gene")
+
+
+class GroupFiles(Files):
+    """Groups of samples."""
+
+    order: NDArray[np.int64] = array(np.int64, "item", "samples by group")
+    starts: NDArray[np.int64] = array(np.int64, "group", "where each group begins")
+
+
+class LengthFiles(Files):
+    """Of each sample."""
+
+    inverse: Float64 = array(np.float64, "sample", "1 / length of its vector over all genes, 0 for one of zeros")
+
+
+def _steps(begin: int, end: int, rows: int) -> list[tuple[int, int]]:
+    return [(low, min(low + rows, end)) for low in range(begin, end, rows)]
+
+
+def survey_task(
+    url: str, begin: int, end: int, rows: int, percentile: float, ranks: tuple[int, int], groups: str | None,
+    folder: str,
+) -> int:  # fmt: skip
+    """Measure genes ``begin`` to ``end``, some ``rows`` at a time.
+
+    Writes their :class:`GeneMeasures`, :class:`MemberFiles` and :class:`SquareFiles` below the folder.
+
+    Raises
+    ------
+    InputError
+        A value is negative.
+    """
+    source = storage.open_array(url, "abundance")
+    squares = np.zeros(source.shape[1])
+    given = GroupFiles.open(groups) if groups else None
+    found: list[dict[str, Any]] = []
+    samples = []
+    for low, high in _steps(begin, end, rows):
+        block = np.asarray(source[low:high])
+        _refuse(url, low, block)
+        partly_sorted = measures.ordered(block, percentile, (ranks[0], ranks[1]))
+        samples += [
+            measures.members(row, known, (ranks[0], ranks[1])) for row, known in zip(block, partly_sorted, strict=True)
+        ]
+        found.append(_measured(block, measures.percentiles(partly_sorted, percentile), given))
+        for row in block.astype(np.float64):
+            squares += row * row
+    GeneMeasures(**{name: np.concatenate([one[name] for one in found]) for name in found[0]}).write(
+        storage.join(folder, "genes")
+    )
+    MemberFiles(sample=np.stack(samples)).write(storage.join(folder, "members"))
+    SquareFiles(squares=squares).write(storage.join(folder, "squares"))
+    return end - begin
+
+
+def _measured(block: NDArray[np.float32], percentile: Float64, groups: GroupFiles | None) -> dict[str, Any]:
+    values = block.astype(np.float64)
+    n_present = np.count_nonzero(block > 0, axis=1)
+    found = {
+        "mean": values.mean(axis=1), "percentile": percentile, "prevalence": n_present / block.shape[1],
+        "entropy": entropy(block), "tau": measures.tau(values), "n_present": n_present,
+        "group_tau": np.full(len(block), np.nan), "top_group": np.full(len(block), -1),
+    }  # fmt: skip
+    if groups is not None:
+        means = measures.group_means(values, groups.order, groups.starts)
+        found["group_tau"] = measures.tau(means)
+        found["top_group"] = np.where(means.max(axis=1) > 0, means.argmax(axis=1), -1)
+    return found
+
+
+def _refuse(url: str, begin: int, block: NDArray[np.float32]) -> None:
+    wrong = block < 0
+    if wrong.any():
+        row, column = (int(place) for place in np.argwhere(wrong)[0])
+        gene: Any = storage.open_array(url, "gene_id")[begin + row]
+        sample: Any = storage.open_array(url, "sample_id")[column]
+        raise InputError(
+            f"{url}: gene {gene}, sample {sample}: {block[row, column]:g} is below 0. These measures are of values of "
+            "0 or more, as counted or after log2(1 + v). Start from such a table."
+        )
+
+
+def cosine_task(url: str, begin: int, end: int, rows: int, members: list[str], lengths: str, folder: str) -> int:
+    """Add up, over genes ``begin`` to ``end``, the square of the sum of the unit vectors of every gene's samples."""
+    from scipy import sparse
+
+    source = storage.open_array(url, "abundance")
+    inverse = LengthFiles.open(lengths).inverse
+    chosen = np.concatenate([part.sample for part in MemberFiles.open_all(members)])
+    n_genes, n = chosen.shape
+    sums = sparse.csr_array(
+        (np.ones(chosen.size), chosen.ravel(), np.arange(0, chosen.size + 1, n)), shape=(n_genes, len(inverse))
+    )
+    total = np.zeros(n_genes)
+    for low, high in _steps(begin, end, rows):
+        unit = np.ascontiguousarray((np.asarray(source[low:high]) * inverse).T)
+        found = sums @ unit
+        for column in range(high - low):  # one row of the table after the other, however many are read at once
+            total += found[:, column] ** 2
+    SquareFiles(squares=total).write(folder)
+    return end - begin
