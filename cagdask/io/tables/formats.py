@@ -92,5 +92,5 @@ def readable(url: str, what: str) -> Iterator[Any]:
     InputError
         While it is read within the block: it is damaged, or not ``what`` it should be.
     """
-    with damage_named(url, what), open_plain(url) as (_, handle):
+    with damage_named(url, what), small_formats.open_lines(url) as handle:
         yield handle

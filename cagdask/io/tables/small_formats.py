@@ -175,6 +175,19 @@ def _market(url: str, handle: Any, shape: tuple[int, int]) -> Any:
 # -- xlsx ------------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def open_lines(url: str) -> Iterator[Any]:
+    """A file's plain bytes from the start; of a workbook the text of its first sheet.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or a workbook that can not be read.
+    """
+    with open_plain(url) as (kind, handle):
+        yield io.BytesIO(xlsx_as_text(url, handle)) if kind == "xlsx" else handle
+
+
 def xlsx_as_text(url: str, handle: Any) -> bytes:
     """The first sheet of a workbook as tab-separated text.
 

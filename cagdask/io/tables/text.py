@@ -24,7 +24,7 @@ from cagdask.io.tables import reading as limits
 from cagdask.io.tables.labels import Labels, label_columns
 from cagdask.io.tables.look import Look, is_number, look
 from cagdask.io.tables.reading import Batch, Batches, Reading
-from cagdask.io.tables.streams import open_plain
+from cagdask.io.tables.small_formats import open_lines
 from cagdask.io.tables.tools import recognise
 
 
@@ -154,7 +154,7 @@ class Table:
             yield batch.column(0)
 
     def _read(self, types: dict[str, pa.DataType], columns: list[int]) -> Iterator[pa.RecordBatch]:
-        with open_plain(self.url) as (_, stream):
+        with open_lines(self.url) as stream:
             for _ in range(self.seen.n_skipped):
                 stream.readline()
             blanks = self.seen.separator == " "

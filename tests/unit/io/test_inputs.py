@@ -39,11 +39,26 @@ def table(tmp_path, frame):
     return str(path)
 
 
+def write_h5ad(path, frame):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file["X"] = frame.to_numpy().T
+        for axis, names in (("obs", frame.columns), ("var", frame.index)):
+            file.create_group(axis).attrs["_index"] = "_index"
+            file[f"{axis}/_index"] = list(names)
+
+
 def ways(frame, table):
     """The same data in every form."""
+    parquet, h5ad = table.replace(".tsv", ".parquet"), table.replace(".tsv", ".h5ad")
+    frame.rename_axis("gene").to_parquet(parquet)
+    write_h5ad(h5ad, frame)
     array = xr.DataArray(frame.to_numpy().T, dims=("site", "otu"), coords={"site": SAMPLES, "otu": GENES})
     return {
         "table": table,
+        "Parquet": parquet,
+        "h5ad": h5ad,
         "DataFrame": frame,
         "samples in rows": cagdask.as_dataset(frame.T, orient="samples-by-genes"),
         "DataArray": cagdask.as_dataset(array, gene_dim="otu"),
@@ -58,6 +73,17 @@ def test_the_same_data_has_one_digest_and_one_result_whichever_way_it_came(frame
     for ds in found.values():
         assert ds.attrs["input_digest"] == found["table"].attrs["input_digest"]
         xr.testing.assert_equal(ds, found["table"])
+
+
+def test_anndata_has_the_digest_and_the_result_of_its_table(tmp_path, frame, table):
+    anndata = pytest.importorskip("anndata")
+    of_names = {"obs": pd.DataFrame(index=SAMPLES), "var": pd.DataFrame(index=GENES)}
+    for data in (anndata.AnnData(frame.to_numpy().T, **of_names), anndata.AnnData(sp.csr_matrix(frame.T), **of_names)):
+        data.write_h5ad(tmp_path / "own.h5ad")
+        for way in (data, str(tmp_path / "own.h5ad")):
+            found = cagdask.find_cags(way, n_workers=0)
+            xr.testing.assert_equal(found, cagdask.find_cags(table, n_workers=0))
+            assert found.attrs["input_digest"] == cagdask.find_cags(table, n_workers=0).attrs["input_digest"]
 
 
 def test_an_ingested_object_is_the_store_of_its_table(tmp_path, frame, table):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import zipfile
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.inline_runner import InlineRunner
 
 GENES = ["K001", "K002", "K003", "K004"]
 SAMPLES = ["s1", "s2", "s3"]
+TAXONOMY = ["k__A; g__B", "k__A; g__C", "k__D", "k__E"]
 VALUES = np.array([[1, 0, 2.5], [0, 3, 0], [4, 5, 6], [0, 0, 7]])
 FRAME = pd.DataFrame(VALUES, index=pd.Index(GENES, name="gene"), columns=SAMPLES)
 TSV = FRAME.to_csv(sep="\t")
@@ -84,6 +86,35 @@ def as_foreign_zarr(path: Path) -> None:
     array.to_dataset().to_zarr(path, zarr_format=2, consolidated=False)
 
 
+def as_biom_2(path: Path) -> None:
+    matrix = sparse.csr_matrix(VALUES)
+    parts = {f"observation__matrix__{name}": getattr(matrix, name) for name in ("data", "indices", "indptr")}
+    h5(path, **parts, observation__ids=GENES, sample__ids=SAMPLES, observation__metadata__taxonomy=TAXONOMY)
+
+
+def as_biom_1(path: Path, kind: str) -> None:
+    cells = [[i, j, v] for i, row in enumerate(VALUES.tolist()) for j, v in enumerate(row) if v]
+    axes = {
+        "rows": [{"id": g, "metadata": {"taxonomy": t}} for g, t in zip(GENES, TAXONOMY, strict=True)],
+        "columns": [{"id": s, "metadata": None} for s in SAMPLES],
+    }
+    table = {"format": "Biological Observation Matrix 1.0.0", "matrix_type": kind, "shape": VALUES.shape, **axes}
+    path.write_text(json.dumps(table | {"data": cells if kind == "sparse" else VALUES.tolist()}))
+
+
+def as_xlsx(path: Path) -> None:
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in (["gene", *SAMPLES], *([g, *v] for g, v in zip(GENES, VALUES.tolist(), strict=True))):
+        book.active.append(row)
+    book.save(path)
+
+
+def as_arrow_stream(path: Path) -> None:
+    table = pa.Table.from_pandas(FRAME.reset_index())
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
 def zstd(data: bytes) -> bytes:
     return bytes(pa.compress(data, codec="zstd", asbytes=True))
 
@@ -101,6 +132,12 @@ WRITERS: dict[str, Any] = {
     "Parquet": lambda p: FRAME.to_parquet(p),
     "h5ad of rows": lambda p: as_h5ad(p, "csr"),
     "h5ad of columns": lambda p: as_h5ad(p, "csc"),
+    "zstd": lambda p: p.write_bytes(zstd(TSV.encode())),
+    "BIOM 2.1": as_biom_2,
+    "BIOM 1.0, sparse": lambda p: as_biom_1(p, "sparse"),
+    "BIOM 1.0, dense": lambda p: as_biom_1(p, "dense"),
+    "xlsx": as_xlsx,
+    "Arrow stream": as_arrow_stream,
     "loom": as_loom,
     "10x HDF5": as_10x_h5,
     "10x folder": as_10x_folder,
@@ -119,6 +156,8 @@ def test_the_same_table_comes_out_of_every_format(tmp_path: Path, name: str) -> 
     found = pd.DataFrame(ds.abundance.values, index=ds.gene_id.values, columns=ds.sample_id.values)
     np.testing.assert_array_equal(found.loc[GENES, SAMPLES], VALUES)
     assert found.shape == VALUES.shape
+    if "BIOM" in name:
+        assert [text.replace(" ", "") for text in ds.gene_taxonomy.values] == [t.replace(" ", "") for t in TAXONOMY]
 
 
 QUANTIFIED = {
@@ -130,6 +169,11 @@ QUANTIFIED = {
     ),
     "htseq": ("", "{g}\t{v}\n"),
     "CoverM": ("Contig\tsample Mean\n", "{g}\t{v}\n"),
+    "STAR": ("N_unmapped\t7\t7\t7\nN_noFeature\t1\t2\t3\n", "{g}\t{v}\t70\t80\n"),
+    "featureCounts": (
+        "# Program:featureCounts v2\nGeneid\tChr\tStart\tEnd\tStrand\tLength\ts.bam\n",
+        "{g}\tc\t1\t9\t+\t9\t{v}\n",
+    ),
     "jgi": ("contigName\tcontigLen\ttotalAvgDepth\ts.bam\ts.bam-var\n", "{g}\t100\t{v}\t{v}\t0.1\n"),
 }
 
@@ -142,9 +186,12 @@ def test_a_folder_of_samples_of_a_tool(tmp_path: Path, tool: str) -> None:
     for j, sample in enumerate(SAMPLES):
         rows = "".join(line.format(g=gene, v=int(whole[i, j])) for i, gene in enumerate(GENES))
         (tmp_path / "in" / f"{sample}.tsv").write_text(head + rows)
-    ds = cagdask.ingest(str(tmp_path / "in"), store=str(tmp_path / "s.zarr"), client=InlineRunner())
+    ds = cagdask.ingest(
+        str(tmp_path / "in"), store=str(tmp_path / "s.zarr"), client=InlineRunner(), exclude_unmapped=True
+    )
     found = pd.DataFrame(ds.abundance.values, index=ds.gene_id.values, columns=ds.sample_id.values)
     np.testing.assert_array_equal(found.loc[GENES, SAMPLES], whole)
+    assert len(found) == len(GENES)
 
 
 def test_metadata_is_joined_by_sample_and_by_gene(tmp_path: Path) -> None:
@@ -158,6 +205,21 @@ def test_metadata_is_joined_by_sample_and_by_gene(tmp_path: Path) -> None:
     assert list(ds.sample_site.values) == ["soil", "", "gut"]
     assert ds.sample_age.values[[0, 2]].tolist() == [1, 3]
     assert list(ds.gene_taxonomy.values) == ["", "Bacillus", "", ""]
+
+
+def test_metadata_may_be_a_workbook(tmp_path: Path) -> None:
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in (["sample", "age"], ["s2", 5], ["s1", 4], ["s3", 6]):
+        book.active.append(row)
+    book.save(tmp_path / "m.xlsx")
+    (tmp_path / "t.tsv").write_text(TSV)
+    ds = cagdask.ingest(
+        str(tmp_path / "t.tsv"),
+        store=str(tmp_path / "s.zarr"),
+        client=InlineRunner(),
+        metadata=str(tmp_path / "m.xlsx"),
+    )
+    assert ds.sample_age.values.tolist() == [4, 5, 6]
 
 
 def test_rows_that_are_no_genes_are_left_out_when_asked(tmp_path: Path) -> None:
@@ -211,3 +273,18 @@ def test_a_gene_without_a_name_is_left_out_when_asked(tmp_path: Path, name: str)
     np.testing.assert_array_equal(ds.abundance.values, VALUES[[0, 2, 3]])
     said = "samples from 'sample'" if name == "turned.tsv" else "ids from 'gene'"
     assert any(f"3 genes × 3 samples; {said}; 1 rows left out" in line for line in heard.lines)
+
+
+def test_a_manifest_names_samples_and_describes_them(tmp_path: Path) -> None:
+    (tmp_path / "counts").mkdir()
+    head, line = QUANTIFIED["salmon"]
+    for j, sample in enumerate(SAMPLES):
+        rows = "".join(line.format(g=gene, v=VALUES[i, j]) for i, gene in enumerate(GENES))
+        (tmp_path / "counts" / f"{sample}.sf").write_text(head + rows)
+    rows = (f"{sample}\tcounts/{sample}.sf\t{20 + j}\tgut\n" for j, sample in enumerate(SAMPLES))
+    (tmp_path / "manifest.tsv").write_text("specimen\tabundance_file\tage\tsite\n" + "".join(rows))
+    ds = cagdask.ingest(str(tmp_path / "manifest.tsv"), store=str(tmp_path / "s.zarr"), client=InlineRunner())
+    found = pd.DataFrame(ds.abundance.values, index=ds.gene_id.values, columns=ds.sample_id.values)
+    np.testing.assert_array_equal(found.loc[GENES, SAMPLES], VALUES)
+    assert ds.sample_age.values.tolist() == [20, 21, 22]
+    assert ds.sample_site.values.tolist() == ["gut"] * 3
