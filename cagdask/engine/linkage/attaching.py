@@ -7,6 +7,8 @@ The rule is in :mod:`cagdask.engine.linkage.noise_correction`. A task holds a ch
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -40,6 +42,16 @@ class AttachedFiles(Files):
     large: Int64 = array(np.int64, "attached", "gene of the larger group that it joins")
 
 
+class _Two(NamedTuple):
+    """Of each small group the two largest cosines to larger ones; the nearest's gene, mean similarity to it, its c."""
+
+    best: Float64
+    second: Float64
+    large: Int64
+    mean: Float64
+    inner: Float64
+
+
 def write_pairs(folder: str, gene: Int64, block: Int64, row: Int64, keep: Int64, leave: Int64) -> None:
     """A table in which pairs join and no group has a nearest one."""
     none = np.full(len(gene), NONE)
@@ -71,31 +83,29 @@ def attach(groups: list[str], numbers: list[int], table: str, folder: str) -> in
     small = small.take(small.size <= SMALL)
     rows32 = small.rows.astype(np.float32)
     n = len(small.gene)
-    best, second, large = np.full(n, -2.0), np.zeros(n), np.full(n, NONE)
-    mean, inner = np.zeros(n), np.ones(n)
+    found = _Two(np.full(n, -2.0), np.zeros(n), np.full(n, NONE), np.zeros(n), np.ones(n))
     for number in range(len(groups)) if n else ():
         some = living_groups(groups, [number], len(groups), table, larger_than=SMALL)
         c, some32 = inner_similarity(some.size, some.length), some.rows.astype(np.float32)
         for begin in range(0, len(some.gene), ROWS_AT_ONCE):
             with one_thread():
                 products = rows32 @ some32[begin : begin + ROWS_AT_ONCE].T
-            _keep_two(products, begin, small, some, c, best, second, large, mean, inner)
-    rho = np.where(inner > 0, mean / np.where(inner > 0, inner, 1.0), 0.0)
-    grid = [np.rint(values * STEP) / STEP for values in (rho, mean, SECOND * best)]
-    joins = (large < NONE) & (grid[0] >= ATTACHED) & (grid[1] >= ATTACHED_LEAST) & (second <= grid[2])
-    AttachedFiles(small=small.gene[joins], large=large[joins]).write(folder)
+            _keep_two(products, begin, small, some, c, found)
+    rho = np.where(found.inner > 0, found.mean / np.where(found.inner > 0, found.inner, 1.0), 0.0)
+    grid = [np.rint(values * STEP) / STEP for values in (rho, found.mean, SECOND * found.best)]
+    joins = (found.large < NONE) & (grid[0] >= ATTACHED) & (grid[1] >= ATTACHED_LEAST) & (found.second <= grid[2])
+    AttachedFiles(small=small.gene[joins], large=found.large[joins]).write(folder)
     return int(joins.sum())
 
 
 @njit(cache=True, nogil=True)
-def _keep_two(
-    products: NDArray[np.float32], begin: int, small: Groups, some: Groups, c: Float64, best: Float64, second: Float64,
-    large: Int64, mean: Float64, inner: Float64,
-) -> None:  # fmt: skip
-    """Keep the two largest cosines of each small group, and what belongs to the largest; products tell where to look.
+def _keep_two(products: NDArray[np.float32], begin: int, small: Groups, some: Groups, c: Float64, found: _Two) -> None:
+    """Keep what is found for each small group; products tell where to look.
 
-    ``products`` are those of all small groups with the larger ones from ``begin`` on, in float32.
+    ``products`` are those of all small groups with the larger ones from ``begin`` on, in float32, ``c`` the similarity
+    of two genes of each larger group.
     """
+    best, second, large = found.best, found.second, found.large
     for i in range(len(products)):
         need = np.float32(second[i]) - PRODUCT_MARGIN
         for z in range(products.shape[1]):
@@ -107,8 +117,8 @@ def _keep_two(
                 second[i] = max(second[i], cosine)
             else:
                 second[i] = max(second[i], best[i])
-                best[i], large[i], inner[i] = cosine, some.gene[k], c[k]
-                mean[i] = cosine * small.length[i] * some.length[k]
+                best[i], large[i], found.inner[i] = cosine, some.gene[k], c[k]
+                found.mean[i] = cosine * small.length[i] * some.length[k]
             need = np.float32(second[i]) - PRODUCT_MARGIN
 
 
