@@ -45,7 +45,7 @@ from cagdask.engine.search.neighbors import (
     save_open_lists,
 )
 from cagdask.engine.search.pivots import PivotFiles, hashed, probed_pivots
-from cagdask.engine.search.sketches import sketches
+from cagdask.engine.search.sketches import coarse_sketches, fine_sketches
 from cagdask.storage.arrays import array
 
 Float32 = NDArray[np.float32]
@@ -150,8 +150,9 @@ def search_drawn(folder: str, number: int, drawn: str, pivots: str, threshold: f
     chunk, tiles, _ = load_chunk(folder, number, groups=False)
     rows = np.asarray(load_rows(drawn))
     trained = PivotFiles.open(pivots)
-    coarse, fine = sketches(rows, trained.coarse), sketches(rows, trained.fine)
-    of_drawn = complete_rows(stored_rows(drawn), coarse, fine, DrawnFiles.open(drawn).gene, -1)
+    signed = bool(trained.signed[0])
+    short = coarse_sketches(rows, trained.coarse, signed=signed), fine_sketches(rows, trained.fine, signed=signed)
+    of_drawn = complete_rows(stored_rows(drawn), short, DrawnFiles.open(drawn).gene, -1, signed)
     own = Side(of_drawn, tiles, empty_lists(len(rows), k, threshold))  # the tiles are not looked at
     other = Side(chunk, tiles, empty_lists(len(chunk.gene), 1, np.inf))  # nothing reaches these lists
     compare_fringes(own, 0, other, 0, False, threshold, np.zeros(len(COUNTS), np.int64))

@@ -34,7 +34,7 @@ from cagdask.engine.rows.files import (
     unit,
 )
 from cagdask.engine.search.pivots import PivotFiles, nearest_pivots
-from cagdask.engine.search.sketches import sketches_of
+from cagdask.engine.search.sketches import coarse_sketches, fine_sketches
 from cagdask.storage.arrays import Files, array
 
 Float32 = NDArray[np.float32]
@@ -75,8 +75,11 @@ class ChunkFiles(GroupFiles):
     tile_begin: Int64 = array(np.int64, "tile edge", "first row of each tile; the last: where the fringe begins")
     tile_center: Float32 = array(np.float32, "tile, n_fine", "mean direction of the tile, unit length")
     tile_angle: Float32 = array(np.float32, "row of a list", "angle of the row to its tile's center, radian")
-    summary: Float32 = array(np.float32, "range, n_fine", "largest sketch of some rows, number by number")
+    summary: Float32 = array(
+        np.float32, "range, n_fine", "largest sketch of some rows, number by number, without signs"
+    )
     pivot: NDArray[np.int32] = array(np.int32, "group", "nearest pivot of the row")
+    signed: NDArray[np.int8] = array(np.int8, "1", "whether rows have signs, which decides what sketches are")
 
 
 class DirectoryFiles(Files):
@@ -99,7 +102,8 @@ def assign_block(block: dict[str, Any], pivots: str, folder: str) -> int:
     """
     rows, gene, size = members(Block(**block))
     trained = PivotFiles.open(pivots)
-    cosine, pivot = nearest_pivots(trained.pivots, trained.cells, unit(sketches_of(rows, trained.fine)))
+    directions = unit(fine_sketches(rows, trained.fine, signed=bool(trained.signed[0])))
+    cosine, pivot = nearest_pivots(trained.pivots, trained.cells, directions)
     angle = np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
     order = np.lexsort((gene, angle, pivot))
     SortedFiles(
@@ -190,21 +194,23 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
     pivot = pivot[order]
     n_core = int((~is_fringe).sum())
     list_begin = np.append(np.unique(pivot[:n_core], return_index=True)[1], n_core)
-    fine_rows = sketches_of(rows, trained.fine)
+    signed = bool(trained.signed[0])
+    fine_rows = fine_sketches(rows, trained.fine, signed=signed)
     tile_begin = _tiles(list_begin)
     tile_center, tile_angle = _centers(unit(fine_rows[:n_core]), tile_begin)
     ChunkFiles(
         **smaller_form(rows)._asdict(),
         gene=gene[order],
         size=size[order],
-        coarse=sketches_of(rows, trained.coarse),
+        coarse=coarse_sketches(rows, trained.coarse, signed=signed),
         fine=fine_rows,
         length=lengths(fine_rows).astype(np.float32),
         tile_begin=tile_begin,
         tile_center=tile_center,
         tile_angle=tile_angle,
-        summary=_summary(fine_rows, n_core),
+        summary=_summary(np.abs(fine_rows), n_core),
         pivot=pivot,
+        signed=np.array(trained.signed),
     ).write(folder)
     return rows.n
 

@@ -36,7 +36,8 @@ class Rows(NamedTuple):
     """Rows of a chunk, as :func:`cagdask.engine.search.chunks.gather_chunk` writes them.
 
     ``rows`` is a :class:`cagdask.engine.rows.files.Stored`, ``direction`` the fine sketches scaled to unit length. Rows
-    of one ``group`` are not listed for each other. ``offset`` is the position of the first among all rows.
+    of one ``group`` are not listed for each other. ``offset`` is the position of the first among all rows. With
+    ``signed`` the last number of coarse sketches is subtracted.
     """
 
     rows: Any
@@ -47,6 +48,7 @@ class Rows(NamedTuple):
     gene: Any
     group: Any
     offset: int
+    signed: bool
 
 
 class Tiles(NamedTuple):
@@ -163,6 +165,8 @@ def compare(
         n_offered = min(TARGETS_AT_ONCE, len(targets) - begin)
         for j in range(n_offered):
             offered[j] = others.coarse[targets[begin + j]]
+            if others.signed:
+                offered[j, -1] = -offered[j, -1]
             need[j] = other_lists.need[targets[begin + j]]
         upper = buffers.upper[: len(queries) * n_offered].reshape((len(queries), n_offered))
         np.dot(asked, offered[:n_offered].T, upper)

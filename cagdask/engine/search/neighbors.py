@@ -194,22 +194,24 @@ def load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, 
     chunk = ChunkFiles.open(url)
     group = ComponentFiles.open(components_of(url)).component if groups else chunk.gene
     offset = int(DirectoryFiles.open(directory_of(folder)).offset[number])
-    rows = complete_rows(stored, chunk.coarse, chunk.fine, chunk.gene, offset, chunk.length, group)
+    short = chunk.coarse, chunk.fine
+    rows = complete_rows(stored, short, chunk.gene, offset, bool(chunk.signed[0]), chunk.length, group)
     tiles = Tiles(chunk.tile_begin, chunk.tile_angle, chunk.tile_center)
     parts = (chunk.coarse, chunk.fine, chunk.length, chunk.gene, *tiles)
     return rows, tiles, stored.nbytes + sum(part.nbytes for part in parts)
 
 
 def complete_rows(
-    stored: Any, coarse: Float32, fine: Float32, gene: Int64, offset: int, length: Float32 | None = None,
+    stored: Any, short: tuple[Float32, Float32], gene: Int64, offset: int, signed: bool, length: Float32 | None = None,
     group: Int64 | None = None,
 ) -> Rows:  # fmt: skip
-    """Rows with what can be derived of them."""
+    """Rows, with their coarse and fine sketches, and what can be derived of them."""
+    coarse, fine = short
     length = lengths(fine).astype(np.float32) if length is None else length
     for part in (coarse, fine, length, gene):
         read_only(part)
     direction = read_only(fine / length[:, None])
-    return Rows(stored, coarse, fine, direction, length, gene, gene if group is None else group, offset)
+    return Rows(stored, coarse, fine, direction, length, gene, gene if group is None else group, offset, signed)
 
 
 def empty_lists(n: int, k: int, threshold: float) -> Lists:

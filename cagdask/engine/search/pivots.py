@@ -34,7 +34,15 @@ from cagdask.engine.rows.files import (
     unit,
 )
 from cagdask.engine.search.levels import ROUND_NS, choose_cut, choose_level, levels_above
-from cagdask.engine.search.sketches import QUERIES, TARGETS, choose_sizes, deal_samples, product_ns, sketches
+from cagdask.engine.search.sketches import (
+    QUERIES,
+    TARGETS,
+    choose_sizes,
+    deal_samples,
+    fine_groups,
+    fine_sketches,
+    product_ns,
+)
 from cagdask.storage.arrays import Files, array
 
 logger = logging.getLogger(__name__)
@@ -65,6 +73,7 @@ class PivotFiles(Files):
     pivots: Float32 = array(np.float32, "pivot, n_fine", "directions of unit length, near ones beside each other")
     cells: Float32 = array(np.float32, "cell, n_fine", "directions of unit length, the first level of k-means")
     cut: Float64 = array(np.float64, "1", "angle to its pivot beyond which a row is fringe, radian")
+    signed: NDArray[np.int8] = array(np.int8, "1", "whether rows have signs, which decides what sketches are")
 
 
 def n_pivots_for(n: int) -> int:
@@ -107,13 +116,14 @@ def train_pivots(
     rows = _by_gene(list(_sampled(blocks, n, n_wanted, seed, max_bytes // 4)))
     rows /= lengths(rows)[:, None]
     energy = np.einsum("ij,ij->j", rows, rows)
-    choices = {threshold: (*sizes, 1.0) if sizes else choose_sizes(rows, threshold)}
-    fine = deal_samples(energy, min(choices[threshold][1], len(energy)))
-    n_fine = int(fine.max()) + 1
+    signed = bool((rows < 0).any())
+    choices = {threshold: (*sizes, 1.0) if sizes else choose_sizes(rows, threshold, signed=signed)}
+    n_fine = min(choices[threshold][1], len(energy))
+    fine = deal_samples(energy, fine_groups(n_fine, len(energy), signed=signed))
     left = max_bytes - min(rows.nbytes, max_bytes // 3)  # a sample can be a little larger than wanted
     n_wanted = min(max(TRAINING_ROWS_PER_PIVOT * n_pivots_for(n), _CUT_ROWS), left // (2 * 4 * n_fine))
     parts = _sampled(blocks, n, n_wanted, seed, max_bytes // 4)
-    sample = _by_gene([(unit(sketches(part, fine)), gene) for part, gene in parts])
+    sample = _by_gene([(unit(fine_sketches(part, fine, signed=signed)), gene) for part, gene in parts])
     pivots, cells = two_level_pivots(sample, max(1, min(n_pivots_for(n), len(sample) // 2)), seed)
     own, between = _spread(sample, pivots)
     cuts = {threshold: choose_cut(own, between, threshold)}
@@ -122,14 +132,15 @@ def train_pivots(
     if costs[threshold] * n > ROUND_NS:  # else no other level can be worth a round
         for level in levels_above(threshold):
             if level < below:
-                choices[level] = (*sizes, 1.0) if sizes else choose_sizes(rows, level)
+                choices[level] = (*sizes, 1.0) if sizes else choose_sizes(rows, level, signed=signed)
                 cuts[level] = choose_cut(own, between, level)
                 costs[level] = test + choices[level][2] * cuts[level][1]
     level = choose_level(costs, n)
     coarse = deal_samples(energy, min(choices[level][0], n_fine))
     logger.debug("level %.4g of %s, %d pivots, %d in coarse sketches", level, costs, len(pivots), coarse.max() + 1)
     cut = np.array([cuts[level][0]])
-    PivotFiles(coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut).write(folder)
+    signs = np.array([signed], np.int8)
+    PivotFiles(coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut, signed=signs).write(folder)
     return level
 
 

@@ -74,6 +74,8 @@ def _tile_reach(side: Side, tile: int) -> tuple[float, float]:
         reach = np.arccos(min(1.0, max(0.0, np.float64(side.lists.need[q]) / side.rows.length[q])))
         radius = max(radius, side.tiles.angle[q])
         limit = max(limit, side.tiles.angle[q] + reach)
+    if radius + ANGLE_MARGIN > np.pi / 2:  # rows with signs: cosines of sums of angles would rise again
+        limit = np.pi
     return radius + ANGLE_MARGIN, min(np.pi, limit + ANGLE_MARGIN)
 
 
