@@ -21,6 +21,7 @@ _PUBLIC = {
     "find_cags": "cags.clustering",
     "cut": "cags.cutting",
     "assign": "cags.assignment",
+    "compare": "reports.comparison",
     "two_pass": "twopass.two_pass",
     "label_by_leaders": "twopass.two_pass",
     "nmf": "factors.factorization",

@@ -17,7 +17,7 @@ from cagdask.cli.data import ingest, simulate
 from cagdask.cli.explore import explore
 from cagdask.cli.factors import nmf
 from cagdask.cli.failures import explain, is_verbose, worded
-from cagdask.cli.looking import info, plan, report
+from cagdask.cli.looking import compare, info, plan, report
 from cagdask.cli.metrics import metrics
 from cagdask.cli.normalize import normalize
 from cagdask.cli.plot import plot
@@ -68,7 +68,7 @@ def main() -> None:
 
 _COMMANDS = (
     run, ingest, cluster, cut, assign, normalize, metrics, test, classify, predict, similar, analogy, nmf, twopass,
-    info, plan, report, plot, explore, simulate,
+    info, plan, report, compare, plot, explore, simulate,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -124,3 +124,51 @@ def report(setting: Setting, result: str, output: str | None) -> Outcome:
 
     where = library_report(result, output=output, overwrite=setting.overwrite)
     return {"output": where}, where
+
+
+@click.command()
+@click.argument("first", metavar="FIRST")
+@click.argument("second", metavar="SECOND")
+@click.option("-o", "--output", metavar="FILE", help="Table to write, a row per CAG of FIRST: .tsv or .parquet.")
+@click.option("--picture", metavar="FILE", help="Picture to write: .svg, .png or .html.")
+@writes
+def compare(setting: Setting, first: str, second: str, output: str | None, picture: str | None) -> Outcome:
+    """Show how two results agree, and what became of each CAG of the first one.
+
+    FIRST and SECOND are each a cags.zarr or the folder of a run; genes are matched by their ids. The adjusted Rand
+    index is 1 for equal groups and about 0 for unrelated ones.
+
+    Example: cagdask compare my-cags finer --picture compared.svg
+    """
+    from cagdask import storage
+    from cagdask.reports import comparison
+
+    for url in filter(None, (output, picture)):
+        storage.check_target(storage.absolute(url), overwrite=setting.overwrite)
+    if output:
+        comparison.check_table_name(output)
+    found = comparison.compare(first, second)
+    if output:
+        comparison.write_table(found.table, output)
+    if picture:
+        from cagdask import plot
+
+        plot.save(plot.comparison(first, second), picture, overwrite=True)
+    written = {name: url for name, url in (("output", output), ("picture", picture)) if url}
+    return found.summary | written, _comparison_text(found, list(written.values()))
+
+
+def _comparison_text(found: Any, written: list[str]) -> str:
+    held = found.summary
+    rows = [[str(row[name]) for name in ("cag", "size", "fate", "n_parts", "largest_part", "n_shared")] for row in
+            found.table.head(10).to_dict("records")]  # fmt: skip
+    only = f"; {held['n_only_first']:,} are only in the first, {held['n_only_second']:,} only in the second"
+    text = [
+        f"{held['n_genes']:,} genes compared{only if held['n_only_first'] or held['n_only_second'] else ''}.",
+        f"Adjusted Rand index: {held['adjusted_rand']:.4f}.",
+        f"CAGs of the first: {held['n_same']:,} the same in the second, {held['n_joined']:,} joined with other genes, "
+        f"{held['n_split']:,} split, {held['n_mixed']:,} split and mixed with other genes.",
+    ]
+    if rows:
+        text += ["", table(["CAG", "genes", "fate", "parts", "largest part", "genes in it"], rows)]
+    return "\n".join(text + (["", f"Written: {', '.join(written)}"] if written else []))

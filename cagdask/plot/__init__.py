@@ -3,6 +3,7 @@
     numbers     what a picture shows, as small tables; any size of result in bounded memory
     partition   sizes, coverage, threshold curve, cohesion, prevalence
     samples     heat map and composition of samples
+    compared    the groups of two results beside each other
     classification   label counts, F1, confusion matrix, ROC and calibration of a classifier
     style       colors, fonts, and writing a chart to a file
 
@@ -16,6 +17,7 @@ that works offline carries 0.9 MB of program (Bokeh: 1.3 MB, and text is pixels 
 
 from __future__ import annotations
 
+from cagdask.plot.compared import comparison
 from cagdask.plot.partition import cohesion, coverage, prevalence, sizes, threshold_curve
 from cagdask.plot.samples import composition, heat_map
 from cagdask.plot.style import save
@@ -34,6 +36,7 @@ PLOTS = {
 __all__ = [
     "PLOTS",
     "cohesion",
+    "comparison",
     "composition",
     "coverage",
     "heat_map",

@@ -48,7 +48,7 @@ def test_samples_are_colored_by_a_column_that_exists(result: str) -> None:
     ds["sample_site"] = ("sample", np.repeat(["gut", "soil"], 6))
     assert "gut" in cagdask.plot.composition(ds, color_by="site").to_json()
     assert "grouped by site" in cagdask.plot.heat_map(ds, group_by="site").to_json()
-    with pytest.raises(ValueError, match="color_by is 'sit'; the samples of this result have these columns: site"):
+    with pytest.raises(ValueError, match="`color_by` is 'sit'; the samples of this result have these columns: site"):
         cagdask.plot.composition(ds, color_by="sit")
 
 
