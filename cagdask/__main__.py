@@ -1,6 +1,24 @@
-"""``python -m cagdask`` is the command ``cagdask``."""
+"""The program ``cagdask``, also as ``python -m cagdask``."""
 
-from cagdask.cli import main
+from __future__ import annotations
+
+import sys
+
+from cagdask.compute import signals
+
+
+def main() -> None:
+    """Run the command; what ends it while it is being imported ends it in one line, too."""
+    try:
+        with signals.raised():
+            from cagdask.cli import main as command
+
+            command()
+    except KeyboardInterrupt as err:
+        line, code = signals.line_and_code(err)
+        sys.stderr.write(f"cagdask: {line}\n")
+        sys.exit(code)
+
 
 if __name__ == "__main__":
     main()

@@ -23,6 +23,7 @@ from cagdask.cli.normalize import normalize
 from cagdask.cli.plot import plot
 from cagdask.cli.twopass import twopass
 from cagdask.cli.vectors import analogy, similar
+from cagdask.compute import signals
 
 
 class _Commands(click.Group):
@@ -30,7 +31,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.raised():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (Exception, KeyboardInterrupt) as err:

@@ -7,11 +7,10 @@ import errno
 import click
 
 from cagdask.cli.flags import flags_of, in_flags
+from cagdask.compute.signals import line_and_code
 
 _VERBOSE = "cagdask.verbose"
 _COMMAND = "cagdask.command"
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 
 def is_verbose(ctx: click.Context) -> bool:
@@ -32,7 +31,7 @@ def worded(ctx: click.Context, text: str) -> str:
 def explain(err: BaseException) -> tuple[str, int]:
     """Give the line to print for an exception, without the program's name, and the exit code."""
     if isinstance(err, KeyboardInterrupt):
-        return "interrupted. The same command goes on where it stopped.", INTERRUPTED
+        return line_and_code(err)
     from cagdask.errors import CagdaskError
 
     if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT):

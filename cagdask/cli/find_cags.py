@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cagdask.cli.flags import flags_of_parser, in_flags
+from cagdask.compute import signals
 from cagdask.compute.progress import Reporter, reporting
 from cagdask.errors import CagdaskError, InputError, StoreError
 
@@ -268,10 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     _set_up_logging()
     try:
-        _run(arguments)
-    except KeyboardInterrupt:
+        with signals.raised():
+            _run(arguments)
+    except KeyboardInterrupt as err:
         logger.error("Interrupted; nothing was written")
-        return 130
+        return signals.line_and_code(err)[1]
     except (CagdaskError, ValueError, OSError) as err:
         logger.error("%s", " ".join(str(err).split()))
         return 1

@@ -8,7 +8,9 @@ finished_tasks   saved results of finished tasks, for resuming
 executor         what runs tasks, and what it tells of each: in_process (threads here), on_dask (workers)
 runner           runs the tasks of a stage on an executor, and keeps account
 work             the work folder of a command, on which each builds its own class
-connect          which executor, and starting workers of this machine
+connect          which executor
+local_cluster    worker processes of this machine, that only their owner can reach
+signals          SIGTERM and SIGHUP end as Ctrl-C does
 launchers        workers on SLURM, Kubernetes, ... (--cluster)
 worker_plugins   what is set up in worker processes
 checks           whether workers that somebody else started have the same versions and reach the same places

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from cagdask.compute import in_process, memory, settings
 from cagdask.compute.allowed import allowed
-from cagdask.compute.main_guard import check_main_guard
 from cagdask.compute.progress import reporter
 from cagdask.compute.runner import Runner
 from cagdask.errors import CagdaskError, ClusterError
@@ -145,6 +144,7 @@ def _on_dask(
     from distributed.comm.core import CommClosedError
 
     from cagdask.compute import launchers
+    from cagdask.compute.local_cluster import local_cluster
     from cagdask.compute.on_dask import lost
 
     with ExitStack() as stack:
@@ -160,7 +160,7 @@ def _on_dask(
             connected = stack.enter_context(_connected(target, scheduler_file))
         else:
             is_given = False
-            connected = stack.enter_context(_local_cluster(*_own_workers(n_workers, memory_limit)))
+            connected = stack.enter_context(local_cluster(*_own_workers(n_workers, memory_limit)))
         if logging.getLogger("distributed").level >= logging.CRITICAL:  # Dask gives its client a level of its own
             logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
@@ -173,34 +173,6 @@ def _on_dask(
             if not isinstance(err, CommClosedError) and connected.status == "running":
                 raise
             raise lost("cluster") from err
-
-
-@contextmanager
-def _local_cluster(n_workers: int, memory_limit: int) -> Iterator[Client]:
-    """A client of worker processes of this machine."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    from cagdask.compute.worker_plugins import QuietWorker
-
-    check_main_guard()
-    cores = settings.n_cores()
-    kept = min(settings.KEPT_BY_ALLOCATOR, int(memory_limit * settings.KEPT_SHARE))
-    with (
-        dask.config.set(dict.fromkeys(settings.ALLOCATOR_KEYS, kept)),
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            memory_limit=memory_limit,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-            env=dict.fromkeys(settings.THREAD_VARIABLES, str(max(1, cores // n_workers))),
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        client.register_plugin(QuietWorker())
-        yield client
 
 
 def _connected(target: Any, scheduler_file: str | None) -> Client:

@@ -20,7 +20,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from cagdask.compute import memory, settings
+from cagdask.compute import memory, settings, signals
 from cagdask.compute.executor import Item, Outcome, explained
 from cagdask.compute.progress import reporter
 
@@ -90,14 +90,19 @@ def _outcomes(stage: str, items: Sequence[Item], threads: _Threads) -> Iterator[
     """Outcomes as they come. After a failure or Ctrl-C those of the tasks that run still come, and are kept."""
     begun = time.process_time()
     failed: BaseException | None = None
-    n_running = threads.n
+    n_running, until = threads.n, None
     while n_running:
         try:
-            i, result, err = threads.ended.get()
+            i, result, err = threads.ended.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            break
         except KeyboardInterrupt as interrupt:
             if failed is not None:
                 raise
-            reporter().message("stopping once the tasks that run have ended; Ctrl-C again to stop now")
+            if isinstance(interrupt, signals.Ended):
+                until = time.monotonic() + signals.GRACE_SECONDS
+            else:
+                reporter().message("stopping once the tasks that run have ended; Ctrl-C again to stop now")
             failed = interrupt
             threads.stop()
             continue

@@ -120,6 +120,21 @@ class Progress:
     done: list[str] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     search: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, str | None] = field(init=False)
+    """Digest of each store as the run found it: what it is later tells whether this run has published it."""
+
+    def __post_init__(self) -> None:
+        self.before = {name: self._published(name) for name in self.products}
+
+    def _published(self, stage: str) -> str | None:
+        return storage.published(storage.join(self.output, self.products[stage]))
+
+    def has_published(self, stage: str) -> bool:
+        """Whether this run has replaced the store of a stage; other stages have none."""
+        if stage not in self.products:
+            return False
+        now = self._published(stage)
+        return now is not None and now != self.before[stage]
 
     def save(self) -> None:
         """Write it down."""
@@ -134,6 +149,10 @@ class Progress:
         try:
             yield
             self.done.append(name)
+        except BaseException:
+            if self.has_published(name):  # it was interrupted between publishing and its end: nothing is left to do
+                self.done.append(name)
+            raise
         finally:
             used = runner.usage[n_before:]
             driver = time.process_time() - cpu
@@ -207,6 +226,8 @@ def begin(
     found = storage.read_json(storage.join(output, stores.PARTIAL))
     if found and found["recipe"] == recipe:
         done = [name for name in found["done"] if storage.exists(storage.join(output, products.get(name, "")))]
+        for name in set(done) & set(products):  # of one that was interrupted just after it was published
+            storage.remove(storage.work_folder(storage.join(output, products[name])))
         logger.info("%s: going on with an interrupted run; done: %s", output, ", ".join(done) or "nothing")
         return Progress(output, recipe, products, True, done, found["stages"], found["search"])
     if found and "ingest" in found["done"] and _ingested(found["recipe"], options) == _ingested(recipe, options):
@@ -250,7 +271,8 @@ def tidy(progress: Progress) -> Iterator[None]:
     except BaseException:
         if not progress.done:
             products = [storage.join(progress.output, name) for name in progress.products.values()]
-            if not any(storage.exists(storage.work_folder(store)) for store in products):
+            begun = any(storage.exists(storage.work_folder(store)) for store in products)
+            if not begun and not any(map(progress.has_published, progress.products)):
                 storage.remove(storage.join(progress.output, stores.PARTIAL))
                 if not existed and not storage.is_remote(progress.output) and not os.listdir(progress.output):
                     os.rmdir(progress.output)

@@ -46,7 +46,7 @@ from cagdask.storage.groups import (
     write_array,
 )
 from cagdask.storage.locks import claimed
-from cagdask.storage.manifest import damaged
+from cagdask.storage.manifest import damaged, published
 from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, name_of, parent_of, scheme_of
 from cagdask.storage.targets import abandon_work, begin_work, check_target, end_work, publish, work_folder
 from cagdask.storage.views import StoreView, look
@@ -86,6 +86,7 @@ __all__ = [
     "open_store",
     "parent_of",
     "publish",
+    "published",
     "read_bytes",
     "read_json",
     "read_range",

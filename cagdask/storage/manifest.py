@@ -93,6 +93,15 @@ def read(store: str) -> Manifest | None:
     return Manifest(listed, location, tag)
 
 
+def published(store: str) -> str | None:
+    """Digest of a store that is published, from its manifest; None while it is not, or where it has none."""
+    try:
+        found = read(store)
+    except StoreError:
+        return None
+    return None if found is None or found.location is not None else hashlib.sha256(found.to_bytes()).hexdigest()
+
+
 def make(store: str) -> Manifest:
     """The manifest of a store that is complete; reads every file once."""
     names = [name for name in files.list_files(store) if name != NAME]

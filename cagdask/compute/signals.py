@@ -1,0 +1,86 @@
+"""Being ended by a signal as by Ctrl-C: an exception in the main thread, so that everything is tidied up.
+
+    SIGINT   Ctrl-C                                      KeyboardInterrupt, of Python
+    SIGTERM  a batch system, Kubernetes, a shutdown      Ended
+    SIGHUP   a closed terminal                           Ended, unless it is ignored (nohup)
+
+Without a handler, SIGTERM and SIGHUP end a process on the spot: locks, work folders and temporary folders stay. As
+process 1 of a container they would not even end it. Nothing here imports more than Python has anyway.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+GRACE_SECONDS = 10.0
+"""How long running tasks may go on after SIGTERM: batch systems and Kubernetes kill after 30 s."""
+_ENDING = ("SIGTERM", "SIGHUP")
+
+
+class Ended(KeyboardInterrupt):
+    """A signal other than Ctrl-C asks this process to end.
+
+    Attributes
+    ----------
+    number
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise :class:`Ended` within the block, the first time; later ones are ignored.
+
+    Does nothing in other threads than the main one, and for signals that somebody has handled or ignored already.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ending = False
+
+    def end(number: int, _frame: Any) -> None:
+        nonlocal ending
+        if not ending:  # what is being tidied up must not be disturbed
+            ending = True
+            raise Ended(number)
+
+    ours = [number for name in _ENDING if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def line_and_code(err: KeyboardInterrupt) -> tuple[str, int]:
+    """What to print for the end of a command, and its exit code."""
+    if isinstance(err, Ended):
+        return f"ended by {err}. The same command goes on where it stopped.", 128 + err.number
+    return "interrupted. The same command goes on where it stopped.", INTERRUPTED
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Block SIGINT and SIGHUP in this thread: threads and processes that it starts never get them.
+
+    Both reach every process of a terminal; a worker that was just being started would print where it was. Other threads
+    of this process still take them.
+    """
+    numbers = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
