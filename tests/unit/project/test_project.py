@@ -31,9 +31,8 @@ CONDA_NAMES = {"matplotlib": "matplotlib-base", "dask": "dask-core", "isal": "py
 MODULES = {"faiss-cpu": "faiss", "scikit-learn": "sklearn", "vl-convert-python": "vl_convert"}
 """Module of a distribution, where it has another name."""
 
-USED_BY_OTHERS = {"cryptography", "numcodecs", "s3fs"}
-"""Required though never imported: distributed's TLS and scripts/make_certificates.py, zarr's codecs,
-and s3:// addresses in xarray, pandas and pyarrow."""
+USED_BY_OTHERS = {"numcodecs", "s3fs"}
+"""Required though never imported: zarr's codecs, and s3:// addresses in xarray, pandas and pyarrow."""
 
 NOT_ON_CONDA = {
     "axe-playwright-python",
