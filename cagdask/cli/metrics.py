@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import Outcome, Setting, computes
+from cagdask.cli.options import Outcome, Setting, computes, declared
+from cagdask.expression.options import METRICS
 
 _SHOWN = 10
 
@@ -16,23 +17,7 @@ _SHOWN = 10
 @click.option(
     "-o", "--output", metavar="FILE", required=True, help="Table to make, .tsv or .parquet; a picture goes beside."
 )
-@click.option(
-    "--percentile",
-    type=click.FloatRange(0, 100, min_open=True, max_open=True),
-    default=95.0,
-    show_default=True,
-    help="Of each gene over samples.",
-)
-@click.option(
-    "--around",
-    "n_around",
-    type=click.IntRange(min=2),
-    default=100,
-    show_default=True,
-    help="Samples around the percentile whose mean cosine similarity is computed.",
-)
-@click.option("--groups", metavar="COLUMN", help="Sample metadata: specificity over the means of its groups, too.")
-@click.option("--compat", type=click.Choice(["archs4"]), help="Add the columns of ARCHS4's scripts.")
+@declared(METRICS)
 @computes
 def metrics(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """Measure every gene of a store: signal, prevalence, entropy, specificity, likeness of its strongest samples.

@@ -26,13 +26,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import schema, storage
-from cagdask.arguments import number, whole
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.compute.work import Work, scratch_folder
@@ -40,6 +39,7 @@ from cagdask.errors import InputError, SchemaError
 from cagdask.expression import measure_tasks as tasks
 from cagdask.expression import measures
 from cagdask.expression.kernels import Float64
+from cagdask.expression.options import METRICS, MetricsOptions
 from cagdask.io.inputs import takes_any_input
 
 if TYPE_CHECKING:
@@ -49,22 +49,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ARCHS4 = "archs4"
-
 
 @takes_any_input()
 def expression_metrics(
     source: str,
     *,
     output: str | None = None,
-    percentile: float = 95,
-    n_around: int = 100,
-    groups: str | None = None,
-    compat: str | None = None,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
+    **options: Unpack[MetricsOptions],
 ) -> pd.DataFrame:
     """Measure every gene of a store over its samples. Computes at once, out of core, in two passes.
 
@@ -74,21 +69,17 @@ def expression_metrics(
         Store of values >= 0, best normalized: the output of :func:`cagdask.normalize_expression`.
     output
         Table to write, ``.tsv`` or ``.parquet``, with a picture beside it (``NAME.signal.png``).
-    percentile
-        Of each gene over samples, above 0 and below 100.
-    n_around
-        Samples around that percentile whose mean cosine similarity is computed, at least 2. At the upper end, and of
-        fewer samples, there are fewer.
-    groups
-        Metadata of samples (``tissue`` for ``sample_tissue``) over whose means specificity is computed as well.
-        Samples without a value are left out there.
-    compat
-        ``archs4`` adds the columns of the published scripts: ``signal_archs4``, and ``mean_cosine_archs4``, which is
-        2 · mean + 2 / (n − 1), NaN for a gene without and 0 for one with a single sample.
     overwrite
         Replace ``output``.
     client, n_workers, memory_limit
         As for :func:`cagdask.find_cags`.
+    **options
+        ``percentile`` (95) of each gene over samples, above 0 and below 100. ``n_around`` (100, at least 2) samples
+        around it whose mean cosine similarity is computed; at the upper end, and of fewer samples, there are fewer.
+        ``groups``: metadata of samples (``tissue`` for ``sample_tissue``) over whose means specificity is computed as
+        well; samples without a value are left out there. ``compat="archs4"`` adds the columns of the published
+        scripts: ``signal_archs4``, and ``mean_cosine_archs4``, which is 2 · mean + 2 / (n − 1), NaN for a gene without
+        and 0 for one with a single sample.
 
     Returns
     -------
@@ -109,32 +100,28 @@ def expression_metrics(
     Takes n_genes² · n_around multiplications for the cosines, on no more than the table itself: 2 · 10⁴ genes take
     about a minute of processor time, whatever the samples. Equal values are ordered as the samples are.
     """
-    percentile = number("percentile", percentile, above=0, below=100)
-    n_around = whole("n_around", n_around, least=2)
-    if compat not in (None, ARCHS4):
-        raise ValueError(f"`compat={compat!r}` is not known; use {ARCHS4}.")
+    asked = METRICS.check(**METRICS.defaults | dict(options))
     if output is not None:
         if not output.endswith((".tsv", ".parquet")):
             raise ValueError(f"`output={output!r}` must end in .tsv or .parquet.")
         storage.check_target(storage.absolute(output), overwrite=overwrite)
     ds = _open(source)
-    named = _groups(ds, source, groups) if groups else None
+    groups = _groups(ds, source, asked["groups"]) if asked["groups"] else None
     with (
         ExitStack() as stack,
         as_runner(
             client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=8 * ds["abundance"].nbytes
         ) as runner,
     ):
-        asked = {"percentile": percentile, "n_around": n_around, "groups": groups}
         target = storage.absolute(output or os.path.join(stack.enter_context(scratch_folder()), "metrics.tsv"))
         job = Metrics.begun(ds, target, asked, runner, overwrite=overwrite)
         try:
-            frame = job.measured(ds, percentile, n_around, named, compat)
+            frame = job.measured(ds, asked["percentile"], asked["n_around"], groups, asked["compat"])
         except InputError:
             storage.end_work(target)
             raise
         if output is not None:
-            _write(frame, target, percentile)
+            _write(frame, target, asked["percentile"])
         storage.end_work(target)
     return frame
 

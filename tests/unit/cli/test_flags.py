@@ -29,7 +29,7 @@ SHOWN_BY = {
     "arguments.py": EVERY_COMMAND,
     "cags": ("run", "cluster", "cut", "assign"),
     "compute": EVERY_COMMAND,
-    "expression": ("normalize",),
+    "expression": ("normalize", "metrics"),
     "factors": ("nmf fit", "nmf select", "nmf consensus", "nmf project"),
     "io": READERS,
     "labels": ("test", "classify", "predict"),
