@@ -4,8 +4,8 @@
     python scripts/benchmark_expression.py make big.h5 --genes 20000 --samples 50000
     python scripts/benchmark_expression.py run big.h5 --folder scratch  # seconds and peak memory of each stage
 
-The file is as ARCHS4 publishes them, in compressed chunks, written some samples at a time. Counts are drawn with a mean of
-each gene and tissue, many of them 0.
+The file is as ARCHS4 publishes them, in compressed chunks, written some samples at a time. Counts are drawn with a mean
+of each gene and tissue, many of them 0.
 """
 
 from __future__ import annotations
