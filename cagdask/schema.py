@@ -93,7 +93,8 @@ VARIABLES: dict[str, Variable] = _table(
         ("gene",),
         "str",
         "",
-        "supported, alone, too little support (its group may be chance), or left out; if an error rate was estimated",
+        "supported, alone, too little support (its group may be chance), no profile (the same in all samples), or left "
+        "out; if an error rate was estimated",
     ),
     Variable("cag_size", ("cag",), "int64", "genes", "Genes in the CAG"),
     Variable(

@@ -40,6 +40,7 @@ def find_cags(
     search: str = "exact",
     probes: int = 8,
     fdr: float = 0.01,
+    strata: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
@@ -88,6 +89,9 @@ def find_cags(
     fdr
         For ``noise-corrected``: share of grouped genes that chance may have grouped, in (0, 0.5]; genes whose support
         is too small for it get the ``gene_status`` "too little support".
+    strata
+        For ``noise-corrected``: column of the sample metadata within whose values the samples of a gene are shuffled,
+        so that genes of one site, depth or batch are compared with chance in that.
     seed
         Kept with the result. Only the shuffled genes depend on it.
     overwrite
@@ -118,8 +122,20 @@ def find_cags(
        reproducibly associated with colorectal cancer and inflammatory bowel disease. Microbiome 7:110.
     """
     parameters = Parameters(
-        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, search, probes, fdr, seed
-    ).checked()
+        normalization,
+        clr_floor,
+        max_dist,
+        min_samples,
+        metric,
+        linkage,
+        refine,
+        refine_dist,
+        search,
+        probes,
+        fdr,
+        strata,
+        seed,
+    ).checked()  # fmt: skip
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}

@@ -154,7 +154,9 @@ def _parameters_at(ds: xr.Dataset | storage.StoreView, where: str, max_dist: flo
     """
     try:
         earlier = json.loads(ds.attrs["parameters"])
-        parameters = Parameters(**(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None})).checked()
+        parameters = Parameters(
+            **(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None, "strata": None})
+        ).checked()
         highest = float(earlier["max_dist"])
     except (TypeError, KeyError, json.JSONDecodeError) as err:
         raise SchemaError(f"{where}: its attribute parameters is damaged ({err}). Cluster again.") from err

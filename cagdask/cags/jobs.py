@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, schema, storage
 from cagdask.cags.parameters import Parameters
+from cagdask.cags.strata import codes_of
 from cagdask.compute import memory, settings
 from cagdask.compute.runner import Runner
 from cagdask.engine.plan.task_memory import EnginePlan, plan_engine
@@ -46,7 +47,7 @@ def check_source(
     StoreError, SchemaError
         It is missing, unfinished, or not a store of genes x samples.
     InputError
-        It has fewer samples than ``min_samples``.
+        It has fewer samples than ``min_samples``, or no use as ``strata``.
     """
     ds = storage.look(url)
     kind = ds.attrs.get("kind", "abundance")
@@ -54,6 +55,8 @@ def check_source(
         raise SchemaError(f"{url}: holds {kind}, and CAGs are found in abundance or expression. Name another store.")
     schema.validate(ds, "abundance", "gene_id", "sample_id", where=url)
     n_genes, n_samples = ds["abundance"].shape
+    if parameters.strata is not None:
+        codes_of(url, parameters.strata)
     if parameters.min_samples > n_samples:
         raise InputError(
             f"{url}: `min_samples` is {parameters.min_samples}, but there are {n_samples} samples. "
@@ -127,8 +130,10 @@ def finish(
     """Label and measure the groups, and publish the result store."""
     labels = job.label(tree, groups)
     if job.parameters.refine == "noise-corrected":
+        from cagdask.cags.null import FEWEST_SAMPLES
+
         attrs["error_rate"] = json.dumps(judged := job.judge(), sort_keys=True)
-        if judged["support_bound"] is None:
+        if judged["support_bound"] is None or judged["n_samples"] < FEWEST_SAMPLES:
             logger.warning("%s", judged["in_words"])
     job.measure(tree, groups, labels, result_attributes(attrs, job.parameters, command, certified=certified))
     storage.publish(job.staged, target)
@@ -141,7 +146,7 @@ def result_attributes(
     """Attributes of a result store; nothing in them depends on where or how it was made."""
     asked = asdict(parameters)
     if parameters.refine != "noise-corrected":
-        del asked["fdr"]  # nothing was estimated
+        del asked["fdr"], asked["strata"]  # nothing was estimated
     as_json = json.dumps(asked, sort_keys=True)
     return {
         "schema_version": schema.SCHEMA_VERSION,

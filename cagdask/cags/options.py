@@ -83,6 +83,14 @@ CLUSTER = Options(
         most=0.5,
     ),
     Option(
+        "strata",
+        None,
+        "With --refine noise-corrected: column of the sample metadata, such as site or batch; genes are shuffled "
+        "within its values, so that what it explains is not taken for chance.",
+        optional=True,
+        metavar="COLUMN",
+    ),
+    Option(
         "seed",
         0,
         "Seed of random numbers. It is kept with the result; only the shuffled genes of --refine noise-corrected "

@@ -31,6 +31,7 @@ class Parameters:
     search: str = "exact"
     probes: int = 8
     fdr: float = 0.01
+    strata: str | None = None
     seed: int = 0
 
     def checked(self) -> Parameters:
@@ -64,6 +65,11 @@ def _fill_in(taken: dict[str, Any]) -> None:
         taken["max_dist"] = SEED_DIST
         if taken["normalization"] == "clr" and taken["clr_floor"] is None:
             taken["clr_floor"] = "auto"
+    if taken["strata"] is not None and taken["refine"] != "noise-corrected":
+        raise ValueError(
+            f"`strata` is {taken['strata']!r}, but genes are shuffled only with `max_dist='auto'` or "
+            "`refine='noise-corrected'`. Leave `strata` out, or choose one of these."
+        )
     if taken["refine"] == "noise-corrected":
         for name, needed in (("linkage", "average"), ("search", "exact")):
             if taken[name] != needed:

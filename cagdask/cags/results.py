@@ -86,7 +86,8 @@ class LabelFiles(CagFiles):
 
 
 GROUPED, ALONE, UNSUPPORTED, LEFT_OUT = "supported", "alone", "too little support", "left out"
-STATUSES = (GROUPED, ALONE, UNSUPPORTED, LEFT_OUT)
+NO_PROFILE = "no profile"
+STATUSES = (GROUPED, ALONE, UNSUPPORTED, LEFT_OUT, NO_PROFILE)
 """Values of ``gene_status``; files of tasks hold their numbers."""
 
 

@@ -226,7 +226,10 @@ class Clustering(Work):
 
         step, judged = null.step_of(self.n_genes), self.path("judged")
         chance = replace(self, folder=self.path("null"))
-        items = [(url, step, self.parameters.seed, to) for url, to in zip(self.profiles, chance.profiles, strict=True)]
+        items = [
+            (url, step, self.parameters.seed, to, self.store, self.parameters.strata)
+            for url, to in zip(self.profiles, chance.profiles, strict=True)
+        ]
         shuffled = self.runner.map("shuffle genes", null.shuffle_profiles, items, done=chance.done)
         self.runner.one(
             f"{FOLD}, shuffled", profiles.fold_identical, chance.profiles, self.n_genes, chance.path("fold"),
@@ -238,7 +241,8 @@ class Clustering(Work):
         supports = self._folders("support")
         of_blocks = list(zip(self.profiles, supports, strict=True))
         self.runner.map("measure support", null.measure_support, of_blocks, done=self.done)
-        item = (self.path("labels"), chance.path("labels"), supports, step, self.parameters.fdr, judged)
+        rate = self.parameters.fdr
+        item = (self.path("labels"), chance.path("labels"), supports, step, rate, self.n_samples, judged)
         answer: dict[str, Any] = self.runner.one("estimate error rate", null.judge, *item, done=self.done)
         self.judged = judged
         return answer

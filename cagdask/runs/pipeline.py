@@ -45,6 +45,7 @@ class ClusterOptions(TypedDict, total=False):
     search: str
     probes: int
     fdr: float
+    strata: str | None
     seed: int
 
 

@@ -11,6 +11,7 @@ import pytest
 from cagdask import storage
 from cagdask.cags.clustering import find_cags
 from cagdask.cags.cutting import cut
+from cagdask.errors import InputError
 from cagdask.simulation.writing import simulate_abundance
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for
@@ -49,7 +50,9 @@ def test_planted_genomes_are_found_without_a_threshold(
     status = automatic.gene_status.values.astype(object)
     cag = automatic.gene_cag.values
     assert np.array_equal(status == "left out", cag < 0)
-    assert np.array_equal((status == "alone")[cag >= 0], automatic.cag_size.values[cag[cag >= 0]] == 1)
+    alone = np.isin(status, ["alone", "no profile"])
+    assert np.array_equal(status == "no profile", present & (automatic.gene_support.values == 0)), "below the floor"
+    assert np.array_equal(alone[cag >= 0], automatic.cag_size.values[cag[cag >= 0]] == 1)
 
 
 def test_shuffled_genes_are_never_grouped_as_certain(
@@ -78,3 +81,51 @@ def test_same_bytes_for_any_blocks_and_cut_goes_below(
     made = storage.open_dataset(finer)
     assert int(made.sizes["cag"]) > int(a.sizes["cag"])
     assert "gene_status" not in made
+
+
+def test_strata_keep_what_a_site_explains_out_of_the_groups_by_chance(
+    abundance_store: MakeStore, thin: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Genes that are on or off by site are alike; shuffled within sites they stay so, and are not called supported."""
+    rng = np.random.default_rng(1)
+    site = np.repeat([0, 1, 2, 3], 10)
+    of_gene = rng.integers(0, 4, 120)
+    matrix = np.where(of_gene[:, None] == site, rng.lognormal(0, 0.2, (120, 40)), 0)
+    store = abundance_store(matrix)
+    storage.write_array(
+        storage.open_group(store, writable=True), "sample_site", np.array([f"s{i}" for i in site]), dims=("sample",)
+    )
+    supported = {}
+    for strata in (None, "site"):
+        found = find_cags(store, max_dist="auto", normalization="none", strata=strata, client=InlineRunner())
+        supported[strata] = float((found.gene_status.values.astype(object) == "supported").mean())
+        assert json.loads(found.attrs["parameters"])["strata"] == strata
+    assert supported[None] > 0.9
+    assert supported["site"] < 0.1
+
+
+def test_strata_that_can_not_be_used_are_refused(abundance_store: MakeStore) -> None:
+    store = abundance_store(np.random.default_rng(0).lognormal(size=(20, 12)))
+    group = storage.open_group(store, writable=True)
+    storage.write_array(group, "sample_name", np.array([f"n{i}" for i in range(12)]), dims=("sample",))
+    with pytest.raises(InputError, match="each of the 12 samples has a value of its own in strata 'name'"):
+        find_cags(store, max_dist="auto", strata="name", client=InlineRunner())
+    with pytest.raises(InputError, match="strata 'site' is no column of the sample metadata: it has name"):
+        find_cags(store, max_dist="auto", strata="site", client=InlineRunner())
+    with pytest.raises(ValueError, match="genes are shuffled only with `max_dist='auto'`"):
+        find_cags(store, max_dist=0.2, strata="name", client=InlineRunner())
+
+
+def test_few_samples_and_genes_without_profile_are_said(
+    abundance_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    matrix = np.random.default_rng(0).lognormal(size=(30, 6))
+    matrix[3] = 2.0
+    found = find_cags(abundance_store(matrix), max_dist="auto", normalization="none", client=InlineRunner())
+    words = json.loads(found.attrs["error_rate"])["in_words"]
+    assert words.startswith("There are only 6 samples")
+    assert "1 genes have no profile" in words
+    assert words in caplog.text
+    status = found.gene_status.values.astype(object)
+    assert status[3] == "no profile"
+    assert found.cag_size.values[found.gene_cag.values[3]] == 1

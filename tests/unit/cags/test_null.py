@@ -79,6 +79,7 @@ def test_genes_that_chance_groups_as_well_are_marked(tmp_path: Path) -> None:
         [str(tmp_path / "support")],
         1,
         0.01,
+        40,
         str(tmp_path / "out"),
     )
     status = [STATUSES[i] for i in StatusFiles.open(str(tmp_path / "out")).status]
