@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +12,17 @@ import click
 
 from cagdask.arguments import Option, Options
 from cagdask.cags.options import CLUSTER, MAX_DIST
-from cagdask.cli.failures import begin, worded
 from cagdask.cli.flags import flags_of, in_flags
+from cagdask.cli.preparing import (
+    scheduler_of,
+    set_anonymous,
+    set_endpoint,
+    set_logging,
+    set_options,
+    set_profile,
+    set_region,
+    set_tls,
+)
 from cagdask.io.options import INGEST, READING
 from cagdask.normalization.options import CLR_FLOOR, NORMALIZATION
 
@@ -23,8 +31,6 @@ Outcome = tuple[dict[str, Any], str | Callable[[], str]]
 gone."""
 Command = Callable[..., Outcome]
 Parsed = Callable[..., None]
-
-_QUIET = ("distributed", "dask", "bokeh", "tornado", "asyncio", "fsspec", "s3fs", "botocore", "aiobotocore", "numba")
 
 
 @dataclass(frozen=True)
@@ -96,143 +102,9 @@ class WordOrNumber(click.ParamType[Any]):
             self.fail(in_flags(str(err), {} if ctx is None else flags_of(ctx.command)), param, ctx)
 
 
-_TLS = "cagdask.tls"
 _FILE = click.Path(exists=True, dir_okay=False)
 DISTANCE = click.FloatRange(0, 1, max_open=True)
 COUNT = click.IntRange(min=1)
-
-
-# -- setting up ------------------------------------------------------------------------------------------------------
-
-
-def _set_variables(ctx: click.Context, **values: str | None) -> None:
-    """Set or unset environment variables until the command ends; the workers that it starts inherit them."""
-    before = {name: os.environ.get(name) for name in values}
-    _apply(values)
-    ctx.call_on_close(lambda: _apply(before))
-
-
-def _apply(values: dict[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-def _set_endpoint(ctx: click.Context, _param: click.Parameter, url: str | None) -> None:
-    if url:
-        _set_variables(ctx, AWS_ENDPOINT_URL=url, AWS_ENDPOINT_URL_S3=None)
-
-
-def _set_region(ctx: click.Context, _param: click.Parameter, region: str | None) -> None:
-    if region:
-        _set_variables(ctx, AWS_REGION=region)
-
-
-def _set_profile(ctx: click.Context, _param: click.Parameter, profile: str | None) -> None:
-    """Use a profile; as with the AWS tools, keys in the environment count less than a profile that is named."""
-    if profile:
-        keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
-        _set_variables(ctx, AWS_PROFILE=profile, **keys)
-
-
-def _set_anonymous(ctx: click.Context, _param: click.Parameter, anonymous: bool) -> None:
-    if anonymous:
-        _set_variables(ctx, CAGDASK_S3_ANONYMOUS="1")
-
-
-def _set_options(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> None:
-    if not pairs:
-        return
-    from cagdask.errors import StoreError
-    from cagdask.storage.s3_settings import OPTIONS, json_options
-
-    found = dict(pair.partition("=")[::2] for pair in pairs)
-    try:
-        options = json_options(os.environ.get(OPTIONS, "{}")) | json_options(json.dumps(found))
-    except StoreError as err:
-        raise click.BadParameter(str(err), param_hint="--s3-option") from err
-    _set_variables(ctx, **{OPTIONS: json.dumps(options)})
-
-
-def _set_logging(ctx: click.Context, _param: click.Parameter, count: int) -> None:
-    """Show warnings of cagdask, with -v also what it does; silence the libraries below."""
-    import logging
-    import warnings
-
-    begin(ctx, count)
-    if count == 0:
-        for name in _QUIET:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        for name in ("distributed", "bokeh", "tornado"):  # read when Dask is imported, here and in its workers
-            os.environ.setdefault(f"DASK_LOGGING__{name.upper()}", "critical")
-        quiet = warnings.catch_warnings()
-        quiet.__enter__()
-        warnings.simplefilter("ignore")
-        ctx.call_on_close(lambda: quiet.__exit__(None, None, None))
-    logger = logging.getLogger("cagdask")
-    before = logger.level, logger.handlers, logger.propagate
-    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(count, 2)])
-    logger.handlers, logger.propagate = [_handler(ctx)], False
-
-    def restore() -> None:
-        logger.setLevel(before[0])
-        logger.handlers, logger.propagate = before[1], before[2]
-
-    ctx.call_on_close(restore)
-
-
-def _handler(ctx: click.Context) -> Any:
-    import logging
-
-    class ToStderr(logging.Handler):
-        """Writes to stderr as it is at the moment: a progress bar puts itself before it."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            click.echo(f"cagdask: {record.levelname.lower()}: {worded(ctx, record.getMessage())}", err=True)
-
-    return ToStderr()
-
-
-def _set_tls(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
-    """Tell Dask of a certificate, and to connect to nobody without one."""
-    if not path:
-        return
-    import dask
-
-    assert param.name is not None
-    setting = {"tls_ca_file": "ca-file", "tls_cert": "client.cert", "tls_key": "client.key"}[param.name]
-    chosen = dask.config.set({f"distributed.comm.tls.{setting}": path, "distributed.comm.require-encryption": True})
-    chosen.__enter__()
-    ctx.call_on_close(lambda: chosen.__exit__(None, None, None))
-    ctx.meta[_TLS] = True
-
-
-def _scheduler(address: str | None, file: str | None, cluster: str | None) -> str | None:
-    given = [name for name, value in _named(address, file, cluster).items() if value]
-    if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)} name two clusters; give one of them.")
-    if not given and click.get_current_context().meta.get(_TLS):
-        raise click.UsageError(
-            "--tls-ca-file, --tls-cert and --tls-key need --scheduler, --scheduler-file or --cluster."
-        )
-    if not file:
-        return address or cluster
-    try:
-        with open(file) as handle:
-            return str(json.load(handle)["address"])
-    except OSError as err:
-        raise click.BadParameter(f"{file}: can not be read ({err.strerror}).", param_hint="--scheduler-file") from err
-    except (ValueError, KeyError, TypeError) as err:
-        raise click.BadParameter(
-            f"{file}: holds no address of a Dask scheduler. Name the file that dask scheduler --scheduler-file wrote.",
-            param_hint="--scheduler-file",
-        ) from err
-
-
-def _named(address: str | None, file: str | None, cluster: str | None) -> dict[str, str | None]:
-    return {"--scheduler": address, "--scheduler-file": file, "--cluster": cluster}
 
 
 # -- decorators ------------------------------------------------------------------------------------------------------
@@ -288,26 +160,26 @@ def chain(*options: Callable[[Parsed], Parsed]) -> Callable[[Parsed], Parsed]:
 
 _endpoint = chain(
     click.option(
-        "--endpoint-url", metavar="URL", expose_value=False, callback=_set_endpoint, help="S3 server, if it is not AWS."
+        "--endpoint-url", metavar="URL", expose_value=False, callback=set_endpoint, help="S3 server, if it is not AWS."
     ),
-    click.option("--region", metavar="NAME", expose_value=False, callback=_set_region, help="Region of the buckets."),
+    click.option("--region", metavar="NAME", expose_value=False, callback=set_region, help="Region of the buckets."),
     click.option(
-        "--profile", metavar="NAME", expose_value=False, callback=_set_profile, help="Profile of the AWS tools to use."
+        "--profile", metavar="NAME", expose_value=False, callback=set_profile, help="Profile of the AWS tools to use."
     ),
     click.option(
-        "--anonymous", is_flag=True, expose_value=False, callback=_set_anonymous, help="Read public buckets, unsigned."
+        "--anonymous", is_flag=True, expose_value=False, callback=set_anonymous, help="Read public buckets, unsigned."
     ),
     click.option(
         "--s3-option",
         metavar="NAME=VALUE",
         multiple=True,
         expose_value=False,
-        callback=_set_options,
+        callback=set_options,
         help="Another option of the S3 client, such as timeout=120s; may be repeated.",
     ),
 )
 _verbose = click.option(
-    "-v", "--verbose", count=True, expose_value=False, callback=_set_logging, help="Say what is done; twice: details."
+    "-v", "--verbose", count=True, expose_value=False, callback=set_logging, help="Say what is done; twice: details."
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
@@ -322,7 +194,7 @@ _where = chain(
     ),
     *(
         click.option(
-            f"--tls-{name}", type=_FILE, metavar="FILE", expose_value=False, callback=_set_tls, help=f"{what} (PEM)."
+            f"--tls-{name}", type=_FILE, metavar="FILE", expose_value=False, callback=set_tls, help=f"{what} (PEM)."
         )
         for name, what in (
             ("ca-file", "Authority that signed the certificates of scheduler and workers"),
@@ -383,7 +255,7 @@ def computes(command: Command) -> Parsed:
         no_progress: bool,
         **arguments: Any,
     ) -> None:
-        client = _scheduler(scheduler, scheduler_file, cluster)
+        client = scheduler_of(scheduler, scheduler_file, cluster)
         if cluster and workers is None:
             raise click.UsageError(f"--cluster {cluster} needs the number of workers: add --workers N.")
         setting = Setting(overwrite, as_json, no_progress, client, workers, memory_limit)

@@ -125,17 +125,8 @@ def two_pass(
     8 bytes per pair of the sample on one worker; a block of items on each in the second pass. The source is read once,
     and before that where something was drawn. Labels do not depend on blocks, chunks or workers.
     """
-    recipe = Recipe(
-        k=k,
-        stride=stride,
-        sample=sample,
-        metric=metric or "",
-        linkage=linkage or "",
-        n_leaders=n_leaders,
-        leader_rule=leader_rule or "",
-        seed=seed,
-        compat=compat,
-    )
+    linkage, leader_rule = linkage or "", leader_rule or ""
+    recipe = Recipe(k, stride, sample, metric or "", linkage, n_leaders, leader_rule, seed, compat)
     items, recipe = checked(sources.describe(source, of=of, topology=topology), recipe)
     max_dist, block = check_second_pass(max_dist, block)
     if output is not None:

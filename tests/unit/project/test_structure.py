@@ -24,14 +24,10 @@ FUNCTION_LINES = 50
 PARAMETERS = 8
 """More than these are too many for a function; ``self`` is not counted, nor commands, whose options are parameters."""
 
-LONG_MODULES = {
-    "cli/options.py",
-}
+LONG_MODULES: set[str] = set()
 """Too long today. No line may be added."""
 
-LONG_FUNCTIONS = {
-    "twopass/two_pass.py: two_pass",
-}
+LONG_FUNCTIONS: set[str] = set()
 """Too long today. No line may be added."""
 
 MANY_PARAMETERS = {
