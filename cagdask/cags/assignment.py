@@ -212,9 +212,8 @@ def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runne
     job = Clustering(folder, runner, store, n_genes, n_samples, parameters, plan)
     job.profile(sources.clustered)
     members, labels, tree = (storage.join(folder, name) for name in ("members", "labels", "tree"))
-    n = runner.one("list genes of CAGs", assignment_tasks.write_members, sources.result, n_genes, members, done=done)[
-        "n"
-    ]
+    item = (sources.result, n_genes, members)
+    n = runner.one("list genes of CAGs", assignment_tasks.write_members, *item, done=done)["n"]
     directions = [block.folder for block in job.directions(job.means_of(members, n))]
     nearest = [storage.join(folder, "nearest", str(i)) for i in range(len(job.profiles))]
     runner.map(
@@ -239,9 +238,8 @@ def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runne
         done=done,
     )
     attrs["assignment"] = json.dumps(asked | counts, sort_keys=True)
-    counts["n_merges"] = runner.one(
-        WRITE_MERGES, assignment_tasks.copy_merges, sources.result, n_genes, tree, done=done
-    )
+    item = (sources.result, n_genes, tree)
+    counts["n_merges"] = runner.one(WRITE_MERGES, assignment_tasks.copy_merges, *item, done=done)
     _measure(job, members, labels, tree, directions, counts, attrs)
     storage.publish(job.staged, target)
     storage.end_work(target)
@@ -261,22 +259,13 @@ def _measure(
 
     runner = job.runner
     clustered, everyone, joined = (storage.join(job.folder, name) for name in ("placed", "everyone", "placed-all"))
-    runner.one(
-        "place CAGs as clustered",
-        assignment_tasks.place_directions,
-        members,
-        directions,
-        labels,
-        clustered,
-        done=job.done,
-    )
+    place = assignment_tasks.place_directions
+    runner.one("place CAGs as clustered", place, members, directions, labels, clustered, done=job.done)
     job.measure_genes(clustered, directions)
     n = runner.one("list all genes of CAGs", assignment_tasks.all_members, members, labels, everyone, done=job.done)
     means = job.means_of(everyone, n, "all CAGs")
     lengths = [block.folder for block in job.directions(means, "all CAGs", "all")]
-    runner.one(
-        "place CAGs with all genes", assignment_tasks.place_directions, members, lengths, labels, joined, done=job.done
-    )
+    runner.one("place CAGs with all genes", place, members, lengths, labels, joined, done=job.done)
     job.write(tree, joined, lengths, counts, attrs)
     group = storage.open_group(job.staged, writable=True)
     for name in ("gene_assigned", "gene_cag_margin"):
@@ -346,12 +335,6 @@ def _join(
                 storage.write_array(group, name, np.asarray(values[:]), dims=("sample",), attrs=dict(values.attrs))
     ranges = [(begin, min(begin + plan.block_rows, n_genes)) for begin in range(0, n_genes, plan.block_rows)]
     work = [(sources.clustered, sources.store, matched, sources.order, b, e, url) for b, e in ranges]
-    runner.map(
-        "join old and new genes",
-        assignment_tasks.join_block,
-        work,
-        done=done,
-        unit="genes",
-        weights=[e - b for b, e in ranges],
-    )
+    sizes = [e - b for b, e in ranges]
+    runner.map("join old and new genes", assignment_tasks.join_block, work, done=done, unit="genes", weights=sizes)
     return url, n_genes
