@@ -30,6 +30,7 @@ _PUBLIC = {
     "nmf_project": "factors.projection",
     "associate": "labels.association",
     "classify": "labels.classification.training",
+    "augment": "labels.classification.augmentation",
     "predict": "labels.classification.prediction",
     "similar": "vectors.similarity",
     "similar_pairs": "vectors.all_pairs",

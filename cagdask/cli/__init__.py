@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cagdask.cli.association import test
-from cagdask.cli.classification import classify, predict
+from cagdask.cli.classification import augment, classify, predict
 from cagdask.cli.clustering import assign, cluster, cut, run
 from cagdask.cli.data import ingest, simulate
 from cagdask.cli.explore import explore
@@ -69,8 +69,8 @@ def main() -> None:
 
 
 _COMMANDS = (
-    run, ingest, cluster, cut, assign, normalize, metrics, test, classify, predict, similar, analogy, nmf, twopass,
-    info, plan, report, compare, plot, explore, simulate,
+    run, ingest, cluster, cut, assign, normalize, metrics, test, classify, predict, augment, similar, analogy, nmf,
+    twopass, info, plan, report, compare, plot, explore, simulate,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""The commands ``classify`` and ``predict``: labels learned from samples, and given to new ones."""
+"""The commands ``classify``, ``predict`` and ``augment``: labels learned from samples, and given to new ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cagdask.cli.options import Outcome, Setting, computes, declared
-from cagdask.labels.classification.options import CLASSIFY
+from cagdask.labels.classification.options import AUGMENT, CLASSIFY
 
 SHOWN = 20
 """Labels of the summary: those with the most samples."""
@@ -90,3 +90,33 @@ def predict(setting: Setting, model: str, new: str, output: str, missing: str) -
     }
     text = f"{output}: {len(found):,} samples, {n_unknown:,} of them unknown"
     return {"output": output, "n_samples": len(found), "n_unknown": n_unknown, "calls": counts}, text
+
+
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.option(
+    "--labels",
+    required=True,
+    metavar="FOLDER|FILE|COLUMN",
+    help="Lists of samples, a TSV or CSV, or a metadata column.",
+)
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to make: report, scores, picture.")
+@declared(AUGMENT)
+@computes
+def augment(setting: Setting, source: str, labels: str, output: str, **options: Any) -> Outcome:
+    """Measure whether synthetic samples of rare labels help a model with real ones.
+
+    Samples are split again and again; synthetic ones are made from training samples, and only real ones are tested.
+    What is recommended is for --augment of cagdask classify.
+    """
+    from cagdask.cli.tables import table
+    from cagdask.labels.classification.augmentation import augment as of_library
+
+    where = {"overwrite": setting.overwrite, **setting.where}
+    report = of_library(source, labels=labels, output=output, **options, **where)
+    names = ("recommended", "rare_labels", "methods", "warnings")
+    rows = [[name, *(f"{one[number]:.3f}" for number in ("rare_f1", "macro_f1", "rise", "standard_error"))]
+            for name, one in report["methods"].items()]  # fmt: skip
+    text = f"{output}: rare labels are {', '.join(report['rare_labels'])}; recommended: {report['recommended']}"
+    header = ["synthetic samples", "F1 of rare labels", "macro F1", "rise", "standard error"]
+    return {"output": output} | {name: report[name] for name in names}, f"{text}\n\n{table(header, rows)}"

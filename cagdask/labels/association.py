@@ -122,12 +122,7 @@ def associate(
         storage.check_target(storage.absolute(output), overwrite=overwrite)
     held = open_source(source, None)
     matrix = held.matrix
-    if zero_aware and (held.kind == "factors" or (held.kind == "cags" and _are_log_ratios(matrix))):
-        raise ValueError(
-            "`zero_aware` needs values of which 0 means absent; log-ratios and factors have no such value."
-        )
-    if min_size > 1 and matrix.rows_are != "CAGs":
-        raise ValueError(f"`min_size` is for CAGs, and these are {held.kind}. Leave it out.")
+    _check_source(held, zero_aware, min_size)
     table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
     question, design = design_of(table, test, groups, pairs, formula, cohort)
     question = replace(question, zero_aware=zero_aware)
@@ -147,6 +142,15 @@ def associate(
     if output is not None:
         _write(frame, output, question)
     return frame
+
+
+def _check_source(held: Source, zero_aware: bool, min_size: int) -> None:
+    if zero_aware and (held.kind == "factors" or (held.kind == "cags" and _are_log_ratios(held.matrix))):
+        raise ValueError(
+            "`zero_aware` needs values of which 0 means absent; log-ratios and factors have no such value."
+        )
+    if min_size > 1 and held.kind != "cags":
+        raise ValueError(f"`min_size` is for CAGs, and these are {held.kind}. Leave it out.")
 
 
 def warn_of_scale(matrix: Matrix) -> None:

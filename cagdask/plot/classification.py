@@ -10,6 +10,7 @@ from cagdask.plot.style import BLUE, ORANGE, SEQUENTIAL, finished
 
 if TYPE_CHECKING:
     import altair as alt
+    import pandas as pd
 
 MANY = 40
 """Labels of a chart: those with the most samples."""
@@ -173,6 +174,26 @@ def _diagonal(x: str, y: str) -> Any:
 
     table = pd.DataFrame({x: [0.0, 1.0], y: [0.0, 1.0]})
     return alt.Chart(table).mark_line(color=ORANGE, strokeDash=[4, 4], opacity=0.7).encode(x=f"{x}:Q", y=f"{y}:Q")
+
+
+def real_and_synthetic(table: pd.DataFrame) -> alt.Chart:
+    """Real and synthetic samples in the plane of two principal components.
+
+    Parameters
+    ----------
+    table
+        Columns ``kind`` ("real", or how a sample was made), ``label``, ``component_1``, ``component_2``.
+    """
+    import altair as alt
+
+    shown = table.round(3).sort_values("label", key=lambda column: column != "other", kind="stable")
+    chart = alt.Chart(shown).mark_point(size=35, opacity=0.7).encode(
+        x=alt.X("component_1:Q", title="component 1"),
+        y=alt.Y("component_2:Q", title="component 2"),
+        color=alt.Color("label:N", title="rare label"),
+        shape=alt.Shape("kind:N", title=None),
+    )  # fmt: skip
+    return finished(chart, 360)
 
 
 PICTURES = {

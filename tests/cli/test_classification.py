@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cagdask.cli import main
-from cagdask.labels.classification.options import CLASSIFY, FEATURES, MODELS, ClassifyOptions
+from cagdask.labels.classification.options import AUGMENT, CLASSIFY, FEATURES, MODELS, AugmentOptions, ClassifyOptions
 from tests.conftest import write_abundance_store
 
 
@@ -45,6 +45,14 @@ def test_a_model_is_made_and_asked(cohort: Path) -> None:
     assert sum(asked["calls"].values()) == 48
 
 
+def test_synthetic_samples_are_measured(cohort: Path) -> None:
+    words = ["augment", f"{cohort}/s.zarr", "--labels", f"{cohort}/labels.tsv", "-o", f"{cohort}/a", "--n-splits", "2"]
+    text = typed(*words, "--model", "logistic", "--rare-below", "30")
+    assert "rare labels are a, b; recommended: none" in text
+    assert (cohort / "a" / "synthetic.png").exists()
+    assert "no label is rare, all have 24 samples or more" in typed(*words, "--overwrite", code=1)
+
+
 def test_what_is_wrong_is_one_line(cohort: Path) -> None:
     text = typed("classify", f"{cohort}/s.zarr", "--labels", f"{cohort}/none.tsv", "-o", f"{cohort}/m", code=1)
     assert "none.tsv: is no folder, no file and no column of the samples" in text
@@ -53,5 +61,6 @@ def test_what_is_wrong_is_one_line(cohort: Path) -> None:
 
 def test_options_are_those_that_are_declared() -> None:
     assert set(ClassifyOptions.__annotations__) == set(CLASSIFY)
+    assert set(AugmentOptions.__annotations__) == set(AUGMENT)
     assert CLASSIFY["model"].choices == MODELS
     assert CLASSIFY["features"].choices == FEATURES

@@ -13,6 +13,8 @@ folds         the task of one fold
 training      the library call ``classify``
 answers       what a model says of samples
 results       files of a classification
+balance       synthetic samples of rare labels
+augmentation  the library call ``augment``: whether these help
 prediction    the library call ``predict``
 neighbors     the most similar labelled samples
 """

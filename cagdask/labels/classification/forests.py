@@ -15,6 +15,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,20 +112,20 @@ def fit_forest(values: Float32, member: Bools, single: bool, n_trees: int, seed:
     seed
         Of samples and features that trees see.
     """
-    from sklearn.ensemble import RandomForestClassifier
-
     n_labels = member.shape[1]
     targets = [(0, member.argmax(axis=1))] if single else [(i, member[:, i].astype(int)) for i in range(n_labels)]
     parts: dict[str, list[Any]] = {name: [] for name in ("feature", "threshold", "left", "right", "leaf", "output")}
     sizes, n_leaves, importance = [0], 0, np.zeros(values.shape[1])
+    values = np.ascontiguousarray(values, np.float32)
     for output, target in targets:
-        grown = RandomForestClassifier(n_trees, random_state=seed, n_jobs=1).fit(values, target)
-        columns = _columns(grown.classes_, single)
-        importance += grown.feature_importances_ / len(targets)
-        for one in grown.estimators_:
-            n_leaves = _add(parts, one.tree_, columns, n_labels if single else 1, n_leaves)
+        own = np.zeros(values.shape[1])
+        for tree in _grown(values, target, n_trees, seed):
+            columns = _columns(tree.classes_, single)
+            n_leaves = _add(parts, tree.tree_, columns, n_labels if single else 1, n_leaves)
+            own += tree.feature_importances_
             parts["output"].append(output)
-            sizes.append(one.tree_.node_count)
+            sizes.append(tree.tree_.node_count)
+        importance += own / (own.sum() or 1) / len(targets)
     files = ForestFiles(
         begin=np.cumsum(sizes, dtype=np.int64),
         output=np.array(parts["output"], np.int64),
@@ -136,6 +137,23 @@ def fit_forest(values: Float32, member: Bools, single: bool, n_trees: int, seed:
         importance=importance,
     )
     return Forest(files, n_labels)
+
+
+def _grown(values: Float32, target: NDArray[np.int64], n_trees: int, seed: int) -> Iterator[Any]:
+    """Trees as ``RandomForestClassifier`` grows them, one after the other.
+
+    Not by that class itself: it changes Python's filter of warnings while it works, which belongs to the whole process,
+    so that tasks in threads would disturb each other.
+    """
+    from sklearn.tree import DecisionTreeClassifier
+
+    drawn = np.random.RandomState(seed)
+    for _ in range(n_trees):
+        own = int(drawn.randint(np.iinfo(np.int32).max))
+        chosen = np.random.RandomState(own).randint(0, len(values), len(values), dtype=np.int32)
+        weight = np.bincount(chosen, minlength=len(values)).astype(np.float64)
+        tree = DecisionTreeClassifier(max_features="sqrt", random_state=own)
+        yield tree.fit(values, target, sample_weight=weight, check_input=False)
 
 
 def _columns(classes: Any, single: bool) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cagdask.labels.classification.balance import augmented
 from cagdask.labels.classification.boosting import Boosting, BoostingFiles, fit_boosting
 from cagdask.labels.classification.forests import Forest, ForestFiles, fit_forest
 from cagdask.labels.classification.linear import Linear, LinearFiles, fit_linear
@@ -32,12 +33,19 @@ class Recipe:
         Inverse of the penalty of the logistic regression.
     seed
         Of all that is random.
+    augment
+        How synthetic samples of rare labels are made: ``none`` or one of
+        :data:`cagdask.labels.classification.balance.METHODS`.
+    rare_below
+        Training samples of a label that is not rare.
     """
 
     model: str = "random-forest"
     n_trees: int = 300
     strength: float = 1.0
     seed: int = 0
+    augment: str = "none"
+    rare_below: int = 20
 
 
 class Fitted(Protocol):
@@ -57,6 +65,8 @@ class Fitted(Protocol):
 
 def fit(recipe: Recipe, values: Float32, member: Bools, single: bool) -> Fitted:
     """Fit a model to samples, shape (n_samples, n_features), and their labels, shape (n_samples, n_labels)."""
+    if recipe.augment != "none":
+        values, member = augmented(values, member, recipe.augment, recipe.rare_below, recipe.seed)
     if recipe.model == "random-forest":
         return fit_forest(values, member, single, recipe.n_trees, recipe.seed)
     if recipe.model == "logistic":

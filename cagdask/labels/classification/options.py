@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypedDict
 
 from cagdask.arguments import Option, Options
@@ -26,6 +27,9 @@ MODEL = Options(
     Option("n_features", 5000, "Features at most; the best of the training samples of each fold.", int, least=1),
     Option("n_trees", 300, "Trees of a forest, or rounds of boosting.", int, least=1),
     Option("strength", 1.0, "Inverse of the penalty of the logistic regression.", float, above=0),
+    Option("augment", "none", "Add synthetic samples of rare labels to training samples: cagdask augment says whether "
+           "that helps.", choices=("none", "smote", "gaussian")),
+    Option("rare_below", 20, "A label with fewer training samples is rare.", int, least=2),
     Option("seed", 0, "Of all that is random.", int, least=0),
 )  # fmt: skip
 
@@ -37,6 +41,13 @@ TESTING = Options(
     Option("leave_study_out", False, "Also test each study by itself.", bool),
     Option("unknown_below", 0.5, "A sample whose best label is less probable than this is unknown.", float,
            least=0, most=1),
+)  # fmt: skip
+
+AUGMENT = Options(
+    *(replace(one, default=5) if name == "min_label" else one for name, one in LABELS.items()),
+    *(one for name, one in MODEL.items() if name != "augment"),
+    Option("n_splits", 12, "Times that samples are split anew.", int, least=2),
+    Option("test_share", 0.33, "Share of the samples of each label that is kept apart.", float, above=0, below=1),
 )  # fmt: skip
 
 CLASSIFY = Options(*LABELS.values(), *MODEL.values(), *TESTING.values())
@@ -54,12 +65,32 @@ class ClassifyOptions(TypedDict, total=False):
     n_features: int
     n_trees: int
     strength: float
+    augment: str
+    rare_below: int
     seed: int
     groups: str | None
     batch: str | None
     n_folds: int
     leave_study_out: bool
     unknown_below: float
+
+
+class AugmentOptions(TypedDict, total=False):
+    """Options of :func:`cagdask.augment`, as :data:`AUGMENT` declares them."""
+
+    label_column: str | None
+    separator: str | None
+    label_kind: str
+    min_label: int
+    model: str
+    features: str | None
+    n_features: int
+    n_trees: int
+    strength: float
+    rare_below: int
+    seed: int
+    n_splits: int
+    test_share: float
 
 
 def checked(options: dict[str, Any], declared: Options) -> dict[str, Any]:

@@ -121,7 +121,8 @@ def classify(
     **options
         ``label_column``, ``separator``, ``label_kind`` ("auto"), ``min_label`` (10): which labels.
         ``model`` ("random-forest", "logistic" or "lightgbm"), ``features`` ("genes", "cags", "factors", "signal"),
-        ``n_features`` (5000), ``n_trees`` (300), ``strength`` (1.0), ``seed`` (0): what learns, and from what.
+        ``n_features`` (5000), ``n_trees`` (300), ``strength`` (1.0), ``augment`` ("none", "smote", "gaussian"),
+        ``rare_below`` (20), ``seed`` (0): what learns, and from what.
         ``groups`` (column of studies), ``batch``, ``n_folds`` (5), ``leave_study_out``, ``unknown_below`` (0.5): how
         it is tested.
 
@@ -242,15 +243,14 @@ def _classified(
     held: features.Source, samples: Samples, chosen: dict[str, Any], runner: Runner, folder: str
 ) -> dict[str, Any]:
     folds = folds_of(samples, chosen)
-    recipe = Recipe(**{name: chosen[name] for name in ("model", "n_trees", "strength", "seed")})
-    n_chosen = min(held.n, chosen["n_features"])
-    cell = 16 if recipe.model == "random-forest" else 40
-    what = f"{len(samples.column):,} samples x {n_chosen:,} features; use fewer with n_features"
-    runner.check_fits("classify", cell * len(samples.column) * n_chosen, what)
+    recipe = Recipe(
+        **{name: chosen[name] for name in ("model", "n_trees", "strength", "seed", "augment", "rare_below")}
+    )
+    check_memory(held, samples, chosen, runner)
     given = features.TrainFiles(
         column=samples.column, member=samples.member, train=np.stack([fold.train for fold in folds])
     )
-    rows = features.choose(held, given, n_chosen, runner, folder)
+    rows = features.choose(held, given, min(held.n, chosen["n_features"]), runner, folder)
     parts = features.gather(held, np.unique(np.concatenate(rows)), runner, folder)
     items = []
     main = "random" if samples.studies is None else "grouped"
@@ -266,6 +266,14 @@ def _classified(
     runner.one("model", model_task, *items[-1][:3], items[-1][4], staged)
     found = [ScoredFiles.open(item[-1]) for item in items[:-1]]
     return results.write(results.Outcome(held, samples, chosen, folds[:-1], found, rows[-1], parts), staged, LEAK)
+
+
+def check_memory(held: features.Source, samples: Samples, chosen: dict[str, Any], runner: Runner) -> None:
+    """Refuse more chosen features than a worker can hold as often as a task does, before any of them is read."""
+    n = min(held.n, chosen["n_features"])
+    cell = 16 if chosen["model"] == "random-forest" else 40
+    what = f"{len(samples.column):,} samples x {n:,} features; use fewer with n_features"
+    runner.check_fits("classify", cell * len(samples.column) * n, what)
 
 
 def model_task(parts: list[str], recipe: dict[str, Any], single: bool, given: str, folder: str) -> int:

@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cagdask.labels.classification import calibration, features, neighbors, scoring, splits
+from cagdask.labels.classification import balance, calibration, features, neighbors, scoring, splits
 from cagdask.labels.classification.models import Fitted, Recipe, decide, fit, open_model
 
 
@@ -146,3 +146,26 @@ def test_the_nearest_samples_are_those_of_the_distance(shape: tuple[int, int]) -
         expected = np.sqrt(((data - data[i]) ** 2).sum(axis=1))
         assert rows[i, 0] == i
         np.testing.assert_allclose(distance[i], np.sort(expected)[:4], rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", balance.METHODS)
+def test_synthetic_samples_are_like_those_of_their_label(method: str) -> None:
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1, 2], [60, 50, 6])
+    values = (rng.normal(size=(116, 40)) + 4 * np.eye(3, 40)[label]).astype(np.float32)
+    member = np.eye(3, dtype=bool)[label]
+    every, labels = balance.augmented(values, member, method, 20, 0)
+    np.testing.assert_array_equal(every[:116], values)
+    assert labels.sum(axis=0).tolist() == [60, 50, 50], "the rare label has the median number"
+    new = every[116:]
+    assert labels[116:, 2].all()
+    np.testing.assert_allclose(new.mean(axis=0), values[label == 2].mean(axis=0), atol=0.7)
+    assert new[:, 2].mean() > 3 > abs(new[:, 0].mean())
+    assert len(np.unique(new, axis=0)) == len(new), "no copies"
+    again = balance.augmented(values, member, method, 20, 0)[0]
+    np.testing.assert_array_equal(every, again)
+    if method == "smote":  # between two samples of the label: never outside of their range
+        own = values[label == 2]
+        assert ((new >= own.min(axis=0) - 1e-5) & (new <= own.max(axis=0) + 1e-5)).all()
+    same, _ = balance.augmented(values[:110], member[:110], method, 20, 0)
+    assert len(same) == 110, "a label without samples stays without"
