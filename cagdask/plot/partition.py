@@ -205,7 +205,5 @@ def _points(table: Any, y: Any) -> Any:
     )
     if len(order) < 2:  # a legend of one word tells nothing
         return chart
-    return chart.encode(
-        color=alt.Color("status:N", sort=order, legend=alt.Legend(orient="top", title="status")),
-        shape=alt.Shape("status:N", sort=order, legend=alt.Legend(orient="top", title="status")),
-    )
+    same = {"scale": alt.Scale(domain=order), "legend": alt.Legend(orient="top", title="status")}  # for a common legend
+    return chart.encode(color=alt.Color("status:N", **same), shape=alt.Shape("status:N", **same))

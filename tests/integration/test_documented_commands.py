@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.timeout(900)
@@ -59,6 +60,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "demo" / "sample_sheet.json").write_text(json.dumps(few))
     (tmp_path / "sheet.json").write_text(json.dumps({sample: f"demo/{name}" for sample, name in few.items()}))
     write_tables(tmp_path)
+    write_cohort(tmp_path)
     write_own_samples(tmp_path)
     return tmp_path
 
@@ -69,6 +71,22 @@ def write_tables(folder: Path) -> None:
     (folder / "table.tsv.gz").write_bytes(gzip.compress(genes.encode()))
     samples = "".join(",".join(map(str, row)) + "\n" for row in zip(*rows, strict=True))
     (folder / "samples-as-rows.csv").write_text(samples)
+
+
+def write_cohort(folder: Path) -> None:
+    """``my-table.tsv``: six groups of ten genes in twelve samples, and ``my-samples.tsv`` with their diagnoses."""
+    rng = np.random.default_rng(1)
+    profiles = rng.lognormal(0, 1.5, (6, 12)).repeat(10, axis=0)
+    values = rng.poisson(30 * profiles)
+    names = [f"S{i}" for i in range(12)]
+    lines = ["\t".join(["gene", *names])]
+    lines += ["\t".join([f"gene_{i}", *map(str, row)]) for i, row in enumerate(values)]
+    (folder / "my-table.tsv").write_text("\n".join([*lines, ""]))
+    lines = [
+        "sample\tdiagnosis\tage",
+        *(f"{name}\t{'case' if i % 2 else 'control'}\t{30 + i}" for i, name in enumerate(names)),
+    ]
+    (folder / "my-samples.tsv").write_text("\n".join([*lines, ""]))
 
 
 def write_own_samples(folder: Path) -> None:
@@ -83,6 +101,9 @@ def write_own_samples(folder: Path) -> None:
 def test_readme(folder: Path) -> None:
     run_blocks("README.md", folder)
     assert (folder / "my-cags" / "demo.cags.json.gz").exists()
+    assert '"diagnosis"' in (folder / "my-cags" / "report.html").read_text()
+    assert "diagnosis" not in (folder / "differences.tsv").read_text().splitlines()[0]
+    assert len((folder / "differences.tsv").read_text().splitlines()) > 6
 
 
 @pytest.mark.slow

@@ -209,3 +209,15 @@ def test_scripts_refuse_an_active_environment_without_python(tmp_path: Path) -> 
     ended = run_script(clone(tmp_path), "test", VIRTUAL_ENV=str(tmp_path / "gone"))
     assert ended.returncode == 1
     assert "the active environment" in ended.stderr
+
+
+def test_the_picture_of_the_report_is_of_todays_report() -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("screenshots", ROOT / "scripts" / "screenshots.py")
+    assert spec is not None
+    assert spec.loader is not None
+    screenshots = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(screenshots)
+    noted = json.loads((ROOT / "docs" / "images" / "report.json").read_text())
+    assert noted["templates"] == screenshots.digest_of_page(), "run scripts/screenshots.py, and look at the picture"
