@@ -117,6 +117,9 @@ def _text(content: dict[str, Any]) -> str:
         f"R2 {'-' if r2 is None else f'{r2:.4f}'}, {content['passes']:g} passes over the data"
         + ("" if content.get("converged", True) else ", NOT converged"),
     ]
+    empty = content.get("empty_components", [])
+    if empty:
+        lines.append(f"empty components: {', '.join(empty)}; a smaller k describes as much")
     for name in ("zero_genes", "zero_samples", "dropped_genes", "dropped_samples"):
         found = content.get(name, {"n": 0, "first": []})
         if found["n"]:
@@ -182,7 +185,9 @@ def select(setting: Setting, source: str, output: str, **options: Any) -> Outcom
     rows = [
         [str(row["k"]), f"{row['stability']:.3f}", f"{row['error']:.4f}", f"{row['r2']:.4f}"] for row in content["rows"]
     ]
-    text = table(["k", "stability", "error", "R2"], rows) + f"\n\nmost stable: k = {content['most_stable_k']}"
+    text = table(["k", "stability", "error", "R2"], rows) + (
+        f"\n\nrecommended: k = {content['recommended_k']}: {content['recommended_because']}"
+    )
     return content, text
 
 

@@ -16,11 +16,12 @@ from threadpoolctl import threadpool_limits
 from cagdask import storage
 from cagdask.compute.runner import Runner
 from cagdask.factors import drawing, results
-from cagdask.factors.factorization import Request, begun, finish, taken
+from cagdask.factors.factorization import begun, finish
 from cagdask.factors.hals import Float32
 from cagdask.factors.matrix import reads_itself
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.factors.replicates import ConsensusFiles, find_consensus, replicate_seeds
+from cagdask.factors.request import Request, taken
 from cagdask.factors.selection import check_programs
 from cagdask.io.inputs import takes_any_input
 from cagdask.reports.figures import save_figure
@@ -106,10 +107,9 @@ def nmf_consensus(
             place, found = find_consensus(job, k, seeds, seed, density_threshold, tol, max_passes)
             trace = [found["error"] * job.total]
             agreed = ConsensusFiles.open(place)
-            summary, latent, gram = finish(request, job, agreed.latent, True, trace)
+            summary, latent, scale = finish(request, job, agreed.latent, True, trace)
             summary |= {"replicate_seeds": seeds, "replicates": found}
             summary["converged"] &= not found["n_not_converged"]
-            scale = results.scale_of(latent, gram)
             shares = results.usage_shares(scale.latent(latent))
             ShareFiles(shares=shares).write(job.path("shares"))
             job.over_data("z-scores", zscore_task, job.path("shares"))

@@ -35,7 +35,9 @@ def draw_trace(trace: list[float]) -> Figure:
     figure = figures.new_figure()
     axes = figure.subplots()
     axes.plot(np.arange(1, len(trace) + 1), trace, marker="." if len(trace) < 40 else "")
-    axes.set(xlabel="pass of the solver", ylabel="squared error", yscale="log")
+    axes.set(xlabel="pass of the solver", ylabel="squared error")
+    if max(trace, default=0) > 0:  # an exact fit has no logarithm
+        axes.set_yscale("log")
     return figure
 
 

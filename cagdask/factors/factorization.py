@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage
-from cagdask.arguments import choice, number, whole
-from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.compute.work import scratch_folder
 from cagdask.factors import results
-from cagdask.factors.hals import Float32, Float64
-from cagdask.factors.matrix import ORIENTS, Matrix, check_table, convert_table, open_matrix, reads_itself
-from cagdask.factors.nonneg import NONNEG
+from cagdask.factors.hals import Float32
+from cagdask.factors.matrix import check_table, convert_table, open_matrix, reads_itself
+from cagdask.factors.request import Request, check_k, taken
 from cagdask.factors.sketch import OVERSAMPLING
 from cagdask.factors.steps import Factorization
-from cagdask.factors.survey import MISSING
 from cagdask.io.inputs import takes_any_input
 from cagdask.io.tables.parquet import is_table
-from cagdask.io.work_size import table_work_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,93 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SOLVERS = ("compressed", "exact")
 R2_ROUNDING = 1e-6
 """What rounding may take from an R² of 0."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command of this package is asked, apart from where to compute.
-
-    Attributes
-    ----------
-    command, source, output
-        Name of the function, what it reads, and where its files go (None: nowhere).
-    parameters
-        As given; whatever the result depends on.
-    k
-        Largest number of components.
-    overwrite
-        Replace ``output``.
-    """
-
-    command: str
-    source: str
-    output: str | None
-    parameters: dict[str, Any]
-    k: int
-    overwrite: bool
-
-    def runner(
-        self, client: Runner | Client | str | None, n_workers: int | None, memory_limit: str | int
-    ) -> AbstractContextManager[Runner]:
-        """Where to compute: passes hold the matrix once, in blocks, and what they make of it."""
-        if is_table(self.source):
-            work_bytes = table_work_bytes(storage.absolute(self.source))
-        else:
-            matrix = open_matrix(self.source)
-            work_bytes = 2 * 4 * matrix.n_genes * matrix.n_samples
-        return as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work_bytes)
-
-    def check(self) -> None:
-        """Refuse what can be refused without reading values.
-
-        Raises
-        ------
-        ValueError, InputError, StoreError, SchemaError
-            A parameter is out of range, the source can not be read, or the output not written.
-        """
-        given = self.parameters
-        if self.output is not None:
-            storage.check_target(storage.absolute(self.output), overwrite=self.overwrite)
-        if is_table(self.source):
-            check_table(self.source, given["id_column"], given["orient"])
-        else:
-            if given["orient"] != ORIENTS[0] or given["id_column"] is not None:
-                raise ValueError(f"{self.source}: `orient` and `id_column` are for Parquet tables. Leave them out.")
-            check_k(self.k, open_matrix(self.source), self.source)
-
-
-def taken(given: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as plain Python values.
-
-    Raises
-    ------
-    ValueError
-        One is no number, no word, or out of range.
-    """
-    checks: dict[str, Callable[[str, Any], Any]] = {
-        "k": partial(whole, least=1),
-        "n_replicates": partial(whole, least=3),
-        "nonneg": partial(choice, choices=NONNEG),
-        "missing": partial(choice, choices=MISSING),
-        "solver": partial(choice, choices=SOLVERS),
-        "seed": partial(whole, least=0),
-        "tol": partial(number, above=0, below=1),
-        "max_passes": partial(whole, least=1),
-        "density_threshold": partial(number, above=0, most=2),
-    }
-    return {name: checks[name](name, value) if name in checks else value for name, value in given.items()}
-
-
-def check_k(k: int, matrix: Matrix, source: str) -> None:
-    """Refuse more components than the matrix has rows or columns."""
-    most = min(matrix.n_genes, matrix.n_samples)
-    if k > most:
-        raise ValueError(
-            f"`k` is {k}, but {source} is {matrix.n_genes:,} x {matrix.n_samples:,}: use at most {most} components."
-        )
 
 
 @contextmanager
@@ -207,12 +116,12 @@ def warn_of_fit(source: str, r2: float | None) -> bool:
 def describe(request: Request, job: Factorization, error: float, converged: bool, trace: list[float]) -> dict[str, Any]:
     """The JSON file of a factorization; warns of one that is not to be relied on."""
     r2 = 1 - error / job.centered if job.centered > 0 else None
-    if warn_of_fit(request.source, r2):
+    if warn_of_fit(request.said, r2):
         converged = False
     elif not converged:
         logger.warning(
             "%s: not converged after %d passes of the solver. Raise `max_passes` (%d) or `tol` (%g).",
-            request.source,
+            request.said,
             len(trace),
             request.parameters["max_passes"],
             request.parameters["tol"],
@@ -222,7 +131,7 @@ def describe(request: Request, job: Factorization, error: float, converged: bool
         "parameters": request.parameters,
         "k": request.parameters["k"],
         "seed": request.parameters["seed"],
-        "input": request.source,
+        "input": request.said,
         "input_digest": str(storage.open_group(job.matrix.url).attrs.get("input_digest") or job.matrix.digest),
         "r2": r2,
         "objective": error,
@@ -237,10 +146,19 @@ def describe(request: Request, job: Factorization, error: float, converged: bool
 
 def finish(
     request: Request, job: Factorization, latent: Float32, converged: bool, trace: list[float]
-) -> tuple[dict[str, Any], Float32, Float64]:
-    """The exact refit, and what it says of the factorization."""
+) -> tuple[dict[str, Any], Float32, results.Scale]:
+    """The exact refit: what it says of the factorization, its latent values, and their scale."""
     fitted, error, gram = job.refit(latent)
-    return describe(request, job, error, converged, trace), fitted, gram
+    scale = results.scale_of(fitted, gram)
+    summary = describe(request, job, error, converged, trace) | {"empty_components": scale.empty(fitted, gram)}
+    if summary["empty_components"]:
+        logger.warning(
+            "%s: of %d components %s are empty: the matrix has fewer programs. Use a smaller k.",
+            request.said,
+            request.k,
+            ", ".join(summary["empty_components"]),
+        )
+    return summary, fitted, scale
 
 
 @takes_any_input(reads_itself)
@@ -335,7 +253,6 @@ def nmf(
             if solver == "exact":
                 descent = job.descend_exactly(descent, max_passes)
                 trace = trace + descent.trace
-            summary, latent, gram = finish(request, job, descent.latent, descent.converged, trace)
-            scale = results.scale_of(latent, gram)
+            summary, latent, scale = finish(request, job, descent.latent, descent.converged, trace)
             results.write_result(job, folder, latent, scale, summary)
     return storage.open_dataset(storage.join(output, results.STORE))

@@ -11,13 +11,14 @@ hold their blocks and loadings.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
-from cagdask.factors.hals import Descent, Float32, Float64, fit_block, gram_of, products_of, solve
+from cagdask.factors.hals import Descent, Float32, Float64, fit_block, gram_of, products_of, residual, solve
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.factors.sketch import BasisFiles, SketchFiles, first_latent
 from cagdask.storage.arrays import Files, array
@@ -64,37 +65,56 @@ def sampled_sketch(parts: list[list[Any]], stride: int) -> Float32:
     return np.concatenate(taken)
 
 
+@dataclass(frozen=True)
+class Solving:
+    """How the sketch is factorized in memory.
+
+    Attributes
+    ----------
+    k
+        Components.
+    stride
+        Every so many-th row of the sketch is used.
+    total
+        Squares of the whole matrix.
+    tol, max_passes
+        When it ends.
+    """
+
+    k: int
+    stride: int
+    total: float
+    tol: float
+    max_passes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Hand it to a task."""
+        return asdict(self)
+
+
 def solve_task(
-    parts: list[list[Any]],
-    basis_folder: str,
-    k: int,
-    seed: int | None,
-    stride: int,
-    total: float,
-    tol: float,
-    max_passes: int,
-    folder: str,
-    places: list[str],
+    parts: list[list[Any]], basis_folder: str, how: dict[str, Any], seed: int | None, folder: str, places: list[str]
 ) -> dict[str, Any]:
     """Task: factorize the sketch in memory.
 
-    Begins at the singular vectors, or at random with a ``seed``. Writes a :class:`LatentFiles`; with a seed also a
-    :class:`LoadingFiles`, unit columns; and to each of ``places``, if any, the loadings of a part of the sketch.
-    Returns ``trace``, the errors on the sketch, and ``converged``.
+    ``how`` is a :class:`Solving`. Begins at the singular vectors, or at random with a ``seed``. Writes a
+    :class:`LatentFiles`; with a seed also a :class:`LoadingFiles`, unit columns; and to each of ``places``, if any, the
+    loadings of a part of the sketch. Returns ``trace``, the errors on the sketch, and ``converged``.
     """
     with threadpool_limits(1):
-        sketch, basis = sampled_sketch(parts, stride), BasisFiles.open(basis_folder).basis
+        wanted = Solving(**how)
+        sketch, basis = sampled_sketch(parts, wanted.stride), BasisFiles.open(basis_folder).basis
         if seed is None:
-            latent = first_latent(sketch, basis, k)
+            latent = first_latent(sketch, basis, wanted.k)
         else:
-            latent = np.random.default_rng(seed).random((len(basis), k), np.float32)
+            latent = np.random.default_rng(seed).random((len(basis), wanted.k), np.float32)
             latent[np.abs(basis).max(axis=1) == 0] = 0
         inside = float(np.trace(gram_of(sketch)))
         # of rows left out of the sample, and of what the sketch does not hold, as much error as of the others
         share = inside / max(whole_squares(parts), 1e-300)
-        descent = Descent(latent, total * share, tol)
-        loading = np.zeros((len(sketch), k), np.float32)
-        for _ in solve(sketch, basis, descent, max_passes, loading):
+        descent = Descent(latent, wanted.total * share, wanted.tol)
+        loading = np.zeros((len(sketch), wanted.k), np.float32)
+        for _ in solve(sketch, basis, descent, wanted.max_passes, loading):
             pass
         if seed is not None:
             length: Float32 = np.sqrt(np.diag(gram_of(loading))).astype(np.float32)
@@ -124,16 +144,19 @@ def fit_task(
     fixed_folder: str,
     earlier: str | None,
     n_sweeps: int,
+    measure: bool,
     folder: str,
 ) -> dict[str, Any]:
     """Task: loadings of some blocks of the data for given latent values.
 
-    Writes a :class:`FitFiles` and a :class:`LoadingFiles`. Returns the stored chunks read.
+    Writes a :class:`FitFiles` and a :class:`LoadingFiles`. Returns the stored chunks read and, with ``measure``, the
+    squared error of each block.
     """
     known = Recipe(**recipe)
     blocks = (block for block, _ in read_blocks(known, first_block, end_block))
-    _fit(blocks, fixed_folder, storage.join(earlier, str(first_block)) if earlier else None, n_sweeps, folder)
-    return {"n_chunks": chunks_read(known, first_block, end_block)}
+    before = storage.join(earlier, str(first_block)) if earlier else None
+    errors = _fit(blocks, fixed_folder, before, n_sweeps, folder, measure=measure)
+    return {"n_chunks": chunks_read(known, first_block, end_block), "errors": errors}
 
 
 def fit_sketch_task(
@@ -146,12 +169,20 @@ def fit_sketch_task(
     return len(sketch)
 
 
-def _fit(blocks: Iterable[Float32], fixed_folder: str, earlier: str | None, n_sweeps: int, folder: str) -> None:
+def _fit(
+    blocks: Iterable[Float32],
+    fixed_folder: str,
+    earlier: str | None,
+    n_sweeps: int,
+    folder: str,
+    *,
+    measure: bool = False,
+) -> list[float]:
     with threadpool_limits(1):
         given = FixedFiles.open(fixed_folder)
         fixed, latent = given.fixed, given.latent
         before = LoadingFiles.open(loadings_of(earlier)).loading if earlier else None
-        loading, products, gram, begin = [], [], [], 0
+        loading, products, gram, errors, begin = [], [], [], [], 0
         for block in blocks:
             end = begin + len(block)
             rows = (
@@ -161,6 +192,9 @@ def _fit(blocks: Iterable[Float32], fixed_folder: str, earlier: str | None, n_sw
             loading.append(rows)
             products.append(products_of(block, rows))
             gram.append(gram_of(rows))
+            if measure:
+                errors.append(residual(block, rows, latent))
             begin = end
         LoadingFiles(loading=np.concatenate(loading)).write(loadings_of(folder))
         FitFiles(products=np.stack(products), gram=np.stack(gram)).write(folder)
+        return errors

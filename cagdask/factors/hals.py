@@ -7,8 +7,9 @@ same holds for L. One coordinate after the other is set to its best value, :func
     block 0: G₀ <- sweep(G₀; A₀ L, LᵀL)  --+
     block 1: G₁ <- sweep(G₁; A₁ L, LᵀL)  --+--> Σ AᵢᵀGᵢ, Σ GᵢᵀGᵢ --> L <- sweep(L; AᵀG, GᵀG)
 
-The squared error follows from the same sums, ‖A‖² − 2⟨AᵀG, L⟩ + ⟨GᵀG, LᵀL⟩: no pass of its own. Products of a block are
-float32; sums over blocks, and the error, are float64, since a difference of two large numbers is what is left.
+The squared error follows from the same sums, ‖A‖² − 2⟨AᵀG, L⟩ + ⟨GᵀG, LᵀL⟩: no pass of its own. That is enough to
+see when to stop. The error that is reported is summed over the differences themselves, in the last pass. Products of a
+block are float32; sums over blocks, and errors, are float64, since a difference of two large numbers is what is left.
 
 References
 ----------
@@ -37,6 +38,8 @@ LANES = 32
 """Rows that are swept side by side."""
 WINDOW = 10
 """Passes over which the descent is judged: momentum makes a single one say little."""
+RESIDUAL_CELLS = 2**18
+"""Differences that are held at once, 2 MiB."""
 PRODUCT_ROWS = 4096
 """Rows that are added up in float32 before float64 takes over."""
 
@@ -114,6 +117,23 @@ def squared_error(total: float, products: Float64, gram: Float64, latent: Float3
     values = latent.astype(np.float64)
     error = total - 2 * float((products * values).sum()) + float((gram * (values.T @ values)).sum())
     return max(0.0, error)
+
+
+def residual(block: Float32, loading: Float32, latent: Float32) -> float:
+    """‖A − G Lᵀ‖² of a block, each difference taken in float64: exact where it is a small part of ‖A‖²."""
+    wide, total = latent.astype(np.float64).T, 0.0
+    step = max(1, RESIDUAL_CELLS // block.shape[1])
+    for begin in range(0, len(block), step):
+        left = block[begin : begin + step] - loading[begin : begin + step].astype(np.float64) @ wide
+        total += float(np.square(left).sum())
+    return total
+
+
+def error_change(products: Float64, gram: Float64, before: Float32, after: Float32) -> float:
+    """How ‖A − G Lᵀ‖² changes where L becomes another; ``products`` and ``gram`` as for :func:`squared_error`."""
+    one, other = before.astype(np.float64), after.astype(np.float64)
+    moved = other - one
+    return float((gram * (other.T @ other - one.T @ one)).sum()) - 2 * float((products * moved).sum())
 
 
 @dataclass

@@ -11,6 +11,7 @@ number of samples alone. What a block holds, and so every sum over blocks, is th
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -22,12 +23,15 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage, stores
 from cagdask.errors import InputError, SchemaError
+from cagdask.io.inputs import given_name
 from cagdask.io.tables.parquet import is_table
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
     from cagdask.compute.runner import Runner
+
+logger = logging.getLogger(__name__)
 
 Float32 = NDArray[np.float32]
 
@@ -206,7 +210,7 @@ def open_matrix(source: str) -> Matrix:
         sample_id="sample_id",
         sample_title=str(ds.attrs.get("sample_title", "sample_id")),
         digest=provenance.digest([attrs, name, [n_genes, n_samples]]),
-        said=source,
+        said=given_name(source),
     )
 
 
@@ -231,7 +235,11 @@ def check_table(url: str, id_column: str | None, orient: str) -> str:
 def convert_table(url: str, id_column: str, orient: str, runner: Runner, folder: str, done: str) -> Matrix:
     """Write a Parquet table as an expression store in the work folder, and give its matrix."""
     target = storage.join(folder, "table.zarr")
-    runner.one("read table", write_table, url, id_column, orient, target, done=done)
+    found = runner.one("read table", write_table, url, id_column, orient, target, done=done)
+    if found["n_vanished"]:
+        logger.warning(
+            "%s: %d values are too small for float32 (below 1.4e-45) and count as 0", url, found["n_vanished"]
+        )
     return replace(open_matrix(target), said=url)
 
 
@@ -265,19 +273,40 @@ def write_table(url: str, id_column: str, orient: str, target: str) -> dict[str,
         array = storage.create_array(group, "abundance", (len(genes), len(samples)), chunks=(rows, len(samples)))
         storage.write_array(group, "gene_id", np.array(genes, dtype=object))
         storage.write_array(group, "sample_id", np.array(samples, dtype=object))
-        begin, content = 0, hashlib.sha256(provenance.digest([genes, samples]).encode())
+        begin, n_given, n_stored, content = 0, 0, 0, hashlib.sha256(provenance.digest([genes, samples]).encode())
         for block in _row_batches(file, columns, rows) if by_gene else _column_batches(file, columns, rows):
+            _check_size(url, block, genes[begin : begin + len(block)], samples)
+            n_given += int(np.count_nonzero(block))
+            with np.errstate(under="ignore"):
+                block = block.astype(np.float32)
+            n_stored += int(np.count_nonzero(block))
             array[begin : begin + len(block)] = block
             content.update(np.ascontiguousarray(block).tobytes())
             begin += len(block)
         group.attrs["input_digest"] = content.hexdigest()
         storage.finish_group(group)
-    return {"n_genes": len(genes), "n_samples": len(samples)}
+    if n_given and not n_stored:
+        raise InputError(
+            f"{url}: all {n_given:,} values other than 0 are too small for float32 (below 1.4e-45). Multiply all by "
+            "one number first."
+        )
+    return {"n_genes": len(genes), "n_samples": len(samples), "n_vanished": n_given - n_stored}
+
+
+def _check_size(url: str, block: NDArray[Any], genes: list[str], samples: list[str]) -> None:
+    """Refuse a value that float32 can not hold; one that is missing or infinite is for the survey to judge."""
+    largest = float(np.finfo(np.float32).max)
+    wrong = np.isfinite(block) & (np.abs(block) > largest)
+    if wrong.any():
+        row, column = (int(i[0]) for i in np.nonzero(wrong))
+        raise InputError(
+            f"{url}: gene {genes[row]!r}, sample {samples[column]!r}: the value is {float(block[row, column]):g}, "
+            f"above {largest:.3g}, the largest that float32 holds. Scale the values down."
+        )
 
 
 def _values(columns: Any) -> list[Any]:
-    with np.errstate(over="ignore"):  # too large for float32: the survey says so
-        return [column.to_numpy(zero_copy_only=False).astype(np.float32) for column in columns]
+    return [column.to_numpy(zero_copy_only=False) for column in columns]
 
 
 def _row_batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Any:

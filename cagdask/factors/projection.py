@@ -24,11 +24,12 @@ from cagdask.errors import InputError, SchemaError
 from cagdask.factors import results
 from cagdask.factors.consensus import USAGE
 from cagdask.factors.contents import contents_of
-from cagdask.factors.factorization import Request, begun_survey, taken, warn_of_fit
+from cagdask.factors.factorization import begun_survey, warn_of_fit
 from cagdask.factors.fitting import FitFiles
 from cagdask.factors.hals import REFIT_SWEEPS, Float32, squared_error, sweep
 from cagdask.factors.matrix import Matrix, open_matrix, reads_itself
 from cagdask.factors.nonneg import KeptFiles, Recipe
+from cagdask.factors.request import Request, taken
 from cagdask.factors.steps import Factorization
 from cagdask.io.gene_matching import hashes_of, rows_by_hash
 from cagdask.io.inputs import takes_any_input
@@ -118,12 +119,12 @@ def nmf_project(
             check_rows(job.matrix, url)
             counts = _match(job, url)
             latent, fit = _project(job, url, k)
-            warn_of_fit(source, fit["r2"])
+            warn_of_fit(request.said, fit["r2"])
             summary = {
                 "command": request.command,
                 "parameters": {"reference": parameters["reference"], "missing": missing, "nonneg": nonneg},
                 "k": k,
-                "input": source,
+                "input": request.said,
                 "passes": round(job.passes, 3),
                 "versions": provenance.versions(),
                 "stages": results.stage_usage(job),

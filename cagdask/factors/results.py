@@ -68,6 +68,11 @@ class Scale:
         scaled = np.divide(fitted, self.length.astype(np.float32), dtype=np.float32)
         return scaled[:, self.order]
 
+    def empty(self, fitted: Float32, gram: Float64) -> list[str]:
+        """Names of the components that hold nothing: no loading, or no sample has any."""
+        holds = (np.diag(gram) > 0) & fitted.any(axis=0)
+        return [f"NMF_{i}" for i in np.flatnonzero(~holds[self.order])]
+
     def latent(self, fitted: Float32) -> Float32:
         """Values that carry the size, in order."""
         scaled: Float32 = fitted * self.length.astype(np.float32)
@@ -235,7 +240,7 @@ def write_result(
             begin = end
     storage.finish_group(group)
     write_table(storage.join(folder, LATENT), matrix.sample_title, samples, values)
-    storage.write_bytes(storage.join(folder, "top_genes.tsv"), _top_text(top).encode())
+    storage.write_bytes(storage.join(folder, "top_genes.tsv"), _top_text(top, summary["empty_components"]).encode())
     drawing.draw_result(folder, summary["trace"], values, np.concatenate(sampled), top.rows())
     storage.write_json(storage.join(folder, SUMMARY), summary)
 
@@ -266,10 +271,12 @@ def _shifts(job: Factorization) -> Float32:
     return shifts
 
 
-def _top_text(top: _Top) -> str:
+def _top_text(top: _Top, empty: list[str]) -> str:
     text = StringIO()
     text.write("component\trank\tgene\tscore\n")
     for name, rows in zip(component_names(len(top.found)), top.rows(), strict=True):
+        if name in empty:
+            continue  # all of its genes are 0: none is on top
         for rank, (gene, score) in enumerate(rows, start=1):
             text.write(f"{name}\t{rank}\t{gene}\t{score:.6g}\n")
     return text.getvalue()

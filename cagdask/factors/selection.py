@@ -14,9 +14,10 @@ from cagdask.arguments import whole
 from cagdask.compute.runner import Runner
 from cagdask.errors import MemoryLimitError
 from cagdask.factors import drawing, results
-from cagdask.factors.factorization import Request, begun, taken
+from cagdask.factors.factorization import begun
 from cagdask.factors.matrix import reads_itself
-from cagdask.factors.replicates import find_consensus, replicate_seeds
+from cagdask.factors.replicates import FARTHEST, find_consensus, replicate_seeds
+from cagdask.factors.request import Request, taken
 from cagdask.io.inputs import takes_any_input
 from cagdask.reports.figures import save_figure
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 TABLE = "k_selection.tsv"
-ALL = 2.0
-"""No two unit programs are farther apart: a density threshold that leaves out nothing."""
+STABLE = 0.8
+"""Stability from which the programs of a k are taken to come back."""
 
 
 @takes_any_input(reads_itself)
@@ -67,8 +68,10 @@ def nmf_select(
     -------
     DataFrame
         One row per k: ``k``, ``stability`` (mean silhouette of the clustered programs, 1 if every replicate finds the
-        same), ``error`` (squared, of their medians, relative to the squares of the matrix), ``r2`` (the same about the
-        gene means), ``n_programs``, and ``n_not_converged``, the replicates whose passes did not suffice.
+        same, 0 for a program that a replicate left empty), ``error`` (squared, of their medians, relative to the
+        squares of the matrix), ``r2`` (the same about the gene means), ``n_programs``, ``n_not_converged``, the
+        replicates whose passes did not suffice, and ``n_empty``, the programs that replicates left empty. ``nmf.json``
+        has ``recommended_k``, the largest k that is stable, and ``recommended_because``.
 
     Raises
     ------
@@ -94,9 +97,9 @@ def nmf_select(
             seeds = replicate_seeds(seed, n_replicates)
             rows = []
             for k in wanted:
-                _, found = find_consensus(job, k, seeds, seed, ALL, tol, max_passes)
+                _, found = find_consensus(job, k, seeds, seed, FARTHEST, tol, max_passes)
                 r2 = 1 - found["error"] * job.total / job.centered if job.centered > 0 else float("nan")
-                counts = {name: found[name] for name in ("n_programs", "n_not_converged")}
+                counts = {name: found[name] for name in ("n_programs", "n_not_converged", "n_empty")}
                 rows.append({"k": k, "stability": found["stability"], "error": found["error"], "r2": r2} | counts)
             _write(folder, request, rows, seeds, results.stage_usage(job), round(job.passes, 3))
     return read_selection(output)
@@ -120,6 +123,28 @@ def read_selection(folder: str) -> pd.DataFrame:
         return pd.read_csv(handle, sep="\t")
 
 
+def recommended(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The k to use, ``recommended_k``, and why, ``recommended_because``.
+
+    More components describe more of the data, so it is the largest k whose programs come back: whose stability, shown
+    with three decimals, is at least :data:`STABLE`. If there is none, the most stable one, the smaller of equal ones.
+    """
+    stability = {row["k"]: round(row["stability"], 3) for row in rows}
+    stable = [k for k, value in stability.items() if value >= STABLE]
+    best = max(stability, key=lambda k: (stability[k], -k))
+    if not stable:
+        why = f"no k reaches a stability of {STABLE:g}; this is the most stable one ({stability[best]:.3f})"
+        return {"recommended_k": best, "recommended_because": why}
+    chosen = max(stable)
+    why = f"the largest of {len(rows)} k whose stability is at least {STABLE:g} ({stability[chosen]:.3f})"
+    larger = [k for k in stability if k > chosen]
+    if larger:
+        why += f"; the next, k = {min(larger)}, has {stability[min(larger)]:.3f}"
+    if best != chosen:
+        why += f"; the most stable is k = {best} ({stability[best]:.3f})"
+    return {"recommended_k": chosen, "recommended_because": why}
+
+
 def _write(
     folder: str,
     request: Request,
@@ -136,9 +161,10 @@ def _write(
     summary = {
         "command": request.command,
         "parameters": request.parameters,
-        "input": request.source,
+        "input": request.said,
         "rows": rows,
         "most_stable_k": rows[int(np.argmax(stability))]["k"],
+        **recommended(rows),
         "converged": not any(row["n_not_converged"] for row in rows),
         "replicate_seeds": seeds,
         "passes": passes,

@@ -28,12 +28,13 @@ from cagdask.factors.fitting import (
     FitFiles,
     FixedFiles,
     LatentFiles,
+    Solving,
     fit_sketch_task,
     fit_task,
     loadings_of,
     solve_task,
 )
-from cagdask.factors.hals import REFIT_SWEEPS, SWEEPS, Descent, Float32, Float64, squared_error, sweep
+from cagdask.factors.hals import REFIT_SWEEPS, SWEEPS, Descent, Float32, Float64, error_change, sweep
 from cagdask.factors.matrix import Matrix
 from cagdask.factors.nonneg import KeptFiles, Recipe
 from cagdask.factors.sketch import (
@@ -227,9 +228,16 @@ class Factorization(Work):
         """Solve on the sketch: in memory, and where not all rows fit, on from there over all of them."""
         stride = self.stride(k)
         answer = self.runner.one(
-            "solve", solve_task, self.sketch_parts(), self.path("basis-2"), k, None, stride, self.total, tol,
-            max_passes, self.path("solved"), self.places("solved") if stride == 1 else [], done=self.done,
-        )  # fmt: skip
+            "solve",
+            solve_task,
+            self.sketch_parts(),
+            self.path("basis-2"),
+            Solving(k, stride, self.total, tol, max_passes).to_json(),
+            None,
+            self.path("solved"),
+            self.places("solved") if stride == 1 else [],
+            done=self.done,
+        )
         descent = Descent(
             LatentFiles.open(self.path("solved")).latent, self.total, tol, answer["trace"], answer["converged"]
         )
@@ -262,7 +270,7 @@ class Factorization(Work):
         n_sweeps = SWEEPS if self.begin_at else REFIT_SWEEPS
         earlier = self.path(self.begin_at) if self.begin_at else None
         if basis is None:
-            self.over_data(name, fit_task, self.path(name, "fixed"), earlier, n_sweeps)
+            self.over_data(name, fit_task, self.path(name, "fixed"), earlier, n_sweeps, False)
         else:
             sketch, places = self.places("sketch 3"), self.places(name)
             rows = self.matrix.block_rows
@@ -290,11 +298,12 @@ class Factorization(Work):
         """
         FixedFiles(latent=latent, fixed=latent).write(self.path("refit", "fixed"))
         earlier = self.path(self.begin_at) if self.begin_at else None
-        self.over_data("refit", fit_task, self.path("refit", "fixed"), earlier, REFIT_SWEEPS)
+        found = self.over_data("refit", fit_task, self.path("refit", "fixed"), earlier, REFIT_SWEEPS, True)
         products, gram = self.fitted("refit")
-        latent = np.array(latent)
+        before, latent = latent, np.array(latent)
         sweep(latent, products.astype(np.float32), gram.astype(np.float32), REFIT_SWEEPS)
-        return latent, squared_error(self.total, products, gram, latent), gram
+        error = sum(part for answer in found for part in answer["errors"])
+        return latent, max(0.0, error + error_change(products, gram, before, latent)), gram
 
 
 def summed(parts: Iterable[NDArray[Any]]) -> Float64:

@@ -6,7 +6,7 @@ blocks --counts per sample--> what is missing, below 0, smallest, largest --judg
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -34,18 +34,30 @@ class SurveyFiles(Files):
     bad_row: NDArray[np.bool_] = array(np.bool_, "gene", "whether a value of the gene is missing or not finite")
 
 
+class Seen(NamedTuple):
+    """What was seen of each sample so far; arrays as in :class:`SurveyFiles`."""
+
+    n_bad: NDArray[np.int64]
+    n_negative: NDArray[np.int64]
+    first: NDArray[np.int64]
+    minimum: Float32
+    largest: Float32
+
+    @classmethod
+    def nothing(cls, m: int) -> Seen:
+        """Nothing yet, of ``m`` samples."""
+        return cls(
+            np.zeros(m, np.int64),
+            np.zeros(m, np.int64),
+            np.full((2, m), -1),
+            np.full(m, np.inf, np.float32),
+            np.zeros(m, np.float32),
+        )
+
+
 @njit(cache=True, nogil=True)
-def _survey(
-    block: Float32,
-    begin: int,
-    clean_only: bool,
-    n_bad: NDArray[np.int64],
-    n_negative: NDArray[np.int64],
-    first: NDArray[np.int64],
-    minimum: Float32,
-    largest: Float32,
-    bad_row: NDArray[np.bool_],
-) -> None:
+def _survey(block: Float32, begin: int, clean_only: bool, seen: Seen, bad_row: NDArray[np.bool_]) -> None:
+    n_bad, n_negative, first, minimum, largest = seen
     for i in range(block.shape[0]):
         for j in range(block.shape[1]):
             if not np.isfinite(block[i, j]):
@@ -74,18 +86,14 @@ def survey_task(source: dict[str, Any], first_block: int, end_block: int, clean_
     """
     matrix = Matrix(**source)
     begin, end = matrix.rows(first_block, end_block)
-    m = matrix.n_samples
-    n_bad, n_negative, first = np.zeros(m, np.int64), np.zeros(m, np.int64), np.full((2, m), -1)
-    minimum, largest = np.full(m, np.inf, np.float32), np.zeros(m, np.float32)
+    seen = Seen.nothing(matrix.n_samples)
     bad_row = np.zeros(end - begin, np.bool_)
     at = 0
     for block in matrix.blocks(first_block, end_block):
         of_rows = bad_row[at : at + len(block)]
-        _survey(block, begin + at, clean_only, n_bad, n_negative, first, minimum, largest, of_rows)
+        _survey(block, begin + at, clean_only, seen, of_rows)
         at += len(block)
-    SurveyFiles(
-        n_bad=n_bad, n_negative=n_negative, first=first, minimum=minimum, largest=largest, bad_row=bad_row
-    ).write(folder)
+    SurveyFiles(bad_row=bad_row, **seen._asdict()).write(folder)
     return matrix.chunks_of(begin, end)
 
 

@@ -249,6 +249,11 @@ def _look_through(ds: xr.Dataset) -> tuple[str, NDArray[np.float32]]:
         prevalence[begin : begin + step] = np.count_nonzero(block > 0, axis=1) / len(samples)
         for digest, of_sample in zip(hashes, np.ascontiguousarray(block.T), strict=True):
             digest.update(of_sample.tobytes())
+    if n_vanished and not prevalence.any():
+        raise InputError(
+            f"all {n_vanished:,} values other than 0 are too small for float32 (below 1.4e-45). Multiply all by one "
+            "number first."
+        )
     if n_vanished:
         logger.warning("%d values are too small for float32 (below 1.4e-45) and count as absent", n_vanished)
     return table_digest(genes, samples, [digest.hexdigest() for digest in hashes]), prevalence

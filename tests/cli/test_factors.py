@@ -68,7 +68,7 @@ def test_factorize_select_agree_and_project(
     assert "80 genes x 20 samples, k = 3" in text
     assert "5 passes over the data" in text
     found = nmf("select", store, "-K", "2:3", "--replicates", 4, "--output", tmp_path / "k", "--no-progress")
-    assert "most stable: k =" in found.stdout
+    assert "recommended: k = 3: the largest of 2 k whose stability is at least 0.8" in found.stdout
     found = nmf("consensus", store, "-k", 3, "--replicates", 4, "--density-threshold", 1.5, "--output", tmp_path / "c",
                 "--no-progress")  # fmt: skip
     assert "of 12 programs kept" in found.stdout
