@@ -7,14 +7,18 @@ may appear outside the output folder.
 
 from __future__ import annotations
 
+import bz2
 import copy
 import gzip
+import io
 import json
+import lzma
 import os
 import random
 import shutil
 import signal
 import warnings
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cagdask import storage
 from cagdask.compute import memory
@@ -118,6 +125,54 @@ RECORDS = [{"id": f"gene_{i}", "depth": 0.5 + i, "length": 900, "more": {"deep":
 TABLE = "gene\ts1\ts2\na\t1\t2\nb\t0\t3.5\nc\t1e-3\t0\n"
 
 
+AXES = ("rows", "columns")
+ODD_ENDS = [[0, 2, 1, 4], [0, -5, 2, 4], [4, 2, 1, 0], [0, 1, 2, 2**40], [0, 0, 0, 0], [0], [], [1, 2, 3, 4]]
+ODD_TYPES = ["i1", "u1", "i8", "u8", "f2", "f8", "?", "S3", "c16"]
+
+
+def write_compressed(group: Any, n_major: int, n_minor: int) -> None:
+    """A small matrix as AnnData and BIOM store it."""
+    group["data"], group["indices"] = np.arange(1, 5, dtype="f4"), np.arange(4, dtype="i4") % n_minor
+    group["indptr"] = np.minimum(np.arange(n_major + 1) * 2, 4)
+
+
+def spoil(file: Any, chance: random.Random) -> None:
+    """Exchange arrays and attributes of an HDF5 file for others: of other shapes, types, numbers, or far too large."""
+    found: list[str] = []
+    file.visit(found.append)
+    for _ in range(chance.choice([0, 1, 1, 2, 3])):
+        name = chance.choice(found)
+        if name not in file:
+            continue
+        part = file[name]
+        what = chance.randrange(8)
+        if what == 0:
+            del file[name]
+        elif what == 1:
+            part.attrs[chance.choice(["encoding-type", "shape", "_index", "categories"])] = chance.choice(
+                ["null", "csr_matrix", "nowhere", -1, 2**62, [3], [3, -4], [2**40, 2**40], [4, 3], [3, 4]]
+            )
+        elif hasattr(part, "dtype"):
+            values = part[()]
+            del file[name]
+            if what == 2:
+                file[name] = np.array(chance.choice(ODD_ENDS), "i8")
+            elif what == 3 and values.dtype.kind in "iuf":
+                file[name] = values.astype(chance.choice(ODD_TYPES))
+            elif what == 4:
+                file.create_dataset(
+                    name, (2 ** chance.choice([20, 33, 40]),), chance.choice(["f4", "i8", "S9"]), chunks=True
+                )
+            elif what == 5:
+                file.create_group(name)
+            elif what == 6 and values.dtype.kind in "iuf" and values.size:
+                values = values.copy()
+                values.flat[chance.randrange(values.size)] = chance.choice([-1, 2, 9, 2**31 - 1])
+                file[name] = values
+            else:
+                file[name] = chance.choice([values[:-1], values.reshape(1, -1), np.array([], values.dtype), 7, "text"])
+
+
 class Playground:
     """A folder with good inputs, of which damaged ones are made."""
 
@@ -193,6 +248,87 @@ class Playground:
         orient = "genes-by-samples"
         read_table(str(target), 1, "", {"orient": orient}, False, BUDGET, str(self.inside / "parts"))
 
+    def _table(self, target: Path) -> None:
+        folder = str(self.inside / "parts")
+        read_table(str(target), target.stat().st_size, "", {}, False, BUDGET, folder)
+
+    def h5ad(self, chance: random.Random) -> None:
+        """AnnData's files with odd arrays, attributes and bytes."""
+        target = self.inside / "t.h5ad"
+        layout = chance.choice(["csr", "csc", "dense"])
+        shape = (3, 4) if layout != "csc" else (4, 3)
+        with h5py.File(target, "w") as file:
+            if layout == "dense":
+                file["X"] = np.ones((3, 4))
+            else:
+                write_compressed(file.create_group("X"), *shape)
+                file["X"].attrs.update({"encoding-type": f"{layout}_matrix", "shape": (3, 4)})
+            for axis, n in (("obs", 3), ("var", 4)):
+                file.create_group(axis).attrs["_index"] = "_index"
+                file[f"{axis}/_index"] = [f"{axis}{i}" for i in range(n)]
+            file["obs/kind/codes"], file["obs/kind/categories"] = np.array([0, 1, 0], "i1"), ["a", "b"]
+            file["var/length"] = np.arange(4)
+            spoil(file, chance)
+        self._spoiled(target, chance)
+
+    def biom(self, chance: random.Random) -> None:
+        """BIOM 2.1 with odd arrays and bytes, BIOM 1.0 with odd JSON."""
+        target = self.inside / "t.biom"
+        if chance.random() < 0.4:
+            axes = {name: [{"id": f"{name}{i}", "metadata": {"t": ["k", "p"]}} for i in range(3)] for name in AXES}
+            table = {"format": "Biological Observation Matrix 1.0.0", "matrix_type": "sparse", "shape": [3, 3], **axes}
+            target.write_bytes(self._json(table | {"data": [[0, 0, 5], [1, 2, 3], [2, 1, 1.5]]}, chance))
+            self._table(target)
+            return
+        with h5py.File(target, "w") as file:
+            write_compressed(file.create_group("observation/matrix"), 3, 4)
+            file["observation/ids"], file["sample/ids"] = list("abc"), list("wxyz")
+            file["observation/metadata/taxonomy"] = [["k", "p"]] * 3
+            spoil(file, chance)
+        self._spoiled(target, chance)
+
+    def arrow(self, chance: random.Random) -> None:
+        """Damaged Arrow streams, Feather with dictionaries and nulls, Parquet of many types."""
+        target = self.inside / "t.arrow"
+        content = pa.table({
+            "gene": pa.array(["a", "b", "c", None]).dictionary_encode(), "s1": pa.array([1.0, 2.0, 0.0, 4.0]),
+            "s2": pa.array([1, 2, 3, 4], pa.uint8()), "s3": pa.array([0.5, 1, 2, 3], pa.float16()),
+        })  # fmt: skip
+        kind = chance.choice(["stream", "file", "parquet"])
+        if kind == "parquet":
+            pq.write_table(content.drop_columns("s3"), target, compression=chance.choice(["snappy", "zstd", "none"]))
+        else:
+            opener = pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file
+            with pa.OSFile(str(target), "wb") as sink, opener(sink, content.schema) as writer:
+                writer.write_table(content, max_chunksize=2)
+        target.write_bytes(mutate_bytes(target.read_bytes(), chance))
+        self._table(target)
+
+    def archive(self, chance: random.Random) -> None:
+        """Damaged zip, xz, bzip2 and zstd data, zips of zips, and workbooks that are none."""
+        data = TABLE.encode() if chance.random() < 0.7 else mutate_bytes(TABLE.encode(), chance)
+        for _ in range(chance.choice([1, 1, 1, 2, 3, 5])):
+            data = self._packed(data, chance)
+        target = self.inside / "t.zip"
+        target.write_bytes(mutate_bytes(data, chance) if chance.random() < 0.8 else data)
+        self._table(target)
+
+    def _packed(self, data: bytes, chance: random.Random) -> bytes:
+        kind = chance.randrange(4)
+        if kind > 0:
+            return (bz2.compress, lzma.compress, lambda d: pa.compress(d, codec="zstd", asbytes=True))[kind - 1](data)
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w", chance.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+            names = chance.choice([["t.tsv"], ["../t.tsv"], ["/t.tsv"], ["a", "b"], ["xl/workbook.xml"], ["e.npy"], []])
+            for name in names:
+                archive.writestr(name, data)
+        return target.getvalue()
+
+    def _spoiled(self, target: Path, chance: random.Random) -> None:
+        if chance.random() < 0.5:
+            target.write_bytes(mutate_bytes(target.read_bytes(), chance))
+        self._table(target)
+
     def metadata(self, chance: random.Random) -> None:
         """Damaged Zarr metadata and manifests."""
         source = chance.choice([self.store, self.sealed])
@@ -231,7 +367,20 @@ class Playground:
 
     @property
     def targets(self) -> dict[str, Callable[[random.Random], None]]:
-        names = ("sheet", "sample", "names", "zipped", "table", "columns", "metadata", "labels")
+        names = (
+            "sheet",
+            "sample",
+            "names",
+            "zipped",
+            "table",
+            "columns",
+            "metadata",
+            "labels",
+            "h5ad",
+            "biom",
+            "arrow",
+            "archive",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -266,11 +415,17 @@ class Report:
     largest: Counter[str] = field(default_factory=Counter)
 
 
-def run(folder: Path, n_cases: int, seed: int = 0) -> Report:
-    """Go through ``n_cases``, each with a seed of its own, targets in turn."""
+def run(
+    folder: Path, n_cases: int, seed: int = 0, names: list[str] | None = None, progress: Path | None = None
+) -> Report:
+    """Go through ``n_cases``, each with a seed of its own, targets in turn.
+
+    ``names`` are of some targets only. Into ``progress`` goes each case before it runs, for whoever has to tell what
+    ended the process.
+    """
     playground = Playground(folder)
     report = Report()
-    targets = playground.targets
+    targets = {name: target for name, target in playground.targets.items() if names is None or name in names}
     for name, target in targets.items():  # everything imported and grown to its usual size
         for early in range(20):
             _one(target, random.Random(-early), name, -early, report)
@@ -283,6 +438,8 @@ def run(folder: Path, n_cases: int, seed: int = 0) -> Report:
     try:
         for i in range(n_cases):
             name = list(targets)[i % len(targets)]
+            if progress is not None:
+                progress.write_text(f"{name} {seed + i}")
             _one(targets[name], random.Random(seed + i), name, seed + i, report)
             if i % 50 == 0 and sorted(p.name for p in folder.iterdir()) != ["inside"]:
                 report.problems.append((name, seed + i, f"wrote outside: {sorted(folder.iterdir())}"))

@@ -19,7 +19,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cagdask.errors import InputError
-from cagdask.io.tables.hdf5 import Compressed, as_text, dense_rows, fields_table, named_batches, names_of, open_hdf5
+from cagdask.io.tables.hdf5 import (
+    Compressed,
+    as_text,
+    dense_rows,
+    fields_table,
+    named_batches,
+    names_of,
+    open_hdf5,
+    whole,
+)
 from cagdask.io.tables.reading import GENES_IN_ROWS, Batches, Reading
 
 if TYPE_CHECKING:
@@ -244,16 +253,16 @@ def _fields(file: h5py.File, axis: str, n: int) -> Any:
         values = part[name]
         if hasattr(part, "dtype"):
             categories = file.get(f"uns/{name}_categories")
-            found[name] = values if categories is None else _categories(categories[:], values)
+            found[name] = values if categories is None else _categories(whole(categories), values)
         elif _is_group(values):
             if "categories" in values and "codes" in values:
-                found[name] = _categories(values["categories"][:], values["codes"][:])
+                found[name] = _categories(whole(values["categories"]), whole(values["codes"]))
             elif "values" in values and "mask" in values:
-                found[name] = np.where(values["mask"][:], np.nan, values["values"][:].astype(float))
+                found[name] = np.where(whole(values["mask"]), np.nan, whole(values["values"]).astype(float))
         elif values.attrs.get("categories") is not None:
-            found[name] = _categories(file[values.attrs["categories"]][:], values[:])
+            found[name] = _categories(whole(file[values.attrs["categories"]]), whole(values))
         else:
-            found[name] = values[:]
+            found[name] = whole(values)
     return fields_table(found, n)
 
 

@@ -23,6 +23,8 @@ from cagdask.io.tables import reading as limits
 if TYPE_CHECKING:
     import h5py
 
+MAX_WHOLE = 2**31
+"""Bytes of an array that is read as a whole: names, and what is known of genes and samples."""
 _PIECE = 2**20
 
 
@@ -42,11 +44,27 @@ def open_hdf5(url: str, handle: Any) -> Iterator[h5py.File]:
             yield file
     except InputError:
         raise
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as err:
+    except (
+        KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError, MemoryError,
+        AssertionError, NotImplementedError, SyntaxError,
+    ) as err:  # fmt: skip
         if isinstance(err, OSError) and err.errno is not None and not str(err).startswith("Unable"):
             raise
         line = " ".join(str(err).split())[:200]
         raise InputError(f"{url}: can not be read as HDF5 ({line}). Write the file again.") from err
+
+
+def whole(array: Any) -> Any:
+    """All of an array, if it is not too large: a file of a few bytes can promise any size.
+
+    Raises
+    ------
+    ValueError
+        It has more than :data:`MAX_WHOLE` bytes; :func:`open_hdf5` says of which file.
+    """
+    if array.size * array.dtype.itemsize > MAX_WHOLE:
+        raise ValueError(f"{array.name} promises {array.size:,} entries, more than {MAX_WHOLE:,} bytes")
+    return array[:]
 
 
 def names_of(url: str, array: Any, what: str) -> list[str]:
@@ -59,7 +77,7 @@ def names_of(url: str, array: Any, what: str) -> list[str]:
     """
     if not hasattr(array, "dtype") or len(array.shape) != 1 or array.dtype.names:
         raise InputError(f"{url}: {what} is no list of names. Write the file again with names as text.")
-    return [as_text(value) for value in array[:].tolist()]
+    return [as_text(value) for value in whole(array).tolist()]
 
 
 def as_text(value: Any) -> str:
@@ -121,6 +139,12 @@ class Compressed:
             raise InputError(
                 f"{self.url}: {self.name}/indptr {what}; it must rise from 0 to {n:,}, the number of values. "
                 "The file is damaged, or was written with numbers too small. Write it again."
+            )
+        longest = int(np.diff(ends).max(initial=0))
+        if longest > self.n_minor:
+            raise InputError(
+                f"{self.url}: {self.name}/indptr gives a row {longest:,} values, and its width is {self.n_minor:,}. "
+                "Write the file again."
             )
         return ends
 

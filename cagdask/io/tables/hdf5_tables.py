@@ -25,6 +25,7 @@ from cagdask.io.tables.hdf5 import (
     named_batches,
     names_of,
     open_hdf5,
+    whole,
 )
 from cagdask.io.tables.reading import Batches, Reading
 
@@ -85,10 +86,10 @@ def _biom_fields(file: Any, axis: str, n: int) -> pa.Table | None:
     for name in sorted(held) if held is not None and not hasattr(held, "dtype") else ():
         array = held[name]
         if hasattr(array, "dtype") and len(array.shape) == 2:  # taxonomy: a word per level
-            values = [";".join(as_text(word) for word in row if as_text(word)) for row in array[:].tolist()]
+            values = [";".join(as_text(word) for word in row if as_text(word)) for row in whole(array).tolist()]
             found[name] = np.array(values, object)
         elif hasattr(array, "dtype") and len(array.shape) == 1:
-            found[name] = array[:]
+            found[name] = whole(array)
     return fields_table(found, n)
 
 
@@ -106,9 +107,11 @@ def _tenx(url: str, file: Any, reading: Reading) -> Batches:
     features = group["features"] if "features" in group else None
     genes = names_of(url, features["id"] if features is not None else group["genes"], f"{name}/features/id")
     matrix = Compressed(url, name, group, len(samples), len(genes))
-    held = {} if features is None else {k: features[k][:] for k in ("name", "feature_type", "genome") if k in features}
+    held = (
+        {} if features is None else {k: whole(features[k]) for k in ("name", "feature_type", "genome") if k in features}
+    )
     if features is None and "gene_names" in group:
-        held["name"] = group["gene_names"][:]
+        held["name"] = whole(group["gene_names"])
     if "name" in held:
         held["symbol"] = held.pop("name")
     return Batches(
@@ -138,7 +141,7 @@ def _loom(url: str, file: Any, reading: Reading) -> Batches:
 
 
 def _attributes(group: Any, n: int) -> dict[str, Any]:
-    return {name: group[name][:] for name in group if getattr(group[name], "shape", None) == (n,)}
+    return {name: whole(group[name]) for name in group if getattr(group[name], "shape", None) == (n,)}
 
 
 def _pick(
@@ -182,7 +185,7 @@ def _geneshot(url: str, file: Any, reading: Reading) -> Batches:
 
 def _fixed_frame(url: str, group: Any) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
     """A frame of format ``fixed``: blocks of columns; text is pickled, and only looked through for its words."""
-    rows = group["axis1"][:].tolist()
+    rows = whole(group["axis1"]).tolist()
     text: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
     for i in range(64):
@@ -194,7 +197,7 @@ def _fixed_frame(url: str, group: Any) -> tuple[list[Any], dict[str, Any], dict[
             if len(items) == 1:
                 text[items[0]] = _words(url, bytes(block[0]), len(rows))
             continue
-        found = block[:]
+        found = whole(block)
         if found.shape != (len(rows), len(items)):
             raise InputError(f"{url}: block{i}_values has the shape {found.shape}; needs {(len(rows), len(items))}.")
         for j, item in enumerate(items):
@@ -230,7 +233,7 @@ def _words(url: str, data: bytes, n: int) -> list[str]:
 def _table_frame(url: str, group: Any) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
     """A frame of format ``table``: a compound array; its columns are named in a pickle, looked through for words."""
     table = group["table"]
-    held = table[:]
+    held = whole(table)
     text: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
     for name in held.dtype.names or ():
