@@ -2,6 +2,7 @@
 
     numbers     what a picture shows, as small tables; any size of result in bounded memory
     partition   sizes, coverage, threshold curve, cohesion, prevalence
+    expression  distributions of values before and after normalization
     samples     heat map and composition of samples
     compared    the groups of two results beside each other
     classification   label counts, F1, confusion matrix, ROC and calibration of a classifier
@@ -18,6 +19,7 @@ that works offline carries 0.9 MB of program (Bokeh: 1.3 MB, and text is pixels 
 from __future__ import annotations
 
 from cagdask.plot.compared import comparison
+from cagdask.plot.expression import density
 from cagdask.plot.partition import cohesion, coverage, prevalence, sizes, threshold_curve
 from cagdask.plot.samples import composition, heat_map
 from cagdask.plot.style import save
@@ -31,14 +33,18 @@ PLOTS = {
     "heat-map": heat_map,
     "composition": composition,
 }
-"""Every picture by its name on the command line."""
+"""Every picture of a result by its name on the command line."""
+STORE_PLOTS = {"density": density}
+"""Every picture of a store of abundances or expression."""
 
 __all__ = [
     "PLOTS",
+    "STORE_PLOTS",
     "cohesion",
     "comparison",
     "composition",
     "coverage",
+    "density",
     "heat_map",
     "prevalence",
     "save",

@@ -35,6 +35,11 @@ def finished(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> Any:
     return chart.properties(width=WIDTH, height=height).configure(**CONFIG)
 
 
+def configured(chart: Any) -> Any:
+    """A chart of several parts, which have sizes of their own, with the looks that all charts have."""
+    return chart.configure(**CONFIG)
+
+
 def save(chart: alt.Chart, url: str, *, overwrite: bool = True) -> str:
     """Write a chart as SVG, PNG, or a page that works offline, by the suffix of its name.
 
