@@ -41,6 +41,7 @@ def find_cags(
     probes: int = 8,
     fdr: float = 0.01,
     strata: str | None = None,
+    unsupported: str = "guess",
     seed: int = 0,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
@@ -92,6 +93,9 @@ def find_cags(
     strata
         For ``noise-corrected``: column of the sample metadata within whose values the samples of a gene are shuffled,
         so that genes of one site, depth or batch are compared with chance in that.
+    unsupported
+        For ``noise-corrected``: ``guess`` leaves genes with too little support in their groups, ``alone`` makes each a
+        CAG of its own. They are marked in ``gene_status`` either way.
     seed
         Kept with the result. Only the shuffled genes depend on it.
     overwrite
@@ -134,8 +138,9 @@ def find_cags(
         probes,
         fdr,
         strata,
+        unsupported,
         seed,
-    ).checked()  # fmt: skip
+    ).checked()
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}

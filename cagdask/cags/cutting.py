@@ -155,7 +155,10 @@ def _parameters_at(ds: xr.Dataset | storage.StoreView, where: str, max_dist: flo
     try:
         earlier = json.loads(ds.attrs["parameters"])
         parameters = Parameters(
-            **(earlier | {"max_dist": max_dist, "refine": "none", "refine_dist": None, "strata": None})
+            **(
+                earlier
+                | {"max_dist": max_dist, "refine": "none", "refine_dist": None, "strata": None, "unsupported": "guess"}
+            )
         ).checked()
         highest = float(earlier["max_dist"])
     except (TypeError, KeyError, json.JSONDecodeError) as err:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WORK_FORMAT = 6
+WORK_FORMAT = 7
 """Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
 
 
@@ -135,6 +135,8 @@ def finish(
         attrs["error_rate"] = json.dumps(judged := job.judge(), sort_keys=True)
         if judged["support_bound"] is None or judged["n_samples"] < FEWEST_SAMPLES:
             logger.warning("%s", judged["in_words"])
+        if job.parameters.unsupported == "alone" and judged["n_unsupported"]:
+            groups, labels["n_cags"] = job.leave_alone()
     job.measure(tree, groups, labels, result_attributes(attrs, job.parameters, command, certified=certified))
     storage.publish(job.staged, target)
     storage.end_work(target)
@@ -146,7 +148,7 @@ def result_attributes(
     """Attributes of a result store; nothing in them depends on where or how it was made."""
     asked = asdict(parameters)
     if parameters.refine != "noise-corrected":
-        del asked["fdr"], asked["strata"]  # nothing was estimated
+        del asked["fdr"], asked["strata"], asked["unsupported"]  # nothing was estimated
     as_json = json.dumps(asked, sort_keys=True)
     return {
         "schema_version": schema.SCHEMA_VERSION,

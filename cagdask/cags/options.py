@@ -91,6 +91,13 @@ CLUSTER = Options(
         metavar="COLUMN",
     ),
     Option(
+        "unsupported",
+        "guess",
+        "With --refine noise-corrected: leave genes with too little support in their groups, which are a best guess, "
+        "marked as such (guess), or each alone (alone).",
+        choices=("guess", "alone"),
+    ),
+    Option(
         "seed",
         0,
         "Seed of random numbers. It is kept with the result; only the shuffled genes of --refine noise-corrected "

@@ -32,6 +32,7 @@ class Parameters:
     probes: int = 8
     fdr: float = 0.01
     strata: str | None = None
+    unsupported: str = "guess"
     seed: int = 0
 
     def checked(self) -> Parameters:
@@ -69,6 +70,11 @@ def _fill_in(taken: dict[str, Any]) -> None:
         raise ValueError(
             f"`strata` is {taken['strata']!r}, but genes are shuffled only with `max_dist='auto'` or "
             "`refine='noise-corrected'`. Leave `strata` out, or choose one of these."
+        )
+    if taken["unsupported"] != "guess" and taken["refine"] != "noise-corrected":
+        raise ValueError(
+            f"`unsupported` is {taken['unsupported']!r}, but support is judged only with `max_dist='auto'` or "
+            "`refine='noise-corrected'`. Leave `unsupported` out, or choose one of these."
         )
     if taken["refine"] == "noise-corrected":
         for name, needed in (("linkage", "average"), ("search", "exact")):

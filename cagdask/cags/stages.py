@@ -78,6 +78,7 @@ class Clustering(Work):
     plan: EnginePlan
     statistics: SampleStatistics | None = None
     judged: str | None = None
+    labelled: str | None = None
 
     # -- folders and items ---------------------------------------------------------------------------------------------
 
@@ -247,9 +248,26 @@ class Clustering(Work):
         self.judged = judged
         return answer
 
+    def leave_alone(self) -> tuple[Groups, int]:
+        """Take genes with too little support out of their groups; what is left, and the number of CAGs."""
+        from cagdask.cags import unsupported
+
+        assert self.judged is not None
+        labels, fold, here = self.path("labels"), self.path("fold"), self.path("stays")
+        item = labels, self.judged, fold
+        made = self.runner.one("leave genes alone", unsupported.number_members, *item, here, done=self.done)
+        found = self.directions(self.means_of(here, made["n"], "what stays"), "what stays")
+        folders, status = [block.folder for block in found], self.path("judged-alone")
+        self.labelled = self.path("labels-alone")
+        answer: dict[str, int] = self.runner.one(
+            "label what stays", unsupported.write_labels, *item, folders, self.labelled, status, done=self.done
+        )
+        self.judged = status
+        return Groups(folders, None, [], Linked()), answer["n_cags"]
+
     def measure(self, tree: str, found: Groups, counts: dict[str, int], attrs: dict[str, Any]) -> None:
         """Write the result store, complete but not yet in place."""
-        labels = self.path("labels")
+        labels = self.labelled or self.path("labels")
         self.measure_genes(labels, found.folders)
         self.write(tree, labels, found.folders, counts, attrs)
 

@@ -45,6 +45,8 @@ GENE_COLUMNS = {
     "prevalence": "gene_prevalence",
     "mean_abundance": "gene_mean_abundance",
 }
+STATUS_COLUMNS = {"support": "gene_support", "status": "gene_status"}
+"""Of genes, where an error rate was estimated."""
 CAG_COLUMNS = {
     "size": "cag_size",
     "prevalence": "cag_prevalence",
@@ -123,12 +125,18 @@ def _column_batches(arrays: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Re
 
 
 def write_genes(result: str, url: str) -> None:
-    """``genes.parquet``: gene_id, cag, cag_distance, prevalence, mean_abundance; genes in the order of the store."""
+    """``genes.parquet``: gene_id, cag, cag_distance, prevalence, mean_abundance; genes in the order of the store.
+
+    Where an error rate was estimated, also support and status.
+    """
     import pyarrow as pa
 
     group = storage.open_group(result)
     arrays = {column: _array(group, name) for column, name in GENE_COLUMNS.items()}
     types = [pa.string(), pa.int64(), pa.float32(), pa.float32(), pa.float32()]
+    if "gene_status" in group:
+        arrays |= {column: _array(group, name) for column, name in STATUS_COLUMNS.items()}
+        types += [pa.float32(), pa.string()]
     schema = pa.schema(list(zip(arrays, types, strict=True)))
     _write_parquet(url, schema, _column_batches(arrays, schema))
 

@@ -46,6 +46,7 @@ class ClusterOptions(TypedDict, total=False):
     probes: int
     fdr: float
     strata: str | None
+    unsupported: str
     seed: int
 
 

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cagdask import storage
 from cagdask.cags.clustering import find_cags
 from cagdask.cags.cutting import cut
 from cagdask.errors import InputError
+from cagdask.reports.tables import write_genes
 from cagdask.simulation.writing import simulate_abundance
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for
@@ -129,3 +131,34 @@ def test_few_samples_and_genes_without_profile_are_said(
     status = found.gene_status.values.astype(object)
     assert status[3] == "no profile"
     assert found.cag_size.values[found.gene_cag.values[3]] == 1
+
+
+def test_genes_with_too_little_support_are_left_alone_on_request(
+    abundance_store: MakeStore, thin: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """Genes of two samples each are together by chance; the CAGs that stay are as if those were not there."""
+    rng = np.random.default_rng(0)
+    rare = np.zeros((200, 80), np.float32)
+    for gene in rare:
+        gene[rng.choice(20, 2, replace=False)] = 50
+    store = abundance_store(np.concatenate([rare, thin[0][:300]]))
+    url = str(tmp_path / "alone.zarr")
+    guess = find_cags(store, max_dist="auto", client=InlineRunner())
+    alone = find_cags(store, output=url, max_dist="auto", unsupported="alone", client=InlineRunner())
+    before, after = (ds.gene_status.values.astype(object) for ds in (guess, alone))
+    weak = before == "too little support"
+    assert weak.any()
+    assert (before == "supported").any()
+    assert np.array_equal(after == "too little support", weak)
+    assert (alone.cag_size.values[alone.gene_cag.values[weak]] == 1).all()
+    stays = np.flatnonzero(before == "supported")
+    same = guess.gene_cag.values[stays][:, None] == guess.gene_cag.values[stays]
+    assert np.array_equal(same, alone.gene_cag.values[stays][:, None] == alone.gene_cag.values[stays])
+    assert np.array_equal(alone.cag_size.values, np.bincount(alone.gene_cag.values[alone.gene_cag.values >= 0]))
+    assert np.array_equal(alone.gene_linkage_cag.values, guess.gene_linkage_cag.values)
+    np.testing.assert_allclose(alone.gene_cag_distance.values[weak], 0, atol=1e-6)
+    write_genes(url, str(tmp_path / "genes.parquet"))
+    table = pd.read_parquet(tmp_path / "genes.parquet")
+    assert table.status.tolist() == after.tolist()
+    with pytest.raises(ValueError, match="support is judged only with `max_dist='auto'`"):
+        find_cags(store, unsupported="alone", client=InlineRunner())
