@@ -111,6 +111,7 @@ def test_readme(folder: Path) -> None:
     "page",
     [
         "tutorials/first-cags",
+        "tutorials/classify-a-cohort",
         "how-to/bring-your-own-table",
         "how-to/size-a-run",
         "how-to/use-one-big-node",
