@@ -109,7 +109,17 @@ VARIABLES: dict[str, Variable] = _table(
         "cag_cohesion", ("cag",), "float32", "similarity", "Mean similarity of two genes of the CAG; 1 for a gene alone"
     ),
     Variable(
+        "cag_representative",
+        ("cag",),
+        "str",
+        "",
+        "Gene nearest to the CAG's mean direction, the first of equal ones; empty for a CAG without genes",
+    ),
+    Variable(
         "cag_abundance", ("cag", "sample"), "float32", "as normalized", "Mean normalized abundance of member genes"
+    ),
+    Variable(
+        "cag_sum", ("cag", "sample"), "float64", "as ingested", "Sum of the abundances of member genes, as ingested"
     ),
     Variable(
         "merge_child",

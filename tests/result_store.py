@@ -65,6 +65,7 @@ def write_result_store(
         "cag_entropy": np.ones(n_cags, np.float32),
         "cag_cohesion": np.linspace(1, 0.8, n_cags, dtype=np.float32),
         "cag_abundance": profiles.astype(np.float32),
+        "cag_sum": profiles.astype(np.float64) * 10,
         "merge_child": np.zeros((0, 2), np.int64),
         "merge_height": np.zeros(0),
     }

@@ -21,6 +21,7 @@ import numpy as np
 
 from cagdask import arguments, provenance, schema, storage, stores
 from cagdask.cags import assignment_tasks
+from cagdask.cags.description import create_metadata
 from cagdask.cags.jobs import WORK_FORMAT, check_source, checked_plan, work_bytes
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
@@ -327,8 +328,9 @@ def _join(
         before = storage.open_group(sources.clustered)
         group = storage.create_group(url, dict(before.attrs))
         storage.create_array(group, "abundance", (n_genes, n_samples), chunks=(plan.block_rows, n_samples))
-        for name in ("gene_id", "gene_prevalence", *(["gene_length"] if "gene_length" in before else [])):
+        for name in ("gene_id", "gene_prevalence"):
             storage.create_array(group, name, (n_genes,), chunks=(plan.block_rows,))
+        create_metadata(group, before, n_genes, plan.block_rows)
         for name in before.array_keys():
             if name.startswith("sample_"):
                 values = storage.open_array(sources.clustered, name)

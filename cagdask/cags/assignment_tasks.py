@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.cags.description import metadata_of_genes
 from cagdask.cags.results import CagFiles, LabelFiles, MemberFiles, MergeTableFiles
 from cagdask.engine.linkage.refinement_table import DirectionFiles
 from cagdask.engine.rows.files import STEP, ProfileFiles, load_rows, on_grid, take_rows
@@ -89,14 +90,12 @@ def join_block(
     n_old = storage.open_array(clustered, "gene_id").shape[0]
     rows = NewGeneFiles.open(matched, max(begin - n_old, 0), max(end - n_old, 0)).row
     values: dict[str, NDArray[Any]] = {}
-    for name in ("abundance", "gene_id", "gene_length"):
-        if name not in storage.open_group(joined):
-            continue
+    for name in ("abundance", "gene_id", *metadata_of_genes(storage.open_group(joined))):
         parts = []
         if begin < n_old:
             parts.append(np.asarray(storage.open_array(clustered, name)[begin : min(end, n_old)]))
         if len(rows):
-            parts.append(_new_rows(store, name, rows, order))
+            parts.append(_new_rows(store, name, rows, order, storage.open_array(joined, name).dtype))
         values[name] = np.concatenate(parts)
     present = values["abundance"] != 0
     values["gene_prevalence"] = present.sum(axis=1) / present.shape[1]
@@ -105,9 +104,12 @@ def join_block(
     return end - begin
 
 
-def _new_rows(store: str, name: str, rows: Int64, order: list[int] | None) -> NDArray[Any]:
-    if name not in storage.open_group(store):  # a length that is not known
-        return np.full(len(rows), -1, np.int64)
+def _new_rows(store: str, name: str, rows: Int64, order: list[int] | None, dtype: Any) -> NDArray[Any]:
+    group = storage.open_group(store)
+    is_text = dtype.kind in "OUT"
+    if name not in group or (group[name].dtype.kind in "OUT") != is_text:  # type: ignore[union-attr]  # it is an array
+        unknown = {"i": -1, "f": np.nan}.get(dtype.kind, "" if is_text else 0)
+        return np.full(len(rows), unknown, np.dtypes.StringDType() if is_text else dtype)
     held = np.asarray(storage.open_array(store, name)[int(rows[0]) : int(rows[-1]) + 1])
     block: NDArray[Any] = held[rows - rows[0]]
     return block[:, order] if block.ndim == 2 and order is not None else block

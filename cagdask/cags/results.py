@@ -107,8 +107,13 @@ class MeasuredFiles(Files):
 
 
 def part_of(measured: str) -> str:
-    """Folder of the sums by CAG that are made with a :class:`MeasuredFiles`."""
+    """Folder of the sums by CAG of normalized abundances that are made with a :class:`MeasuredFiles`."""
     return storage.join(measured, "part")
+
+
+def raw_part_of(measured: str) -> str:
+    """Folder of the sums by CAG of abundances as ingested."""
+    return storage.join(measured, "raw")
 
 
 def write_tree(merges: list[str], fold: str, n_genes: int, linkage: str, folder: str) -> dict[str, int]:
@@ -194,8 +199,8 @@ def measure_genes(
 ) -> int:
     """Task: what is known of each gene of rows ``begin:end``, and their sums by CAG.
 
-    Writes a :class:`MeasuredFiles`, and beside it a part of the sums of the normalized, unfloored table. One block as
-    float32 and twice as float64, and the directions of its groups.
+    Writes a :class:`MeasuredFiles`, and beside it a part of the sums of the normalized, unfloored table, and one of the
+    table as ingested. One block as float32 and twice as float64, and the directions of its groups.
     """
     block = np.asarray(storage.open_array(store, "abundance")[begin:end], dtype=np.float32)
     label = CagFiles.open(labels, begin, end).cag
@@ -206,6 +211,7 @@ def measure_genes(
     values = methods.normalize_block(block, recipe["normalization"], statistics, floored=False)
     present = block != 0
     sums.write_part(part_of(folder), label, values, present)
+    sums.write_part(raw_part_of(folder), label, block.astype(np.float64))
     MeasuredFiles(
         distance=distance,
         mean_abundance=row_means(values).astype(np.float32),
@@ -235,9 +241,17 @@ def _distances(rows: NDArray[np.float64], label: Int64, labels: str, groups: lis
 
 
 def write_cags(
-    result: str, parts: list[str], labels: str, groups: list[str], begin: int, end: int, n_samples: int, absent: float
+    result: str,
+    measured: list[str],
+    labels: str,
+    groups: list[str],
+    begin: int,
+    end: int,
+    n_samples: int,
+    absent: float,
 ) -> dict[str, Any]:
     """Task: the CAGs ``begin:end`` of the result store, which this task alone writes."""
+    parts = [part_of(url) for url in measured]
     files = LabelFiles.open(labels, begin, end)
     size, block, row = files.size, files.block, files.row
     present = sums.read_present(parts, begin, end, n_samples)
@@ -257,6 +271,7 @@ def write_cags(
         "cag_mean_abundance": mean,
         "cag_std_abundance": std,
         "cag_entropy": entropy,
+        "cag_sum": sums.read_sums([raw_part_of(url) for url in measured], begin, end, n_samples),
         "cag_cohesion": np.where(size > 1, (n * n * length**2 - n) / pairs, 1.0),
     }.items():
         storage.open_array(result, name, writable=True)[begin:end] = values
@@ -277,11 +292,12 @@ def write_genes(
 
     ``judged`` is the folder of a :class:`StatusFiles`, if an error rate was estimated.
     """
+    from cagdask.cags.description import metadata_of_genes
+
     cags = CagFiles.open(labels, begin, end)
     values: dict[str, Any] = {"gene_cag": cags.cag, "gene_linkage_cag": cags.linkage_cag}
-    values["gene_id"] = storage.open_array(store, "gene_id")[begin:end]
-    if "gene_length" in storage.open_group(store):
-        values["gene_length"] = storage.open_array(store, "gene_length")[begin:end]
+    for name in ("gene_id", *metadata_of_genes(storage.open_group(store))):
+        values[name] = storage.open_array(store, name)[begin:end]
     blocks = [
         MeasuredFiles.open(url, max(begin - b, 0), end - b)
         for url, (b, e) in zip(measured, ranges, strict=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cagdask import schema, storage
-from cagdask.cags import results
+from cagdask.cags import description, results
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.work import Work
 from cagdask.engine.linkage import average, refinement, single
@@ -22,6 +22,7 @@ from cagdask.engine.rows import profiles
 from cagdask.engine.rows.files import Block, on_grid
 from cagdask.engine.stage_names import (
     CUT,
+    DESCRIBE_CAGS,
     FOLD,
     LABELS,
     MEASURE_GENES,
@@ -293,13 +294,12 @@ class Clustering(Work):
         self._create(n_cags, n_merges, rows, attrs)
         assert self.statistics is not None
         absent = self.statistics.absent(str(self.parameters.normalization))
-        parts = [results.part_of(url) for url in measured]
         of_cags = _ranges(n_cags, max(rows, self.plan.cag_rows // rows * rows))
         of_genes = _ranges(self.n_genes, GENE_CHUNK)
         self.runner.map(
             WRITE_CAGS,
             results.write_cags,
-            [(self.staged, parts, labels, folders, b, e, self.n_samples, absent) for b, e in of_cags],
+            [(self.staged, measured, labels, folders, b, e, self.n_samples, absent) for b, e in of_cags],
             unit="CAGs",
             weights=[e - b for b, e in of_cags],
         )
@@ -310,6 +310,7 @@ class Clustering(Work):
             unit="genes",
             weights=[e - b for b, e in of_genes],
         )
+        self.runner.one(DESCRIBE_CAGS, description.describe_cags, self.store, self.staged, labels, measured)
         self.runner.one(WRITE_MERGES, results.write_merges, self.staged, tree)
         storage.finish_group(storage.open_group(self.staged, writable=True))
 
@@ -318,13 +319,15 @@ class Clustering(Work):
         group = storage.create_group(self.staged, attrs)
         source = storage.open_group(self.store)
         for name in results.GENE_VARIABLES + (results.STATUS_VARIABLES if self.judged else ()):
-            if name == "gene_length" and name not in source:
-                continue
-            storage.create_array(group, name, (self.n_genes,), chunks=(GENE_CHUNK,))
+            if name != "gene_length":
+                storage.create_array(group, name, (self.n_genes,), chunks=(GENE_CHUNK,))
+        description.create_metadata(group, source, self.n_genes, GENE_CHUNK)
+        description.create_words(group, source, n_cags, rows)
         for name, variable in schema.VARIABLES.items():
             if variable.dims == ("cag",):
                 storage.create_array(group, name, (n_cags,), chunks=(rows,))
-        storage.create_array(group, "cag_abundance", (n_cags, self.n_samples), chunks=(rows, self.n_samples))
+        for name in ("cag_abundance", "cag_sum"):
+            storage.create_array(group, name, (n_cags, self.n_samples), chunks=(rows, self.n_samples))
         storage.create_array(group, "merge_child", (n_merges, 2), chunks=(GENE_CHUNK, 2))
         storage.create_array(group, "merge_height", (n_merges,), chunks=(GENE_CHUNK,))
         for name in source.array_keys():

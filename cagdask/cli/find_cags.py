@@ -144,7 +144,7 @@ def find(arguments: argparse.Namespace, options: dict[str, Any], folder: str) ->
     from cagdask.cags.clustering import find_cags
     from cagdask.compute.connect import connect
     from cagdask.io.ingest import ingest
-    from cagdask.reports import tables
+    from cagdask.reports import find_cags_files, tables
 
     store, result = os.path.join(folder, "abundance.zarr"), os.path.join(folder, "cags.zarr")
     keys = {name: getattr(arguments, name) for name in ("results_key", "abundance_key", "gene_id_key")}
@@ -160,8 +160,8 @@ def find(arguments: argparse.Namespace, options: dict[str, Any], folder: str) ->
         logger.info("Writing the output files")
         names = [os.path.join(folder, arguments.output_prefix + suffix) for suffix in SUFFIXES[:3]]
         _write_normalized(store, names[0], options["normalization"], runner, folder)
-    tables.write_cag_feather(result, names[1])
-    tables.write_membership_json(result, names[2])
+    find_cags_files.write_cag_feather(result, names[1])
+    find_cags_files.write_membership_json(result, names[2])
     sizes = storage.open_dataset(result)["cag_size"].values
     logger.info(
         "Found %s CAGs: the largest of %s genes, %s genes alone",
@@ -184,14 +184,14 @@ def _first_genes(store: str, target: str) -> str:
 
 def _write_normalized(store: str, url: str, method: str, runner: Runner, folder: str) -> None:
     from cagdask.normalization import methods
-    from cagdask.reports import tables
+    from cagdask.reports import find_cags_files
 
     statistics = methods.sample_statistics(store, runner, method, folder)
 
     def block(values: NDArray[np.float32]) -> NDArray[np.float64]:
         return methods.normalize_block(values, method, statistics, floored=False)
 
-    tables.write_gene_feather(store, url, block)
+    find_cags_files.write_gene_feather(store, url, block)
 
 
 def _hand_over(names: Sequence[str], output_folder: str) -> None:

@@ -32,6 +32,7 @@ LABELS = "number CAGs"
 
 MEASURE_GENES = "measure genes"
 WRITE_CAGS, WRITE_GENES, WRITE_MERGES = "write CAGs", "write genes", "copy merge tree"
+DESCRIBE_CAGS = "describe CAGs"
 
 
 def linkage_round(number: int) -> str:

@@ -23,7 +23,7 @@ from cagdask.io.sheets.sheet import stat
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
-_FREE = ("gene_length", "gene_symbol", "gene_description")
+FREE = ("gene_length", "gene_symbol", "gene_description")
 """Names of the data model that metadata may fill."""
 
 
@@ -145,7 +145,7 @@ def store_fields(staged: str, table: pa.Table | None, *, of_genes: bool) -> list
     written: list[str] = []
     for column in table.schema.names:
         name = f"{dim}_{field_name(column, of_genes=of_genes)}"
-        while name in written or (name in schema.VARIABLES and name not in _FREE) or name in ("gene_id", "sample_id"):
+        while name in written or (name in schema.VARIABLES and name not in FREE) or name in ("gene_id", "sample_id"):
             name += "_given"
         values, attrs = _stored(name, typed(table.column(column)))
         storage.write_array(group, name, values, dims=(dim,), attrs={"long_name": column} | attrs)

@@ -18,7 +18,8 @@ from cagdask import storage
 Int64 = NDArray[np.int64]
 
 _VERSION = re.compile(r"(ENS[A-Z]*\d{6,})\.\d+(_PAR_Y)?")
-_KEYS = ("cagdask gene id ", "gene id, again. ")
+FIRST_KEY = "cagdask gene id "
+_KEYS = (FIRST_KEY, "gene id, again. ")
 
 
 def without_version(name: str) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["open_result", "report", "summarize"]
 
 _COLUMNS = ("size", "prevalence", "mean_abundance", "std_abundance", "entropy", "cohesion")
+_WORDS = ("representative", "taxonomy", "description")
 
 
 def summarize(result: str | xr.Dataset | storage.StoreView, *, n_largest: int = 10) -> dict[str, Any]:
@@ -84,8 +85,13 @@ def _as_bool(value: Any) -> bool | None:
 
 def _largest(ds: xr.Dataset | storage.StoreView, n: int) -> list[dict[str, Any]]:
     columns = {name: ds[f"cag_{name}"].values[:n] for name in _COLUMNS if f"cag_{name}" in ds.variables}
-    count = min(n, ds.sizes["cag"])
-    return [{"cag": i} | {name: _plain(values[i].item()) for name, values in columns.items()} for i in range(count)]
+    words = {name: ds[f"cag_{name}"].values[:n] for name in _WORDS if f"cag_{name}" in ds.variables}
+    return [
+        {"cag": i}
+        | {name: _plain(values[i].item()) for name, values in columns.items()}
+        | {name: str(values[i]) for name, values in words.items()}
+        for i in range(min(n, ds.sizes["cag"]))
+    ]
 
 
 def _plain(value: float) -> float | None:

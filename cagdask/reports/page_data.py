@@ -76,8 +76,11 @@ def cag_columns(ds: xr.Dataset, order: NDArray[np.int64]) -> dict[str, Any]:
     rows = representative_rows(ds)[:n]
     found["gene"] = _at(ds, "gene_id", rows)
     for name in _TEXT:
-        if name in ds.variables:
-            found[name.removeprefix("gene_")] = _at(ds, name, rows)
+        what = name.removeprefix("gene_")
+        if f"cag_{what}" in ds.variables:  # of most of its genes
+            found[what] = [str(text) for text in ds[f"cag_{what}"].values[:n]]
+        elif name in ds.variables:
+            found[what] = _at(ds, name, rows)
     found["shapes"] = shapes(ds, order, min(n, SHAPES))
     return found
 

@@ -1,9 +1,10 @@
-"""From a result store to the files that people open: Parquet, CSV, and the files of find-cags.
+"""From a result store to the files that people open.
 
     cags.zarr --block by block--> genes.parquet          a row per gene
                                   CAGs.csv.gz            CAG,gene
                                   cags.parquet           a row per CAG
-                                  cag_abundance.parquet  a row per CAG, a column per sample
+                                  cag_abundance.parquet  a row per CAG, a column per sample: means, normalized
+                                  cag_sum.parquet        the same: sums, as ingested
 
 Every file is streamed: a block of rows is read, turned into an Arrow batch and written as one row group, so that no
 file needs more than a few blocks in memory. The two files that list genes in the order of their CAGs hold, in addition,
@@ -13,19 +14,17 @@ every run.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.errors import InputError, SchemaError
+from cagdask.reports.writers import WRITERS, gzipped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +73,14 @@ def check_sample_names(names: Iterable[str], *reserved: str) -> None:
             )
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """An array of a result store.
+
+    Raises
+    ------
+    SchemaError
+        It has none of that name.
+    """
     import zarr
 
     found = group.get(name)
@@ -83,82 +89,128 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     return found
 
 
-def _blocks(n: int, rows: int) -> Iterator[slice]:
+def blocks_of(n: int, rows: int) -> Iterator[slice]:
+    """Ranges of at most so many rows."""
     for begin in range(0, n, rows):
         yield slice(begin, min(n, begin + rows))
 
 
-def _table_rows(n_columns: int, itemsize: int) -> int:
+def rows_at_once(n_columns: int, itemsize: int) -> int:
+    """Rows of a wide table that are held at once."""
     return max(1, min(BLOCK, BLOCK_BYTES // max(1, n_columns * itemsize)))
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _write_parquet(url: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@dataclass(frozen=True)
+class Table:
+    """A table that is read block by block."""
 
-    with storage.open_output(url) as handle, pq.ParquetWriter(handle, schema, compression="zstd") as writer:
-        for batch in batches:
-            writer.write_table(pa.Table.from_batches([batch], schema))
-
-
-def _write_feather(url: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    import pyarrow as pa
-
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with storage.open_output(url) as handle, pa.ipc.new_file(handle, schema, options=options) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
 
 
-def _column_batches(arrays: dict[str, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _of_columns(arrays: dict[str, Any]) -> Table:
+    """A table of arrays of one length, each a column."""
     import pyarrow as pa
 
-    n = next(iter(arrays.values())).shape[0]
-    for rows in _blocks(n, BLOCK):
-        columns = [
-            pa.array(values[rows], type=field.type) for values, field in zip(arrays.values(), schema, strict=True)
-        ]
-        yield pa.record_batch(columns, schema=schema)
+    def batches() -> Iterator[pa.RecordBatch]:
+        n = next(iter(arrays.values())).shape[0]
+        for rows in blocks_of(n, BLOCK):
+            columns = [
+                pa.array(values[rows], type=field.type) for values, field in zip(arrays.values(), schema, strict=True)
+            ]
+            yield pa.record_batch(columns, schema=schema)
+
+    schema = pa.schema([(name, _type_of(array)) for name, array in arrays.items()])
+    return Table(schema, batches())
+
+
+def _type_of(array: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.string() if array.dtype.kind in "OUT" else pa.from_numpy_dtype(np.dtype(array.dtype))
+
+
+def _others(group: zarr.Group, prefix: str, known: Iterable[str]) -> dict[str, Any]:
+    """Further arrays with a value per gene or per CAG, by the name of their column: what is known of some results."""
+    n = array_of(group, next(iter(known))).shape
+    names = [name for name in sorted(group.array_keys()) if name.startswith(prefix) and name not in known]
+    arrays = {name: array_of(group, name) for name in names}
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if array.shape == n}
+
+
+def genes_table(group: zarr.Group) -> Table:
+    """gene_id, cag, cag_distance, prevalence, mean_abundance; genes in the order of the store.
+
+    Then what else the result says of genes: metadata (length, taxonomy, ...), status.
+    """
+    arrays = {column: array_of(group, name) for column, name in GENE_COLUMNS.items()}
+    others = _others(group, "gene_", [*GENE_COLUMNS.values(), "gene_linkage_cag"])
+    return _of_columns(arrays | {f"gene_{name}" if name in arrays else name: held for name, held in others.items()})
+
+
+def cags_table(group: zarr.Group) -> Table:
+    """Columns cag, then those of :data:`CAG_COLUMNS`; the largest CAG first.
+
+    Then what else the result says of CAGs: representative gene, most frequent taxonomy and its share, status.
+    """
+    arrays: dict[str, Any] = {column: array_of(group, name) for column, name in CAG_COLUMNS.items()}
+    arrays = {"cag": np.arange(arrays["size"].shape[0])} | arrays
+    others = _others(group, "cag_", list(CAG_COLUMNS.values()))
+    return _of_columns(arrays | {f"cag_{name}" if name in arrays else name: held for name, held in others.items()})
+
+
+def cag_abundance_table(group: zarr.Group) -> Table:
+    """Column ``cag``, then a float32 column per sample: mean normalized abundance of the CAG's genes."""
+    import pyarrow as pa
+
+    schema = matrix_schema("cag", pa.int64(), sample_names(group), pa.float32())
+    return Table(schema, abundance_batches(group, "cag_abundance", schema))
+
+
+def cag_sum_table(group: zarr.Group) -> Table:
+    """Column ``cag``, then a float64 column per sample: sum of the abundances, as ingested, of the CAG's genes."""
+    import pyarrow as pa
+
+    schema = matrix_schema("cag", pa.int64(), sample_names(group), pa.float64())
+    return Table(schema, abundance_batches(group, "cag_sum", schema))
 
 
 def write_genes(result: str, url: str) -> None:
-    """``genes.parquet``: gene_id, cag, cag_distance, prevalence, mean_abundance; genes in the order of the store.
-
-    Where an error rate was estimated, also support and status.
-    """
-    import pyarrow as pa
-
-    group = storage.open_group(result)
-    arrays = {column: _array(group, name) for column, name in GENE_COLUMNS.items()}
-    types = [pa.string(), pa.int64(), pa.float32(), pa.float32(), pa.float32()]
-    if "gene_status" in group:
-        arrays |= {column: _array(group, name) for column, name in STATUS_COLUMNS.items()}
-        types += [pa.float32(), pa.string()]
-    schema = pa.schema(list(zip(arrays, types, strict=True)))
-    _write_parquet(url, schema, _column_batches(arrays, schema))
+    """Write :func:`genes_table`, in the format that the end of the file's name says."""
+    _write(genes_table, result, url)
 
 
 def write_cags(result: str, url: str) -> None:
-    """``cags.parquet``: cag, then the columns of :data:`CAG_COLUMNS`; the largest CAG first."""
-    import pyarrow as pa
-
-    group = storage.open_group(result)
-    arrays: dict[str, Any] = {column: _array(group, name) for column, name in CAG_COLUMNS.items()}
-    arrays = {"cag": np.arange(arrays["size"].shape[0])} | arrays
-    schema = pa.schema([(name, pa.int64() if name in ("cag", "size") else pa.float32()) for name in arrays])
-    _write_parquet(url, schema, _column_batches(arrays, schema))
+    """Write :func:`cags_table`, in the format that the end of the file's name says."""
+    _write(cags_table, result, url)
 
 
-def _abundance_batches(group: zarr.Group, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    values = _array(group, "cag_abundance")
-    blocks = _blocks(values.shape[0], _table_rows(values.shape[1], 8))
-    return _matrix_batches(((np.arange(rows.start, rows.stop), values[rows]) for rows in blocks), schema)
+def write_cag_abundance(result: str, url: str) -> None:
+    """Write :func:`cag_abundance_table`, in the format that the end of the file's name says."""
+    _write(cag_abundance_table, result, url)
 
 
-def _matrix_batches(blocks: Iterable[tuple[Array, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def write_cag_sum(result: str, url: str) -> None:
+    """Write :func:`cag_sum_table`, in the format that the end of the file's name says."""
+    _write(cag_sum_table, result, url)
+
+
+def _write(make: Callable[[zarr.Group], Table], result: str, url: str) -> None:
+    table = make(storage.open_group(result))
+    WRITERS[url.rpartition(".")[2]](url, table.schema, table.batches)
+
+
+def abundance_batches(group: zarr.Group, name: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Batches of the number of each CAG, and a table with a row per CAG and a column per sample."""
+    values = array_of(group, name)
+    blocks = blocks_of(values.shape[0], rows_at_once(values.shape[1], 8))
+    return matrix_batches(((np.arange(rows.start, rows.stop), values[rows]) for rows in blocks), schema)
+
+
+def matrix_batches(blocks: Iterable[tuple[Array, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Batches of a first column and one column per sample, from pairs (first column, matrix)."""
     import pyarrow as pa
 
@@ -167,7 +219,8 @@ def _matrix_batches(blocks: Iterable[tuple[Array, Any]], schema: pa.Schema) -> I
         yield pa.record_batch([pa.array(first, type=schema.field(0).type), *map(pa.array, by_sample)], schema=schema)
 
 
-def _matrix_schema(first: str, first_type: pa.DataType, samples: Iterable[str], value_type: pa.DataType) -> pa.Schema:
+def matrix_schema(first: str, first_type: pa.DataType, samples: Iterable[str], value_type: pa.DataType) -> pa.Schema:
+    """Columns of a table with a first column and one per sample."""
     import pyarrow as pa
 
     return pa.schema([(first, first_type), *((name, value_type) for name in samples)])
@@ -175,16 +228,7 @@ def _matrix_schema(first: str, first_type: pa.DataType, samples: Iterable[str], 
 
 def sample_names(group: zarr.Group) -> list[str]:
     """Names of the samples of a store."""
-    return [str(name) for name in np.asarray(_array(group, "sample_id")[:])]
-
-
-def write_cag_abundance(result: str, url: str) -> None:
-    """``cag_abundance.parquet``: column ``cag``, then a float32 column per sample."""
-    import pyarrow as pa
-
-    group = storage.open_group(result)
-    schema = _matrix_schema("cag", pa.int64(), sample_names(group), pa.float32())
-    _write_parquet(url, schema, _abundance_batches(group, schema))
+    return [str(name) for name in np.asarray(array_of(group, "sample_id")[:])]
 
 
 # -- genes in the order of their CAGs --------------------------------------------------------------------------------
@@ -195,11 +239,11 @@ def genes_by_cag(group: zarr.Group) -> Iterator[tuple[Array, Array]]:
 
     Memory: 16 bytes per gene of the store, and the names of :data:`WINDOW` genes. Reads the names once per window.
     """
-    labels = np.asarray(_array(group, "gene_cag")[:])
+    labels = np.asarray(array_of(group, "gene_cag")[:])
     order = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :]
-    for window in _blocks(len(order), WINDOW):
-        names = _names_at(_array(group, "gene_id"), order[window])
-        for rows in _blocks(len(names), BLOCK):
+    for window in blocks_of(len(order), WINDOW):
+        names = _names_at(array_of(group, "gene_id"), order[window])
+        for rows in blocks_of(len(names), BLOCK):
             yield labels[order[window][rows]], names[rows]
 
 
@@ -208,21 +252,12 @@ def _names_at(names: zarr.Array[Any], rows: Array) -> Array:
     ascending = np.argsort(rows, kind="stable")
     found = np.empty(len(rows), dtype=np.dtypes.StringDType())
     step = max(1, names.chunks[0])
-    for block in _blocks(names.shape[0], step):
+    for block in blocks_of(names.shape[0], step):
         begin, end = np.searchsorted(rows[ascending], [block.start, block.stop])
         if begin < end:
             places = ascending[begin:end]
             found[places] = np.asarray(names[block])[rows[places] - block.start]
     return found
-
-
-@contextmanager
-def _gzip(url: str) -> Iterator[BinaryIO]:
-    with (
-        storage.open_output(url) as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as out,
-    ):
-        yield out  # type: ignore[misc]  # a GzipFile is a BinaryIO in all but its stubs
 
 
 def write_membership(result: str, url: str) -> None:
@@ -232,79 +267,39 @@ def write_membership(result: str, url: str) -> None:
 
     schema = pa.schema([("CAG", pa.int64()), ("gene", pa.string())])
     options = csv.WriteOptions(include_header=False, quoting_style="needed")
-    with _gzip(url) as out:
+    with gzipped(url) as out:
         out.write(b"CAG,gene\n")
         for labels, names in genes_by_cag(storage.open_group(result)):
             table = pa.table([pa.array(labels), pa.array(names, type=pa.string())], schema=schema)
             csv.write_csv(table, out, options)
 
 
-# -- find-cags' files ------------------------------------------------------------------------------------------------
-
-
-def write_membership_json(result: str, url: str) -> None:
-    """``PREFIX.cags.json.gz``: ``{"0": [gene, …], …}``, the largest CAG first."""
-    with _gzip(url) as out:
-        out.write(b"{")
-        current = -1
-        for labels, names in genes_by_cag(storage.open_group(result)):
-            starts = np.flatnonzero(np.diff(labels, prepend=current))
-            if len(starts) == 0 or starts[0] > 0:  # the last CAG of the block before goes on
-                out.write(b", " + _json_items(names[: starts[0] if len(starts) else None]))
-            for begin, end in pairwise([*starts, len(labels)]):
-                before = b"" if current < 0 else b"], "
-                current = int(labels[begin])
-                out.write(before + f'"{current}": ['.encode() + _json_items(names[begin:end]))
-        out.write(b"}" if current < 0 else b"]}")
-
-
-def _json_items(names: Array) -> bytes:
-    return json.dumps([str(name) for name in names])[1:-1].encode()
-
-
-def write_cag_feather(result: str, url: str) -> None:
-    """``PREFIX.cags.feather``: column ``index`` with the CAG's number, then a float64 column per sample."""
-    import pyarrow as pa
-
-    group = storage.open_group(result)
-    schema = _matrix_schema("index", pa.int64(), sample_names(group), pa.float64())
-    _write_feather(url, schema, _abundance_batches(group, schema))
-
-
-def write_gene_feather(store: str, url: str, block: Callable[[Array], Array]) -> None:
-    """``PREFIX.feather``: column ``index`` with the gene's name, then a float64 column per sample.
-
-    Parameters
-    ----------
-    store
-        Abundance store.
-    url
-        File to write.
-    block
-        Normalizes rows of the store, shape (n, n_samples) float32, without a floor.
-    """
-    import pyarrow as pa
-
-    group = storage.open_group(store)
-    values, names = _array(group, "abundance"), _array(group, "gene_id")
-    schema = _matrix_schema("index", pa.string(), sample_names(group), pa.float64())
-    rows = _table_rows(values.shape[1], 8)
-    blocks = ((np.asarray(names[at]), block(np.asarray(values[at]))) for at in _blocks(values.shape[0], rows))
-    _write_feather(url, schema, _matrix_batches(blocks, schema))
-
-
 # -- all files of a run ----------------------------------------------------------------------------------------------
 
-FILES: dict[str, Callable[[str, str], None]] = {
-    "genes.parquet": write_genes,
-    "CAGs.csv.gz": write_membership,
-    "cags.parquet": write_cags,
-    "cag_abundance.parquet": write_cag_abundance,
+TABLES: dict[str, Callable[[str, str], None]] = {
+    "genes": write_genes,
+    "cags": write_cags,
+    "cag_abundance": write_cag_abundance,
+    "cag_sum": write_cag_sum,
 }
+MEMBERSHIP = "CAGs.csv.gz"
+FILES = ("genes.parquet", MEMBERSHIP, "cags.parquet", "cag_abundance.parquet", "cag_sum.parquet")
+"""What every run writes, whatever other formats are asked for."""
+OTHERS: dict[str, tuple[str, ...]] = {
+    "parquet": (),
+    "tsv": tuple(f"{name}.tsv" for name in TABLES),
+    "csv": tuple(f"{name}.csv" for name in TABLES),
+}
+"""Files of each further format."""
+
+
+def file_names(formats: Iterable[str] = ()) -> tuple[str, ...]:
+    """Names of the files of a run with these formats beside Parquet."""
+    return (*FILES, *(name for one in OTHERS if one in set(formats) for name in OTHERS[one]))
 
 
 def write_file(name: str, result: str, folder: str) -> dict[str, Any]:
-    """Task: one file of :data:`FILES` from a result store.
+    """Task: one file of :func:`file_names` from a result store.
 
     Returns
     -------
@@ -312,7 +307,10 @@ def write_file(name: str, result: str, folder: str) -> dict[str, Any]:
         ``file``, its URL, ``n_bytes``, its size, and ``sha256`` of its content.
     """
     url = storage.join(folder, name)
-    FILES[name](result, url)
+    if name == MEMBERSHIP:
+        write_membership(result, url)
+    else:
+        TABLES[name.partition(".")[0]](result, url)
     return {"file": url, "n_bytes": storage.size_of(url), "sha256": _sha256(url)}
 
 

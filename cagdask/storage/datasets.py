@@ -50,7 +50,8 @@ def open_dataset(url: str, *, chunks: dict[str, int] | None = None) -> xr.Datase
     Returns
     -------
     Dataset
-        Lazy: nothing but metadata is read.
+        Lazy: nothing but metadata is read. Genes and samples are selected by name, ``ds.sel(gene="Otu1")``; their names
+        are read then.
 
     Raises
     ------
@@ -69,6 +70,9 @@ def open_dataset(url: str, *, chunks: dict[str, int] | None = None) -> xr.Datase
     if chunks is None:
         chunks = _whole_shards(ds)
     ds = ds.chunk(chunks) if chunks else ds
+    from cagdask.storage.names import with_names
+
+    ds = with_names(ds)
     ds.encoding["source"] = url
     return ds
 
@@ -193,6 +197,9 @@ def save_dataset(ds: xr.Dataset, url: str, *, overwrite: bool = False) -> None:
     folder, _ = begin_work(url, {"command": "save_dataset"}, overwrite=True)
     staged = join(folder, "store")
     attrs = {"schema_version": schema.SCHEMA_VERSION, "kind": "abundance"} | ds.attrs
+    from cagdask.storage.names import without_names
+
+    ds = without_names(ds)
     _refuse_duplicates(ds)
     if "abundance" in ds.variables and ds["abundance"].dtype == np.float64:
         ds = ds.assign(abundance=as_float32(ds["abundance"]))

@@ -10,7 +10,7 @@ import pytest
 
 from cagdask import storage
 from cagdask.errors import InputError, SchemaError
-from cagdask.reports import tables
+from cagdask.reports import find_cags_files, tables
 from tests.conftest import MakeStore
 from tests.result_store import write_result_store
 
@@ -57,7 +57,7 @@ def test_membership_is_sorted_by_cag_then_gene_row(
     monkeypatch.setattr(tables, "BLOCK", block)
     monkeypatch.setattr(tables, "WINDOW", window)
     tables.write_membership(result, str(tmp_path / "CAGs.csv.gz"))
-    tables.write_membership_json(result, str(tmp_path / "x.cags.json.gz"))
+    find_cags_files.write_membership_json(result, str(tmp_path / "x.cags.json.gz"))
     table = pd.read_csv(tmp_path / "CAGs.csv.gz")
     assert list(table.columns) == ["CAG", "gene"]
     assert list(table["CAG"]) == [0, 0, 0, 1, 1, 2]
@@ -72,7 +72,7 @@ def test_names_with_commas_quotes_and_accents_survive(tmp_path: Path) -> None:
     genes = ["a,b", 'say "hi"', "gène", "x<y>&z"]
     result = write_result_store(str(tmp_path / "r.zarr"), [0, 0, 0, 0], genes=genes)
     tables.write_membership(result, str(tmp_path / "c.csv.gz"))
-    tables.write_membership_json(result, str(tmp_path / "c.json.gz"))
+    find_cags_files.write_membership_json(result, str(tmp_path / "c.json.gz"))
     assert list(pd.read_csv(tmp_path / "c.csv.gz")["gene"]) == genes
     with gzip.open(tmp_path / "c.json.gz") as handle:
         assert json.load(handle) == {"0": genes}
@@ -80,7 +80,7 @@ def test_names_with_commas_quotes_and_accents_survive(tmp_path: Path) -> None:
 
 def test_a_result_without_any_cag_gives_empty_files(tmp_path: Path) -> None:
     result = write_result_store(str(tmp_path / "r.zarr"), [-1, -1])
-    tables.write_membership_json(result, str(tmp_path / "c.json.gz"))
+    find_cags_files.write_membership_json(result, str(tmp_path / "c.json.gz"))
     tables.write_membership(result, str(tmp_path / "c.csv.gz"))
     with gzip.open(tmp_path / "c.json.gz") as handle:
         assert json.load(handle) == {}
@@ -108,14 +108,14 @@ def test_nothing_is_left_when_writing_fails(result: str, tmp_path: Path, monkeyp
 def test_find_cags_feather_files_are_read_by_pandas(result: str, tmp_path: Path, abundance_store: MakeStore) -> None:
     values = np.arange(8, dtype=np.float32).reshape(4, 2)
     store = abundance_store(values, list("wxyz"), ["s1", "s2"])
-    tables.write_gene_feather(store, str(tmp_path / "p.feather"), lambda rows: rows * 2)
+    find_cags_files.write_gene_feather(store, str(tmp_path / "p.feather"), lambda rows: rows * 2)
     table = pd.read_feather(tmp_path / "p.feather")
     assert list(table.columns) == ["index", "s1", "s2"]
     assert list(table["index"]) == list("wxyz")
     assert table["s1"].dtype == np.float64
     np.testing.assert_array_equal(table[["s1", "s2"]].to_numpy(), values * 2)
 
-    tables.write_cag_feather(result, str(tmp_path / "p.cags.feather"))
+    find_cags_files.write_cag_feather(result, str(tmp_path / "p.cags.feather"))
     cags = pd.read_feather(tmp_path / "p.cags.feather")
     assert list(cags.columns) == ["index", "sample0", "sample1", "sample2", "sample3"]
     assert list(cags["index"]) == [0, 1, 2]

@@ -17,7 +17,7 @@ from cagdask.storage import manifest
 from tests.conftest import MakeStore
 
 HERE: dict[str, Any] = {"overwrite": False, "client": None, "n_workers": 0, "memory_limit": "1GiB"}
-TABLES = ("genes.parquet", "cags.parquet", "cag_abundance.parquet")
+TABLES = ("genes.parquet", "cags.parquet", "cag_abundance.parquet", "cag_sum.parquet")
 
 
 @pytest.fixture

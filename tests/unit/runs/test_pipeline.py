@@ -25,6 +25,7 @@ RUN_FILES = {
     "CAGs.csv.gz",
     "cags.parquet",
     "cag_abundance.parquet",
+    "cag_sum.parquet",
     "report.html",
     "run.json",
 }
