@@ -73,7 +73,7 @@ def test_a_cut_into_its_own_folder_is_refused(folder: Path) -> None:
         derived.write_cut(
             str(folder / "cags.zarr"), str(folder), max_dist=0.1, store=None, where=HERE | {"overwrite": True}
         )
-    with pytest.raises(ValueError, match=r"max_dist is 0\.9, but"):
+    with pytest.raises(ValueError, match=r"max_dist.? is 0\.9, but"):
         derived.write_cut(str(folder / "cags.zarr"), f"{folder}-x", max_dist=0.9, store=None, where=HERE)
     assert storage.read_json(f"{folder}/run.json") == before
     assert not Path(f"{folder}-x").exists()
