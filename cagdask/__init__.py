@@ -13,6 +13,8 @@ from typing import Any
 _PUBLIC = {
     "open_dataset": "storage",
     "save_dataset": "storage",
+    "to_pandas": "reports.conversions",
+    "to_anndata": "reports.conversions",
     "as_dataset": "storage.objects",
     "ingest": "io.ingest",
     "normalize": "normalization.methods",

@@ -211,10 +211,12 @@ def measure_genes(
     values = methods.normalize_block(block, recipe["normalization"], statistics, floored=False)
     present = block != 0
     sums.write_part(part_of(folder), label, values, present)
+    mean_abundance = row_means(values).astype(np.float32)
+    del values  # it makes room for the other table
     sums.write_part(raw_part_of(folder), label, block.astype(np.float64))
     MeasuredFiles(
         distance=distance,
-        mean_abundance=row_means(values).astype(np.float32),
+        mean_abundance=mean_abundance,
         prevalence=(present.sum(axis=1) / present.shape[1]).astype(np.float32),
     ).write(folder)
     return end - begin
@@ -251,6 +253,9 @@ def write_cags(
     absent: float,
 ) -> dict[str, Any]:
     """Task: the CAGs ``begin:end`` of the result store, which this task alone writes."""
+    raw = sums.read_sums([raw_part_of(url) for url in measured], begin, end, n_samples)
+    storage.open_array(result, "cag_sum", writable=True)[begin:end] = raw
+    del raw  # it makes room for the other table
     parts = [part_of(url) for url in measured]
     files = LabelFiles.open(labels, begin, end)
     size, block, row = files.size, files.block, files.row
@@ -271,7 +276,6 @@ def write_cags(
         "cag_mean_abundance": mean,
         "cag_std_abundance": std,
         "cag_entropy": entropy,
-        "cag_sum": sums.read_sums([raw_part_of(url) for url in measured], begin, end, n_samples),
         "cag_cohesion": np.where(size > 1, (n * n * length**2 - n) / pairs, 1.0),
     }.items():
         storage.open_array(result, name, writable=True)[begin:end] = values

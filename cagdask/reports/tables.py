@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,12 +134,36 @@ def _type_of(array: Any) -> pa.DataType:
     return pa.string() if array.dtype.kind in "OUT" else pa.from_numpy_dtype(np.dtype(array.dtype))
 
 
-def _others(group: zarr.Group, prefix: str, known: Iterable[str]) -> dict[str, Any]:
-    """Further arrays with a value per gene or per CAG, by the name of their column: what is known of some results."""
-    n = array_of(group, next(iter(known))).shape
-    names = [name for name in sorted(group.array_keys()) if name.startswith(prefix) and name not in known]
-    arrays = {name: array_of(group, name) for name in names}
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if array.shape == n}
+def column_names(
+    shapes: dict[str, tuple[int, ...]], prefix: str, fixed: dict[str, str], left_out: Iterable[str] = ()
+) -> dict[str, str]:
+    """Columns of a table of genes or CAGs, and the variables that they are.
+
+    Parameters
+    ----------
+    shapes
+        Shapes of the variables of a result.
+    prefix
+        ``gene_`` or ``cag_``.
+    fixed
+        The columns that every table has. All others with a value per gene or CAG come after them, by name: what is
+        known of some results, such as metadata.
+    left_out
+        Variables that are no columns.
+    """
+    n = shapes.get(next(iter(fixed.values())))
+    skipped = {*fixed.values(), *left_out}
+    found = dict(fixed)
+    for name in sorted(shapes):
+        if name.startswith(prefix) and name not in skipped and shapes[name] == n:
+            short = name.removeprefix(prefix)
+            found[name if short in found or short == "cag" else short] = name
+    return found
+
+
+def _columns(group: zarr.Group, prefix: str, fixed: dict[str, str], left_out: Iterable[str] = ()) -> dict[str, Any]:
+    shapes = {name: array_of(group, name).shape for name in group.array_keys()}
+    return {column: array_of(group, name) for column, name in column_names(shapes, prefix, fixed, left_out).items()}
 
 
 def genes_table(group: zarr.Group) -> Table:
@@ -146,9 +171,7 @@ def genes_table(group: zarr.Group) -> Table:
 
     Then what else the result says of genes: metadata (length, taxonomy, ...), status.
     """
-    arrays = {column: array_of(group, name) for column, name in GENE_COLUMNS.items()}
-    others = _others(group, "gene_", [*GENE_COLUMNS.values(), "gene_linkage_cag"])
-    return _of_columns(arrays | {f"gene_{name}" if name in arrays else name: held for name, held in others.items()})
+    return _of_columns(_columns(group, "gene_", GENE_COLUMNS, ["gene_linkage_cag"]))
 
 
 def cags_table(group: zarr.Group) -> Table:
@@ -156,10 +179,8 @@ def cags_table(group: zarr.Group) -> Table:
 
     Then what else the result says of CAGs: representative gene, most frequent taxonomy and its share, status.
     """
-    arrays: dict[str, Any] = {column: array_of(group, name) for column, name in CAG_COLUMNS.items()}
-    arrays = {"cag": np.arange(arrays["size"].shape[0])} | arrays
-    others = _others(group, "cag_", list(CAG_COLUMNS.values()))
-    return _of_columns(arrays | {f"cag_{name}" if name in arrays else name: held for name, held in others.items()})
+    arrays = _columns(group, "cag_", CAG_COLUMNS)
+    return _of_columns({"cag": np.arange(arrays["size"].shape[0])} | arrays)
 
 
 def cag_abundance_table(group: zarr.Group) -> Table:
@@ -178,29 +199,16 @@ def cag_sum_table(group: zarr.Group) -> Table:
     return Table(schema, abundance_batches(group, "cag_sum", schema))
 
 
-def write_genes(result: str, url: str) -> None:
-    """Write :func:`genes_table`, in the format that the end of the file's name says."""
-    _write(genes_table, result, url)
-
-
-def write_cags(result: str, url: str) -> None:
-    """Write :func:`cags_table`, in the format that the end of the file's name says."""
-    _write(cags_table, result, url)
-
-
-def write_cag_abundance(result: str, url: str) -> None:
-    """Write :func:`cag_abundance_table`, in the format that the end of the file's name says."""
-    _write(cag_abundance_table, result, url)
-
-
-def write_cag_sum(result: str, url: str) -> None:
-    """Write :func:`cag_sum_table`, in the format that the end of the file's name says."""
-    _write(cag_sum_table, result, url)
-
-
 def _write(make: Callable[[zarr.Group], Table], result: str, url: str) -> None:
+    """Write a table in the format that the end of the file's name says."""
     table = make(storage.open_group(result))
     WRITERS[url.rpartition(".")[2]](url, table.schema, table.batches)
+
+
+write_genes = partial(_write, genes_table)
+write_cags = partial(_write, cags_table)
+write_cag_abundance = partial(_write, cag_abundance_table)
+write_cag_sum = partial(_write, cag_sum_table)
 
 
 def abundance_batches(group: zarr.Group, name: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -289,6 +297,8 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "parquet": (),
     "tsv": tuple(f"{name}.tsv" for name in TABLES),
     "csv": tuple(f"{name}.csv" for name in TABLES),
+    "h5ad": ("cags.h5ad",),
+    "geneshot": ("geneshot.hdf5",),
 }
 """Files of each further format."""
 
@@ -296,6 +306,20 @@ OTHERS: dict[str, tuple[str, ...]] = {
 def file_names(formats: Iterable[str] = ()) -> tuple[str, ...]:
     """Names of the files of a run with these formats beside Parquet."""
     return (*FILES, *(name for one in OTHERS if one in set(formats) for name in OTHERS[one]))
+
+
+def _writer_of(name: str) -> Callable[[str, str], None]:
+    if name == MEMBERSHIP:
+        return write_membership
+    if name in OTHERS["h5ad"]:
+        from cagdask.reports.anndata_file import write_h5ad
+
+        return write_h5ad
+    if name in OTHERS["geneshot"]:
+        from cagdask.reports.geneshot_file import write_geneshot
+
+        return write_geneshot
+    return TABLES[name.partition(".")[0]]
 
 
 def write_file(name: str, result: str, folder: str) -> dict[str, Any]:
@@ -307,10 +331,7 @@ def write_file(name: str, result: str, folder: str) -> dict[str, Any]:
         ``file``, its URL, ``n_bytes``, its size, and ``sha256`` of its content.
     """
     url = storage.join(folder, name)
-    if name == MEMBERSHIP:
-        write_membership(result, url)
-    else:
-        TABLES[name.partition(".")[0]](result, url)
+    _writer_of(name)(result, url)
     return {"file": url, "n_bytes": storage.size_of(url), "sha256": _sha256(url)}
 
 

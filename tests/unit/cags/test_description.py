@@ -100,11 +100,12 @@ def test_sums_representatives_and_words_are_those_of_pandas(
     np.testing.assert_array_equal(pd.read_parquet(tmp_path / "cag_sum.parquet").drop(columns="cag"), ds.cag_sum)
 
 
-def test_blocks_and_chunks_do_not_change_them(store: str, tmp_path: Path) -> None:
+def test_blocks_and_chunks_do_not_change_them(abundance_store: MakeStore, tmp_path: Path) -> None:
+    store = abundance_store(simulate_abundance(120, 20, seed=3)[0], chunk_rows=32)
     add_metadata(store)
     names = ("cag_sum", "cag_representative", "cag_taxonomy", "cag_taxonomy_share", "gene_taxonomy")
     whole = find_cags(store, output=str(tmp_path / "a.zarr"), client=InlineRunner())
-    small = find_cags(store, output=str(tmp_path / "b.zarr"), client=InlineRunner(memory_for(2**16)))
+    small = find_cags(store, output=str(tmp_path / "b.zarr"), client=InlineRunner(memory_for(2**18)))
     for name in names:
         assert whole[name].values.tolist() == small[name].values.tolist()
 

@@ -1,0 +1,85 @@
+"""A result in the HDF5 layout of geneshot, for its tools and notebooks.
+
+    /abund/cag/wide   CAG, a column per specimen     /annot/cag/all    CAG, size, prevalence, mean_abundance, ...
+    /annot/gene/all   gene, CAG, prevalence, ...     /manifest         specimen, metadata of samples
+
+Each is a DataFrame of pandas in the format ``fixed``, which PyTables writes in one go: the abundances of all CAGs are
+held at once, 8 bytes per CAG and sample.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cagdask import storage
+from cagdask.errors import InputError
+from cagdask.reports import conversions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def check_tables() -> None:
+    """Refuse the layout, before any work, where it can not be written.
+
+    Raises
+    ------
+    InputError
+        PyTables is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("tables") is None:
+        raise InputError("format geneshot needs PyTables, which is not installed: pip install tables. Or leave it out.")
+
+
+def write_geneshot(result: str, url: str) -> None:
+    """Write a result in geneshot's layout.
+
+    Parameters
+    ----------
+    result
+        URL of a result store.
+    url
+        File to write: complete or absent.
+
+    Raises
+    ------
+    InputError
+        PyTables is not installed.
+    """
+    check_tables()
+    frames = geneshot_frames(result)
+    with tempfile.TemporaryDirectory(prefix="cagdask-") as folder:
+        local = Path(folder) / "results.hdf5"
+        for key, frame in frames.items():
+            frame.to_hdf(local, key=key, format="fixed", mode="a", complevel=5, complib="zlib")
+        with local.open("rb") as made, storage.open_output(url) as out:
+            shutil.copyfileobj(made, out)
+
+
+def geneshot_frames(result: str) -> dict[str, pd.DataFrame]:
+    """The tables of the layout, by where they lie."""
+    ds = storage.look(result)
+    wide = conversions.to_pandas(result, what="abundance")
+    wide.insert(0, "CAG", wide.index.to_numpy())
+    genes = conversions.to_pandas(result, what="genes").reset_index().rename(columns={"gene_id": "gene", "cag": "CAG"})
+    cags = conversions.to_pandas(result).reset_index().rename(columns={"cag": "CAG"})
+    samples = conversions.sample_table(ds).reset_index().rename(columns={"sample_id": "specimen"})
+    frames: dict[str, Any] = {
+        "/abund/cag/wide": wide,
+        "/annot/cag/all": cags,
+        "/annot/gene/all": genes,
+        "/manifest": samples,
+    }
+    return {key: _with_objects(frame.reset_index(drop=True)) for key, frame in frames.items()}
+
+
+def _with_objects(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names of columns and text as Python's, which is what the format is made of."""
+    made = frame.set_axis(frame.columns.astype(object), axis="columns")
+    text = [name for name, dtype in made.dtypes.items() if dtype.kind in "OUT"]
+    return made.astype(dict.fromkeys(text, object))
