@@ -46,7 +46,7 @@ GENE_COLUMNS = {
     "mean_abundance": "gene_mean_abundance",
 }
 STATUS_COLUMNS = {"support": "gene_support", "status": "gene_status"}
-"""Of genes, where an error rate was estimated."""
+"""Of genes, where an error rate was estimated; before all other columns of some results."""
 CAG_COLUMNS = {
     "size": "cag_size",
     "prevalence": "cag_prevalence",
@@ -154,8 +154,8 @@ def column_names(
     n = shapes.get(next(iter(fixed.values())))
     skipped = {*fixed.values(), *left_out}
     found = dict(fixed)
-    for name in sorted(shapes):
-        if name.startswith(prefix) and name not in skipped and shapes[name] == n:
+    for name in [*STATUS_COLUMNS.values(), *sorted(shapes.keys() - set(STATUS_COLUMNS.values()))]:
+        if name.startswith(prefix) and name not in skipped and shapes.get(name) == n:
             short = name.removeprefix(prefix)
             found[name if short in found or short == "cag" else short] = name
     return found
