@@ -126,21 +126,9 @@ def find_cags(
        reproducibly associated with colorectal cancer and inflammatory bowel disease. Microbiome 7:110.
     """
     parameters = Parameters(
-        normalization,
-        clr_floor,
-        max_dist,
-        min_samples,
-        metric,
-        linkage,
-        refine,
-        refine_dist,
-        search,
-        probes,
-        fdr,
-        strata,
-        unsupported,
-        seed,
-    ).checked()
+        normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, search, probes, fdr,
+        strata, unsupported, seed,
+    ).checked()  # fmt: skip
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}

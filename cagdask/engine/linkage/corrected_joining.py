@@ -235,11 +235,7 @@ def join_in_memory(held: Side, *, searched: bool) -> tuple[NDArray[np.bool_], In
         stale[i], stale[j], lives[j] = True, False, False
         _join_rows(held, i, j)
         held.near[stale], held.best[stale] = NONE, -2.0
-        changed = np.zeros(len(gene), bool)
-        changed[i] = True
-        n_pairs += compare_sides(held, i, held, np.flatnonzero(lives))
-        orphans, known = np.flatnonzero(stale & ~changed), np.flatnonzero(lives & ~changed)
-        n_pairs += compare_sides(held, orphans, held, known)
+        n_pairs += compare_sides(held, np.flatnonzero(stale & lives), held, np.flatnonzero(lives))
         active.append(int(lives.sum()))
 
 
