@@ -161,6 +161,8 @@ class Option:
         Bounds of numbers; the last two are not allowed values themselves.
     optional
         Whether None is allowed.
+    required
+        Whether it must be given; there is no default then.
     metavar
         What stands for the value in a command's help.
     flags
@@ -178,6 +180,7 @@ class Option:
     above: float | None = None
     below: float | None = None
     optional: bool = False
+    required: bool = False
     metavar: str | None = None
     flags: tuple[str, ...] = ()
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import arguments, provenance, schema, storage, stores
+from cagdask import provenance, schema, storage, stores
 from cagdask.cags import assignment_tasks
 from cagdask.cags.description import create_metadata
 from cagdask.cags.jobs import WORK_FORMAT, check_source, checked_plan, work_bytes
+from cagdask.cags.options import ASSIGN
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
@@ -108,10 +109,8 @@ def assign(
     is computed again in a fixed order, so the result has the same bytes for any chunks and workers; ties go to the
     smaller CAG.
     """
-    min_size = arguments.whole("min_size", min_size, least=2)
-    min_support = arguments.number("min_support", min_support, least=1)
-    if max_dist is not None:
-        max_dist = arguments.number("max_dist", max_dist, least=0, below=1)
+    given = ASSIGN.check(max_dist=max_dist, min_size=min_size, min_support=min_support)
+    max_dist, min_size, min_support = given["max_dist"], given["min_size"], given["min_support"]
     sources = _sources(store, to, clustered)
     max_dist = float(sources.parameters.max_dist) if max_dist is None else max_dist
     if output is not None:

@@ -152,7 +152,7 @@ def in_words(found: dict[str, Any]) -> str:
             f"There are too few samples, or the genes are in too few of them, for an error rate of {rate}: shuffled "
             f"genes form groups, too. Only CAGs of more than {BEYOND * max(1, found['largest_by_chance']):,} genes are "
             "larger than chance makes them. More samples help (150 were enough for common genes of simulated cohorts, "
-            "30 were not), or leaving out genes that are in few (--min-samples)."
+            "30 were not), or leaving out genes that are in few (`min_samples`)."
         )
     if found["n_samples"] < FEWEST_SAMPLES:
         text = (

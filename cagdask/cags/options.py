@@ -107,3 +107,17 @@ CLUSTER = Options(
     ),
 )
 """Of :func:`cagdask.find_cags`."""
+
+ASSIGN = Options(
+    replace(
+        MAX_DIST,
+        default=None,
+        optional=True,
+        help="Largest distance to a CAG's mean direction, in [0, 1); default: that of RESULT.",
+    ),
+    Option("min_size", 2, "Fewest genes of a CAG that takes others in, at least 2.", int, least=2),
+    Option(
+        "min_support", 2.0, "Fewest samples, effectively, on which a similarity must rest, at least 1.", float, least=1
+    ),
+)
+"""Of :func:`cagdask.assign`."""

@@ -40,7 +40,7 @@ def codes_of(store: str, column: str) -> Int64:
         if name.startswith("sample_") and name != "sample_id" and group[name].shape == (n_samples,)
     ]
     if column not in known:
-        has = f"it has {', '.join(known)}" if known else "it has none; give a table with --metadata when it is ingested"
+        has = f"it has {', '.join(known)}" if known else "it has none; give a table as `metadata` when it is ingested"
         raise InputError(f"{store}: strata {column!r} is no column of the sample metadata: {has}.")
     values: Any = storage.open_array(store, f"sample_{column}")[:]
     codes: Int64 = np.unique(np.array([str(value) for value in values]), return_inverse=True)[1].astype(np.int64)

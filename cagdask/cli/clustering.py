@@ -6,7 +6,20 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import DISTANCE, Outcome, Setting, clustering, computes, keys, kind, on_bad_sample, reading
+from cagdask.cags.options import ASSIGN
+from cagdask.cli.failures import worded
+from cagdask.cli.options import (
+    DISTANCE,
+    Outcome,
+    Setting,
+    clustering,
+    computes,
+    declared,
+    keys,
+    kind,
+    on_bad_sample,
+    reading,
+)
 from cagdask.cli.tables import cag_table, counts, table
 
 
@@ -19,7 +32,7 @@ def _outcome(output: str) -> Outcome:
     files = [*content["files"], stores.RUN]
     text = [counts(summary), "", cag_table(summary["largest"]), "", f"Files in {output}:"]
     if "error_rate" in content:
-        text[1:1] = [content["error_rate"]["in_words"]]
+        text[1:1] = [worded(click.get_current_context(), content["error_rate"]["in_words"])]
     text += [f"  {name}" for name in files]
     return content, "\n".join(text)
 
@@ -140,21 +153,7 @@ def _sweep(result: str) -> Outcome:
     metavar="URL",
     help="Folder to write the files of a run to; or NAME.zarr, for the result store alone.",
 )
-@click.option("--max-dist", type=DISTANCE, help="Largest distance to a CAG's mean direction; default: that of RESULT.")
-@click.option(
-    "--min-size",
-    type=click.IntRange(min=2),
-    default=2,
-    show_default=True,
-    help="Fewest genes of a CAG that takes others in.",
-)
-@click.option(
-    "--min-support",
-    type=click.FloatRange(1),
-    default=2,
-    show_default=True,
-    help="Fewest samples, effectively, on which a similarity must rest.",
-)
+@declared(ASSIGN)
 @click.option(
     "--clustered", metavar="URL", help="Store that was clustered, if not STORE; default: what the run of RESULT says."
 )

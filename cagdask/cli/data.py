@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Outcome, Setting, computes, keys, kind, on_bad_sample, reading, writes
+from cagdask.cli.options import Outcome, Setting, computes, declared, keys, kind, on_bad_sample, reading, writes
+from cagdask.simulation.options import SIMULATE
 
 
 def store_outcome(store: str, ds: Any) -> dict[str, Any]:
@@ -52,23 +53,7 @@ def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome
 
 @click.command()
 @click.option("--output", required=True, metavar="FOLDER", help="Folder to make, or an s3:// URL.")
-@click.option("--n-genes", "--genes", "n_genes", type=COUNT, default=20_000, show_default=True)
-@click.option("--n-samples", "--samples", "n_samples", type=COUNT, default=200, show_default=True)
-@click.option(
-    "--coverage",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Median depth of a genome where it is present, in reads per base.",
-)
-@click.option(
-    "--loner-share",
-    type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
-    help="Share of genes that belong to no genome.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@declared(SIMULATE)
 @writes
 def simulate(setting: Setting, output: str, **options: Any) -> Outcome:
     """Make a cohort with planted CAGs.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Outcome, Parsed, Setting, chain, computes
-
-_Option = Callable[[Parsed], Parsed]
+from cagdask.cli.options import Outcome, Setting, computes, declared
+from cagdask.factors.options import CONSENSUS, NMF, PROJECT, SELECT
 
 
 class _WithDefault(click.Group):
@@ -53,53 +51,6 @@ class _Range(click.ParamType[list[int]]):
 
 
 _output = click.option("--output", required=True, metavar="URL", help="Folder to make: a path, or an s3:// URL.")
-_k = click.option("-k", "k", type=COUNT, required=True, help="Number of components.")
-_table = chain(
-    click.option(
-        "--missing",
-        type=click.Choice(["error", "drop-features", "drop-samples"]),
-        default="error",
-        show_default=True,
-        help="What to do with missing values of a Parquet table.",
-    ),
-    click.option(
-        "--orient",
-        type=click.Choice(["genes-by-samples", "samples-by-genes"]),
-        default="genes-by-samples",
-        show_default=True,
-        help="What the rows of a Parquet table are.",
-    ),
-    click.option("--id-column", metavar="NAME", help="Column of the rows' names; default: the first."),
-)
-_nonneg = click.option(
-    "--nonneg",
-    type=click.Choice(["error", "shift", "feature-shift", "negative-part"]),
-    default="error",
-    show_default=True,
-    help="What to do with values below 0: take off the smallest of the table or of the gene, or use max(-v, 0).",
-)
-_seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
-_replicates = click.option(
-    "--replicates",
-    "n_replicates",
-    type=click.IntRange(min=3),
-    default=20,
-    show_default=True,
-    help="Random beginnings.",
-)
-
-
-def _stopping(tol: float, max_passes: int) -> _Option:
-    return chain(
-        click.option(
-            "--tol",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=tol,
-            show_default=True,
-            help="Stop when a pass lowers the squared error by less than this share.",
-        ),
-        click.option("--max-passes", type=COUNT, default=max_passes, show_default=True, help="Passes of the solver."),
-    )
 
 
 def _summary(output: str) -> dict[str, Any]:
@@ -139,19 +90,9 @@ def nmf() -> None:
 
 @nmf.command()
 @click.argument("source", metavar="STORE")
-@_k
+@declared(NMF["k"])
 @_output
-@_nonneg
-@_table
-@click.option(
-    "--solver",
-    type=click.Choice(["compressed", "exact"]),
-    default="compressed",
-    show_default=True,
-    help="Work on a sketch (5 passes over the data), or go on over the data themselves.",
-)
-@_seed
-@_stopping(1e-5, 500)
+@declared(*(option for option in NMF.values() if option.name != "k"))
 @computes
 def fit(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """Factorize a store, the CAGs of a result store, or a Parquet table.
@@ -168,12 +109,8 @@ def fit(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
 @nmf.command()
 @click.argument("source", metavar="STORE")
 @click.option("-K", "ks", type=_Range(), required=True, help="Numbers of components: 5:30, 5:30:5 or 4,8,12.")
-@_replicates
 @_output
-@_nonneg
-@_table
-@_seed
-@_stopping(1e-4, 200)
+@declared(SELECT)
 @computes
 def select(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """Measure how stable each number of components is."""
@@ -193,20 +130,9 @@ def select(setting: Setting, source: str, output: str, **options: Any) -> Outcom
 
 @nmf.command()
 @click.argument("source", metavar="STORE")
-@_k
-@_replicates
-@click.option(
-    "--density-threshold",
-    type=click.FloatRange(0, 2, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="Leave out programs farther than this from their nearest copies.",
-)
+@declared(CONSENSUS["k"])
 @_output
-@_nonneg
-@_table
-@_seed
-@_stopping(1e-4, 200)
+@declared(*(option for option in CONSENSUS.values() if option.name != "k"))
 @computes
 def consensus(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """Factorize from many random beginnings, and keep the programs that come back."""
@@ -223,7 +149,7 @@ def consensus(setting: Setting, source: str, output: str, **options: Any) -> Out
 @click.argument("source", metavar="NEW")
 @click.option("--to", "reference", required=True, metavar="RESULT", help="Output of an earlier `cagdask nmf`.")
 @_output
-@_table
+@declared(PROJECT)
 @computes
 def project(setting: Setting, source: str, reference: str, output: str, **options: Any) -> Outcome:
     """Fit the programs of RESULT to the samples of NEW."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from cagdask.cli.options import COUNT, Outcome, Setting, Size, keys, max_dist, method, reads, writes
+from cagdask.cli.options import Outcome, Setting, Size, declared, reads, writes
 from cagdask.cli.tables import cag_table, counts, table
+from cagdask.runs.options import PLAN
 
 
 @click.command()
@@ -94,20 +95,18 @@ def _info_text(content: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("source", metavar="INPUT")
-@click.option("--workers", type=COUNT, help="Worker processes; default: one per core that is allowed, 16 at most.")
+@declared(PLAN["n_workers"])
 @click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them.")
-@method("--normalization")
-@max_dist
-@keys
+@declared(*(option for option in PLAN.values() if option.name != "n_workers"))
 @reads
-def plan(setting: Setting, source: str, workers: int | None, memory_limit: str, **options: Any) -> Outcome:
+def plan(setting: Setting, source: str, memory_limit: str, **options: Any) -> Outcome:
     """Say what a run would need: memory, disk, tasks and time, without running it.
 
     INPUT is what `cagdask run` takes.
     """
     from cagdask.runs.planning import plan as library_plan
 
-    made = library_plan(source, n_workers=workers, memory_limit=memory_limit, **options)
+    made = library_plan(source, memory_limit=memory_limit, **options)
     return made.to_json(), made.to_text()
 
 

@@ -123,11 +123,12 @@ def _from_declaration(option: Option) -> Callable[[Parsed], Parsed]:
         return click.option(
             *flags, option.name, is_flag=True, default=option.default, show_default=with_no, help=option.help
         )
+    default = {"required": True} if option.required else {"default": option.default}
     return click.option(
         *flags,
         option.name,
         type=_type_of(option),
-        default=option.default,
+        **default,
         show_default=option.default is not None,
         metavar=option.metavar,
         help=option.help,

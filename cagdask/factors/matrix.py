@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage, stores
 from cagdask.errors import InputError, SchemaError
+from cagdask.factors.options import NMF
 from cagdask.io.inputs import given_name
 from cagdask.io.tables.parquet import is_table
 
@@ -42,7 +43,6 @@ SELDOM = 5
 """Chunks for each that two tasks read: a pass reads a fifth more than there are, at most."""
 TASK_BLOCK_SAMPLES = 2**17
 """Blocks of a task times samples, at most, where a chunk has fewer blocks: it keeps sums for each."""
-ORIENTS = ("genes-by-samples", "samples-by-genes")
 
 
 @dataclass(frozen=True)
@@ -225,8 +225,7 @@ def check_table(url: str, id_column: str | None, orient: str) -> str:
     InputError
         It is missing or damaged, has no id column, columns that are not numbers, or columns of one name.
     """
-    if orient not in ORIENTS:
-        raise ValueError(f"`orient` is {orient!r}; choose {' or '.join(ORIENTS)}.")
+    NMF["orient"].check(orient)
     from cagdask.io.tables.parquet import read_layout
 
     return read_layout(url, id_column).names

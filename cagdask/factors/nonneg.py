@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from cagdask.factors.matrix import Matrix
 from cagdask.storage.arrays import Files, array
 
-NONNEG = ("error", "shift", "feature-shift", "negative-part")
-
 Float32 = NDArray[np.float32]
 
 
@@ -43,7 +41,7 @@ class Recipe:
     matrix
         What is read, as JSON.
     nonneg
-        One of :data:`NONNEG`.
+        One of :data:`cagdask.factors.options.NONNEG`.
     shift
         What ``shift`` subtracts.
     kept

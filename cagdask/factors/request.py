@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cagdask import storage
-from cagdask.arguments import choice, number, whole
+from cagdask.arguments import Options
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.factors.matrix import ORIENTS, Matrix, check_table, open_matrix
-from cagdask.factors.nonneg import NONNEG
-from cagdask.factors.survey import MISSING
+from cagdask.factors.matrix import Matrix, check_table, open_matrix
+from cagdask.factors.options import CONSENSUS, NMF
 from cagdask.io.inputs import given_name
 from cagdask.io.tables.parquet import is_table
 from cagdask.io.work_size import table_work_bytes
 
 if TYPE_CHECKING:
     from distributed import Client
-
-SOLVERS = ("compressed", "exact")
 
 
 @dataclass(frozen=True)
@@ -78,9 +73,13 @@ class Request:
         if is_table(self.source):
             check_table(self.source, given["id_column"], given["orient"])
         else:
-            if given["orient"] != ORIENTS[0] or given["id_column"] is not None:
+            if given["orient"] != OPTIONS["orient"].default or given["id_column"] is not None:
                 raise ValueError(f"{self.source}: `orient` and `id_column` are for Parquet tables. Leave them out.")
             check_k(self.k, open_matrix(self.source), self.source)
+
+
+OPTIONS = Options(*CONSENSUS.values(), *NMF.values())
+"""What factorizations take, as far as one value is concerned."""
 
 
 def taken(given: dict[str, Any]) -> dict[str, Any]:
@@ -91,18 +90,7 @@ def taken(given: dict[str, Any]) -> dict[str, Any]:
     ValueError
         One is no number, no word, or out of range.
     """
-    checks: dict[str, Callable[[str, Any], Any]] = {
-        "k": partial(whole, least=1),
-        "n_replicates": partial(whole, least=3),
-        "nonneg": partial(choice, choices=NONNEG),
-        "missing": partial(choice, choices=MISSING),
-        "solver": partial(choice, choices=SOLVERS),
-        "seed": partial(whole, least=0),
-        "tol": partial(number, above=0, below=1),
-        "max_passes": partial(whole, least=1),
-        "density_threshold": partial(number, above=0, most=2),
-    }
-    return {name: checks[name](name, value) if name in checks else value for name, value in given.items()}
+    return {name: OPTIONS[name].check(value) if name in OPTIONS else value for name, value in given.items()}
 
 
 def check_k(k: int, matrix: Matrix, source: str) -> None:

@@ -16,7 +16,6 @@ from cagdask.errors import InputError
 from cagdask.factors.matrix import Matrix
 from cagdask.storage.arrays import Files, array
 
-MISSING = ("error", "drop-features", "drop-samples")
 SMALLEST, LARGEST = 1e-12, 1e12
 """Sizes of the largest value between which sums of products are numbers in float32."""
 

@@ -16,6 +16,7 @@ from cagdask.cags.parameters import Parameters
 from cagdask.compute import memory, settings
 from cagdask.compute.memory import format_bytes
 from cagdask.runs.input_shape import STORED_VALUE, Shape, measure
+from cagdask.runs.options import PLAN
 
 if TYPE_CHECKING:
     from cagdask.engine.plan.expected_cost import Expected
@@ -274,7 +275,7 @@ def plan(
     results_key: str = "results",
     abundance_key: str = "depth",
     gene_id_key: str = "id",
-    orient: str = "genes-by-samples",
+    orient: str = "auto",
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
     normalization: str = "sum",
@@ -306,8 +307,7 @@ def plan(
     InputError, StoreError, SchemaError
         The input can not be used.
     """
-    if n_workers is not None and n_workers < 1:
-        raise ValueError(f"`n_workers` is {n_workers}; at least one is needed.")
+    n_workers = PLAN["n_workers"].check(n_workers)
     n_workers, limit = settings.workers_here(n_workers, memory_limit)
     Parameters(normalization=normalization, max_dist=max_dist).checked()
     shape = measure(source, keys=(results_key, abundance_key, gene_id_key), orient=orient)

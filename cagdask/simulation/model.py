@@ -21,13 +21,14 @@ Genes are shuffled, so that gene ids do not reveal genomes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cagdask.simulation.options import SIMULATE
 
 BLOCK = 4096
 """Genes per block of random numbers; part of what a seed means."""
@@ -200,13 +201,6 @@ def _genome_sizes(rng: np.random.Generator, n_genes: int) -> NDArray[np.int64]:
 def _check(
     n_genes: int, n_samples: int, coverage: float, seed: int, loner_share: float, prevalence: tuple[float, float]
 ) -> None:
-    if n_genes < 1 or n_samples < 1:
-        raise ValueError(f"a cohort needs at least 1 gene and 1 sample, not {n_genes:,} and {n_samples:,}.")
-    if not (0 < coverage < math.inf):
-        raise ValueError(f"`coverage` is {coverage}; it must be above 0 and finite.")
-    if seed < 0:
-        raise ValueError(f"`seed` is {seed}; it must be 0 or more.")
-    if not 0 <= loner_share <= 1:
-        raise ValueError(f"`loner_share` is {loner_share}; it must lie in [0, 1].")
+    SIMULATE.check(n_genes=n_genes, n_samples=n_samples, coverage=coverage, seed=seed, loner_share=loner_share)
     if not 0 <= prevalence[0] <= prevalence[1] <= 1:
         raise ValueError(f"`prevalence` is {tuple(prevalence)}; give two numbers in [0, 1], the smaller first.")

@@ -7,53 +7,43 @@ from typing import Any
 
 import numpy as np
 
-from cagdask.arguments import number, whole
 from cagdask.compute.memory import format_bytes
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, MemoryLimitError, SchemaError
 from cagdask.twopass import sample as first_pass
 from cagdask.twopass import sources
-from cagdask.twopass.distances import METRICS
+from cagdask.twopass.options import FIRST_PASS, SECOND_PASS
 from cagdask.twopass.sample import Recipe
 from cagdask.twopass.sources import Items
 
 
 def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
     """The parameters with defaults filled in; raises if one makes no sense."""
-    compat = asked.compat
-    if compat is not None and compat not in first_pass.COMPATS:
-        raise ValueError(f"`compat` is {compat!r}; choose {', '.join(first_pass.COMPATS)}.")
-    if compat and (asked.linkage not in ("", "ward") or asked.leader_rule not in ("", "random")):
+    given = {name: value if value != "" else None for name, value in asdict(asked).items()}
+    taken = FIRST_PASS.check(**given)
+    compat = taken["compat"]
+    if compat and (taken["linkage"] not in (None, "ward") or taken["leader_rule"] not in (None, "random")):
         raise ValueError(
             "`compat='mdtraj-notebook'` means `linkage='ward'` and `leader_rule='random'`. Leave them out."
         )
-    for name, least in (("k", 1), ("n_leaders", 1), ("stride", 1), ("sample", 1), ("seed", 0)):
-        value = getattr(asked, name)
-        if value is None and name in ("stride", "sample"):
-            continue
-        asked = Recipe(**asdict(asked) | {name: whole(name, value, least=least)})
-    if asked.stride is not None and asked.sample is not None:
+    if taken["stride"] is not None and taken["sample"] is not None:
         raise ValueError("`stride` and `sample` are two ways to draw; give one of them.")
-    metric = asked.metric or ("rmsd" if items.kind == "frames" else "euclidean")
-    linkage = asked.linkage or "ward"
-    rule = asked.leader_rule or ("random" if compat else "medoid")
-    choices = {"metric": (metric, METRICS), "linkage": (linkage, first_pass.LINKAGES)}
-    for name, (value, known) in (choices | {"leader_rule": (rule, first_pass.RULES)}).items():
-        if value not in known:
-            raise ValueError(f"`{name}` is {value!r}; choose one of {', '.join(known)}.")
+    metric = taken["metric"] or ("rmsd" if items.kind == "frames" else "euclidean")
+    linkage = taken["linkage"] or "ward"
+    rule = taken["leader_rule"] or ("random" if compat else "medoid")
     check_metric(items, metric)
-    stride, sample = asked.stride, asked.sample
+    stride, sample, k = taken["stride"], taken["sample"], taken["k"]
     if stride is None and sample is None:
         stride = first_pass.COMPAT_STRIDE if compat else None
         sample = None if compat else first_pass.DEFAULT_SAMPLE
     n = -(-items.n_items // stride) if stride else min(items.n_items, sample or 0)
-    if asked.k > n:
+    if k > n:
         how = f"every {stride}th of" if stride else f"{n:,} of"
         raise InputError(
-            f"{items.name}: `k` is {asked.k}, but the sample has {n:,} {items.kind} ({how} {items.n_items:,}). "
+            f"{items.name}: `k` is {k}, but the sample has {n:,} {items.kind} ({how} {items.n_items:,}). "
             "Use a smaller `k`, or draw more."
         )
-    filled = asdict(asked) | {"metric": metric, "linkage": linkage, "leader_rule": rule}
+    filled = taken | {"metric": metric, "linkage": linkage, "leader_rule": rule}
     return items, Recipe(**filled | {"stride": stride, "sample": sample})
 
 
@@ -66,10 +56,7 @@ def check_metric(items: Items, metric: str) -> None:
 
 def check_second_pass(max_dist: float | None, block: int | None) -> tuple[float | None, int | None]:
     """The largest distance and the block size of the second pass, as plain Python numbers."""
-    return (
-        None if max_dist is None else number("max_dist", max_dist, least=0),
-        None if block is None else whole("block", block, least=1),
-    )
+    return SECOND_PASS["max_dist"].check(max_dist), SECOND_PASS["block"].check(block)
 
 
 def check_sample(n: int, items: Items, recipe: Recipe, runner: Runner) -> None:

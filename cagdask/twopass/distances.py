@@ -26,7 +26,6 @@ from cagdask.twopass import trajectories
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-METRICS = ("euclidean", "cosine", "correlation", "rmsd")
 DIRECTIONS = ("cosine", "correlation")
 """Metrics in which only the direction counts, so that a row of length 0 has no distance to anything."""
 
@@ -75,7 +74,7 @@ def nearest(ready: Float64, leaders: Float64, cluster: Int64, metric: str) -> tu
     cluster
         Cluster of each leader, (m,) int64.
     metric
-        One of :data:`METRICS`.
+        One of :data:`cagdask.twopass.options.METRICS`.
 
     Returns
     -------

@@ -26,9 +26,6 @@ from cagdask.twopass import distances, sources
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-LINKAGES = ("ward", "average", "complete")
-RULES = ("medoid", "random", "k-centre")
-COMPATS = ("mdtraj-notebook",)
 DEFAULT_SAMPLE = 2000
 COMPAT_STRIDE = 5
 

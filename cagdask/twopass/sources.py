@@ -28,6 +28,7 @@ from cagdask import schema, storage, stores
 from cagdask.errors import InputError, SchemaError
 from cagdask.io.tables.parquet import is_table, open_parquet, read_layout
 from cagdask.twopass import trajectories
+from cagdask.twopass.options import TWO_PASS
 
 if TYPE_CHECKING:
     from cagdask.compute.runner import Runner
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 Float64 = NDArray[np.float64]
 Names = NDArray[Any]
 
-KINDS = ("genes", "samples", "cags")
 LARGEST = 1e150
 """Values beyond have no squares in float64."""
 _NAMES_AT_ONCE = 2**16
@@ -115,8 +115,7 @@ def describe(source: str | Sequence[str], *, of: str | None = None, topology: st
     urls = tuple(storage.absolute(url) for url in ([source] if isinstance(source, str) else source))
     if not urls:
         raise ValueError("no source is given; name a store, a Parquet file or trajectories.")
-    if of is not None and of not in KINDS:
-        raise ValueError(f"of is {of!r}; choose one of {', '.join(KINDS)}.")
+    TWO_PASS["of"].check(of)
     suffix = trajectories.suffix_of(urls[0])
     table = is_table(urls[0])
     if of is not None and (suffix or table):

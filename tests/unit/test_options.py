@@ -13,28 +13,42 @@ import pytest
 import cagdask
 from cagdask import schema
 from cagdask.arguments import Option, Options
-from cagdask.cags.options import CLUSTER
+from cagdask.cags.options import ASSIGN, CLUSTER
 from cagdask.cags.parameters import Parameters
 from cagdask.cli import main
+from cagdask.factors.options import CONSENSUS, NMF, PROJECT, SELECT
 from cagdask.io.options import INGEST
 from cagdask.normalization import methods
 from cagdask.normalization import options as normalization
+from cagdask.runs.options import PLAN
 from cagdask.runs.pipeline import ClusterOptions, IngestOptions
+from cagdask.simulation.options import SIMULATE
+from cagdask.twopass.options import TWO_PASS
 from cagdask.vectors.options import ANALOGY, NORMALIZATION, SIMILAR
 
+DECLARED = {
+    "ingest": (cagdask.ingest, INGEST),
+    "cluster": (cagdask.find_cags, CLUSTER),
+    "similar": (cagdask.similar, Options(*SIMILAR.values(), NORMALIZATION)),
+    "analogy": (cagdask.analogies, Options(*ANALOGY.values(), NORMALIZATION)),
+    "assign": (cagdask.assign, ASSIGN),
+    "twopass": (cagdask.two_pass, TWO_PASS),
+    "nmf fit": (cagdask.nmf, NMF),
+    "nmf select": (cagdask.nmf_select, SELECT),
+    "nmf consensus": (cagdask.nmf_consensus, CONSENSUS),
+    "nmf project": (cagdask.nmf_project, PROJECT),
+    "simulate": (cagdask.simulate, SIMULATE),
+    "plan": (cagdask.plan, PLAN),
+}
+"""Functions with the options that they share with a command."""
 
-@pytest.mark.parametrize(
-    ("function", "options"),
-    [
-        (cagdask.find_cags, CLUSTER),
-        (cagdask.ingest, INGEST),
-        (cagdask.similar, Options(*SIMILAR.values(), NORMALIZATION)),
-        (cagdask.analogies, Options(*ANALOGY.values(), NORMALIZATION)),
-    ],
-)
-def test_a_function_has_the_defaults_that_are_declared(function, options):
+
+@pytest.mark.parametrize("command", DECLARED)
+def test_a_function_has_the_defaults_that_are_declared(command):
+    function, options = DECLARED[command]
     signature = inspect.signature(function).parameters
-    assert {name: signature[name].default for name in options} == options.defaults
+    for name, option in options.items():
+        assert signature[name].default == (inspect.Parameter.empty if option.required else option.default)
 
 
 def test_a_run_takes_the_options_that_are_declared():
@@ -51,26 +65,28 @@ def test_choices_are_those_that_the_library_has():
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("run", [*INGEST.values(), *CLUSTER.values()]),
-        ("cluster", CLUSTER.values()),
-        ("ingest", INGEST.values()),
-        ("similar", [*SIMILAR.values(), NORMALIZATION]),
-        ("analogy", ANALOGY.values()),
+        ("run", Options(*INGEST.values(), *CLUSTER.values())),
+        *((name, options) for name, (_, options) in DECLARED.items()),
     ],
 )
 def test_a_command_has_the_options_that_are_declared(command, options):
-    known = {param.name: param for param in main.commands[command].params}
-    for option in options:
-        assert known[option.name].default == option.default
+    found = main
+    for word in command.split():
+        found = found.commands[word]
+    known = {param.name: param for param in found.params}
+    for option in options.values():
+        assert known[option.name].to_info_dict()["default"] == option.default
         assert known[option.name].help == option.help
         assert option.flag.split("/")[0] in known[option.name].opts
+        assert known[option.name].required == (option.required and command != "twopass")
         if option.choices:
             assert tuple(known[option.name].type.choices) == option.choices
 
 
-@pytest.mark.parametrize("options", [CLUSTER, INGEST, SIMILAR, ANALOGY])
+@pytest.mark.parametrize("options", [options for _, options in DECLARED.values()])
 def test_each_default_is_allowed_and_each_help_is_a_sentence(options):
-    assert options.check(**options.defaults) == options.defaults
+    free = Options(*(option for option in options.values() if not option.required))
+    assert free.check(**free.defaults) == free.defaults
     for option in options.values():
         assert option.help.endswith((".", "left out."))
         assert option.help[0].isupper()

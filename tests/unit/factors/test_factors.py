@@ -411,7 +411,7 @@ def test_missing_values_are_refused_with_the_first(tmp_path: Path) -> None:
         ({"id": ["a", "b"]}, {}, "has 2 rows of 0 values"),
         ({"id": pa.array([], pa.string()), "y": pa.array([], pa.float64())}, {}, "has 0 rows of 1 values"),
         ({"id": ["a", "b"], "y": [1.0, 2.0], "z": [0.0, 1]}, {"k": 3}, "`k` is 3, but .* 2 x 2: use at most 2"),
-        ({"id": ["a", "b"], "y": [1.0, 2.0]}, {"orient": "sideways"}, "choose genes-by-samples or"),
+        ({"id": ["a", "b"], "y": [1.0, 2.0]}, {"orient": "sideways"}, "choose one of genes-by-samples"),
     ],
 )
 def test_a_table_that_can_not_be_used(

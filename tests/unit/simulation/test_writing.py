@@ -163,8 +163,8 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_genes": 0}, "at least 1 gene"),
-        ({"n_samples": 0}, "at least 1 gene and 1 sample"),
+        ({"n_genes": 0}, "`n_genes` is 0"),
+        ({"n_samples": 0}, "`n_samples` is 0"),
         ({"coverage": 0.0}, "`coverage` is 0.0"),
         ({"coverage": float("nan")}, "`coverage` is nan"),
         ({"seed": -1}, "`seed` is -1"),

@@ -387,7 +387,7 @@ def test_an_interrupted_run_goes_on(table: Table, tmp_path: Path, monkeypatch: p
         ({"block": 0}, "`block` is 0"),
         ({"of": "genes"}, "of genes is for stores"),
         ({"topology": "a.pdb"}, "topology is for trajectories"),
-        ({"compat": "other"}, "choose mdtraj-notebook"),
+        ({"compat": "other"}, "choose one of mdtraj-notebook"),
         ({"compat": "mdtraj-notebook", "linkage": "average"}, "means `linkage='ward'`"),
         ({"k": 11, "stride": 2}, r"`k` is 11, but the sample has 10 rows \(every 2th of 20\)"),
     ],
