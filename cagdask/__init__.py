@@ -9,6 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from cagdask.compute import kernel_cache
+
+kernel_cache.ensure()
+
 # name -> module that holds it; no module is called like a public function, since importing it would hide the function
 _PUBLIC = {
     "open_dataset": "storage",

@@ -10,6 +10,7 @@ runner           runs the tasks of a stage on an executor, and keeps account
 work             the work folder of a command, on which each builds its own class
 connect          which executor
 local_cluster    worker processes of this machine, that only their owner can reach
+kernel_cache     where compiled kernels are kept if no usual place can be written
 signals          SIGTERM and SIGHUP end as Ctrl-C does
 launchers        workers on SLURM, Kubernetes, ... (--cluster)
 worker_plugins   what is set up in worker processes

@@ -151,6 +151,11 @@ def _on_dask(
         stack.enter_context(dask.config.set(settings.DASK_CONFIG))
         is_given, patience = True, "cagdask.first-worker-timeout"
         if isinstance(client, Client):
+            if client.asynchronous:
+                raise ClusterError(
+                    "`client` is an asynchronous Client, in whose event loop cagdask can not wait. Make it without "
+                    "asynchronous=True, or call cagdask in a thread: await asyncio.to_thread(cagdask.run, ...)."
+                )
             connected = client
         elif client or scheduler_file:
             target: Any = client

@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from cagdask.storage import s3_settings
+from cagdask.storage import s3, s3_settings
 
 _FORWARDED = tuple(name for name in s3_settings.VARIABLES if name != "AWS_PROFILE")
 
@@ -26,6 +26,7 @@ class S3Environment(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """On the worker, when it starts or the plug-in is registered."""
         os.environ.update(self.values)
+        s3.in_driver = False
 
 
 class QuietWorker(WorkerPlugin):
@@ -37,6 +38,7 @@ class QuietWorker(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """In the worker's main thread, where its event loop runs."""
+        s3.in_driver = False
         for name in ("distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if threading.current_thread() is threading.main_thread():

@@ -27,7 +27,7 @@ from cagdask.errors import StoreError
 from cagdask.storage import files, manifest, s3
 from cagdask.storage.files import remove
 from cagdask.storage.paths import is_remote, is_s3, join, local_path
-from cagdask.storage.targets import work_folder
+from cagdask.storage.targets import check_assertions, work_folder
 
 if TYPE_CHECKING:  # xarray and zarr take seconds to import, and most tasks need neither
     import zarr
@@ -101,6 +101,7 @@ def _sha256(data: Any) -> str:
 def open_store(url: str, *, read_only: bool = False) -> Store:
     """The Zarr store object of a path or URL; to read, where its manifest says that the store is."""
     files.check_protocol(url)
+    check_assertions()
     classes = _store_classes()
     found = manifest.read(url) if read_only else None
     if found is not None and found.location is not None:

@@ -4,8 +4,10 @@
 
 The lock is made by a write that fails where there is one already: an exclusive create on a disk, a put with If-None-
 Match on S3. Its process rewrites it every :data:`BEAT_SECONDS`; this is its *beat*. A lock whose process has ended is
-taken over. On the same machine the process is looked up. A lock of another machine counts as abandoned after
-:data:`STALE_SECONDS` without a beat. These are measured by waiting, since the clocks of two machines may differ.
+taken over. On the same machine the process is looked up. A lock of another machine, or of a container of this one,
+counts as abandoned after :data:`STALE_SECONDS` without a beat. These are measured by waiting, since the clocks of two
+machines may differ; a warning says whom this waits for. A lock on a disk that was silent for :data:`OLD_SECONDS`, by
+the clock of the disk, is not waited for.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 35.0
+OLD_SECONDS = 300.0
+"""More than a network disk takes to tell other machines of a change."""
 
 
 def lock_of(target: str) -> str:
@@ -71,6 +75,8 @@ class _Held:
 
 
 _held: dict[str, _Held] = {}
+_gone: set[tuple[str, ...]] = set()
+"""Processes that were found to be gone: they are not waited for again at their next lock."""
 _guard = threading.Lock()
 
 
@@ -160,6 +166,40 @@ def _is_over(url: str, held: dict[str, Any]) -> bool:
     """Whether the process that made a lock is gone."""
     if held.get("host") == platform.node() and held.get("boot") == _boot():
         return not _is_alive(held.get("pid"), held.get("started"))
+    process = tuple(str(held.get(name)) for name in ("host", "boot", "pid", "started"))
+    if process in _gone or (not is_s3(url) and _seconds_since_beat(local_path(url)) > OLD_SECONDS):
+        _gone.add(process)
+        return True
+    logger.warning(
+        "%s: is locked by process %s on %s, since %s. Waiting %g s for a sign that it still runs",
+        url,
+        held.get("pid"),
+        held.get("host"),
+        held.get("begun"),
+        STALE_SECONDS,
+    )
+    if _falls_silent(url, held):
+        _gone.add(process)
+        return True
+    return False
+
+
+def _seconds_since_beat(path: str) -> float:
+    """Age of a file by the clock of the disk that it is on, which may be another machine's."""
+    now = f"{path}.{uuid.uuid4().hex}"
+    try:
+        with open(now, "xb"):
+            pass
+        return os.stat(now).st_mtime - os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(now)
+
+
+def _falls_silent(url: str, held: dict[str, Any]) -> bool:
+    """Whether a lock is not refreshed for :data:`STALE_SECONDS`."""
     end = time.monotonic() + STALE_SECONDS
     while time.monotonic() < end:
         time.sleep(min(1.0, STALE_SECONDS / 5))

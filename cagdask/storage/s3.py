@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 90
 """How long a request is repeated before it fails."""
 _BACKOFF = {"init_backoff": timedelta(seconds=0.5), "max_backoff": timedelta(seconds=5), "base": 2}
-_TIMEOUT = "60s"
+_TIMEOUT_SECONDS = 60
+in_driver = True
+"""False in workers: a server that does not answer them is a passing thing, since the driver has found it."""
 PART_BYTES = 64 * 2**20
 """Objects up to this size are put by one request, larger ones by several of it."""
 
@@ -40,6 +42,10 @@ PART_BYTES = 64 * 2**20
 
 def bucket(url: str) -> tuple[S3Store, str]:
     """The client for the bucket of a URL, and the key in it."""
+    from cagdask.storage import s3_errors  # which needs this module
+
+    if in_driver:
+        s3_errors.first_look(url)
     name, key = split_s3(url)
     return client_of_bucket(name), key
 
@@ -71,11 +77,12 @@ def _client(
     from obstore.store import S3Store
 
     options = dict(chosen.options)
-    client: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": "5s", "allow_http": True}
+    patience = min(seconds, _TIMEOUT_SECONDS)
+    client: dict[str, Any] = {"timeout": f"{patience}s", "connect_timeout": "5s", "allow_http": True}
     client |= {key: options.pop(key) for key in CLIENT_OPTIONS if key in options}
-    if "root_certificate" in client:
-        with open(client["root_certificate"], "rb") as handle:
-            client["root_certificate"] = handle.read()
+    trusted = client.pop("root_certificate", None) or chosen.ca_bundle
+    if trusted:
+        client["root_certificate"] = _certificates(trusted)
     arguments: dict[str, Any] = dict(options)
     region, endpoint = chosen.region, chosen.endpoint
     if chosen.anonymous:
@@ -86,7 +93,7 @@ def _client(
     else:
         chain = _Chain(chosen)
         arguments["credential_provider"] = chain
-        region, endpoint = region or chain.region, endpoint or chain.endpoint
+        region = region or chain.region
     if endpoint:
         arguments["endpoint"] = endpoint
     retry: Any = {"max_retries": seconds, "retry_timeout": timedelta(seconds=seconds), "backoff": _BACKOFF}
@@ -102,6 +109,16 @@ def _client(
     return made
 
 
+def _certificates(path: str) -> bytes:
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except OSError as err:
+        raise StoreError(
+            f"S3: the file of certificates {path} can not be read ({err.strerror}). Correct AWS_CA_BUNDLE."
+        ) from err
+
+
 class _Chain:
     """Credentials of a profile, the shared files, a container or a machine's role, as the AWS tools look for them."""
 
@@ -115,7 +132,6 @@ class _Chain:
             session = botocore.session.Session(profile=chosen.profile)
             self._credentials = session.get_credentials()
             self.region = session.get_config_variable("region")
-            self.endpoint = session.get_scoped_config().get("endpoint_url")
         except botocore.exceptions.BotoCoreError as err:
             raise StoreError(f"S3: the AWS configuration can not be used: {err}. Correct the profile.") from err
         if self._credentials is None:

@@ -1,8 +1,7 @@
-"""Settings of S3: which server, region, profile and options, read from the environment.
+"""Settings of S3: which server, region, profile and options.
 
-flags --> environment --> Setting --> clients of :mod:`cagdask.storage.s3`
-|
-+-- inherited by workers
+Flags become environment variables, which workers inherit. What the environment does not say is looked up in the
+configuration of the AWS tools: ``endpoint_url`` (also of ``[services]``), ``region`` and ``ca_bundle`` of the profile.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cagdask.errors import StoreError
 
@@ -54,6 +54,8 @@ class Setting:
         Whether requests go without a signature.
     options
         Names and values of further options.
+    ca_bundle
+        File of certificates (PEM) to trust; None: those of the system.
     """
 
     endpoint: str | None
@@ -61,6 +63,7 @@ class Setting:
     profile: str | None
     anonymous: bool
     options: tuple[tuple[str, str], ...]
+    ca_bundle: str | None = None
 
 
 def setting() -> Setting:
@@ -73,13 +76,46 @@ def setting() -> Setting:
     """
     found = os.environ
     options = json_options(found.get(OPTIONS, "{}"))
+    profile = found.get("AWS_PROFILE")
+    config = _config(_config_file(), profile)
+    ignored = found.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
     return Setting(
-        endpoint=found.get("AWS_ENDPOINT_URL_S3") or found.get("AWS_ENDPOINT_URL"),
-        region=found.get("AWS_REGION") or found.get("AWS_DEFAULT_REGION"),
-        profile=found.get("AWS_PROFILE"),
+        endpoint=found.get("AWS_ENDPOINT_URL_S3")
+        or found.get("AWS_ENDPOINT_URL")
+        or (None if ignored else config.get("endpoint_url")),
+        region=found.get("AWS_REGION") or found.get("AWS_DEFAULT_REGION") or config.get("region"),
+        profile=profile,
         anonymous=found.get(ANONYMOUS, "").lower() in ("1", "true", "yes"),
         options=tuple(sorted(options.items())),
+        ca_bundle=found.get("AWS_CA_BUNDLE") or config.get("ca_bundle"),
     )
+
+
+def _config_file() -> tuple[str, float]:
+    """Path of the configuration of the AWS tools, and when it was changed; 0 where there is none."""
+    path = os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
+    try:
+        return path, os.stat(path).st_mtime
+    except OSError:
+        return path, 0.0
+
+
+@lru_cache(maxsize=8)  # it is asked for with every request
+def _config(file: tuple[str, float], profile: str | None) -> dict[str, str]:
+    """What the configuration says of S3 for a profile; its ``[services]`` come before the profile itself."""
+    if not file[1]:
+        return {}
+    import botocore.configloader
+    import botocore.exceptions
+
+    try:
+        whole = botocore.configloader.load_config(file[0])
+    except botocore.exceptions.BotoCoreError as err:
+        raise StoreError(f"S3: the AWS configuration can not be used: {err}. Correct the file.") from err
+    chosen = whole["profiles"].get(profile or os.environ.get("AWS_DEFAULT_PROFILE") or "default", {})
+    service = whole.get("services", {}).get(chosen.get("services"), {}).get("s3", {})
+    named = {name: chosen.get(name) for name in ("endpoint_url", "region", "ca_bundle")}
+    return {name: value for name, value in (named | service).items() if isinstance(value, str)}
 
 
 def json_options(text: str) -> dict[str, str]:

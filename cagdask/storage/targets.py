@@ -23,6 +23,7 @@ import ctypes
 import json
 import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -45,6 +46,21 @@ def work_folder(target: str) -> str:
     return target.rstrip("/") + ".work"
 
 
+def check_assertions() -> None:
+    """Refuse a Python that leaves assertions out: Zarr does needed work in some of them.
+
+    Raises
+    ------
+    StoreError
+        ``PYTHONOPTIMIZE`` or ``-O`` is given.
+    """
+    if sys.flags.optimize:
+        raise StoreError(
+            "Python runs with PYTHONOPTIMIZE or -O, with which Zarr can not read stores. Unset PYTHONOPTIMIZE, or "
+            "leave out -O."
+        )
+
+
 def check_target(url: str, *, overwrite: bool = False) -> None:
     """Refuse, before any work, a target that can not be written or must not be replaced.
 
@@ -53,6 +69,7 @@ def check_target(url: str, *, overwrite: bool = False) -> None:
     StoreError
         Its folder is missing or not writable, its bucket can not be listed, or it is there and ``overwrite`` is false.
     """
+    check_assertions()
     files.check_reach(url)
     if not is_remote(url):
         parent = parent_of(absolute(url))

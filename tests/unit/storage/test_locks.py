@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +92,43 @@ def test_a_lock_of_another_machine_is_taken_over_once_it_stops_beating(
     beating.join()
     with storage.claimed(target):
         assert json.loads(lock.read_text())["owner"] != "them"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="only root can make a pid namespace")
+def test_who_is_waited_for_is_said_at_once_and_once(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two locks of a process of another pid namespace, as of a container, that was killed."""
+    other = str(tmp_path / "other.zarr")
+    hold = HOLD.replace("locks.acquire(sys.argv[1])", "locks.acquire(sys.argv[1]); locks.acquire(sys.argv[2])")
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", hold, target, other]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        monkeypatch.setattr(locks, "STALE_SECONDS", 1.0)
+        monkeypatch.setattr(locks, "_seconds_since_beat", lambda path: 0.0)
+        first.kill()
+    begun = time.monotonic()
+    with storage.claimed(target):
+        waited = time.monotonic() - begun
+        with storage.claimed(other):
+            assert time.monotonic() - begun - waited < 0.5, "known to be gone"
+    assert waited >= 1
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"is locked by process 1 on {platform.node()}, since 20" in warning
+    assert "Waiting 1 s" in warning
+
+
+def test_a_lock_that_was_silent_for_long_is_not_waited_for(target: str) -> None:
+    said = {"host": "another-machine", "boot": "x", "pid": 7, "owner": "them", "beat": 3, "begun": "then"}
+    lock = Path(locks.lock_of(target))
+    lock.write_text(json.dumps(said))
+    long_ago = time.time() - 2 * locks.OLD_SECONDS
+    os.utime(lock, (long_ago, long_ago))
+    begun = time.monotonic()
+    with storage.claimed(target):
+        assert time.monotonic() - begun < 2
+    assert sorted(path.name for path in lock.parent.iterdir()) == []
 
 
 def test_of_many_that_find_a_dead_lock_one_wins(target: str) -> None:

@@ -1,0 +1,80 @@
+"""Machines and environments that lack something: it works without, or one line says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+
+import cagdask
+from cagdask.compute import kernel_cache
+from cagdask.compute.connect import connect
+from cagdask.errors import ClusterError
+
+PACKAGE = Path(cagdask.__file__).parent
+
+
+def test_an_asynchronous_client_is_refused_in_words() -> None:
+    async def try_it() -> None:
+        async with (
+            LocalCluster(n_workers=1, processes=False, dashboard_address=None, asynchronous=True) as cluster,
+            Client(cluster, asynchronous=True) as client,
+        ):
+            with pytest.raises(ClusterError, match=r"is an asynchronous Client.*await asyncio\.to_thread"):
+                n_workers(client)
+            assert await asyncio.to_thread(n_workers, client) == 1, "as the message says"
+
+    asyncio.run(try_it())
+
+
+def n_workers(client: Client) -> int:
+    with connect(client) as runner:
+        return runner.n_workers
+
+
+def test_optimized_python_is_refused_before_any_work(toy_sheet: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cagdask", "run", str(toy_sheet), "--output", str(tmp_path / "out")]
+    ended = subprocess.run(
+        command, env=os.environ | {"PYTHONOPTIMIZE": "1"}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "Unset PYTHONOPTIMIZE" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="only root can mount read-only")
+def test_kernels_compile_where_neither_package_nor_home_can_be_written(tmp_path: Path) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    read_only = [f"mount --bind {path} {path} && mount -o remount,ro,bind {path}" for path in (PACKAGE, home)]
+    code = "import cagdask.engine.rows.sums, numba; print(numba.config.CACHE_DIR)"
+    command = " && ".join([*read_only, f'exec {sys.executable} -c "{code}"'])
+    environment = os.environ | {"HOME": str(home), "TMPDIR": str(temporary)}
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    ended = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = temporary.iterdir()
+    assert ended.stdout.strip() == str(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_of_kernels_that_others_can_write_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first = kernel_cache._private_folder()
+    assert kernel_cache._private_folder() == first
+    os.chmod(first, 0o777)
+    second = kernel_cache._private_folder()
+    assert second != first
+    assert stat.S_IMODE(os.stat(second).st_mode) == 0o700
