@@ -23,6 +23,8 @@ N_THRESHOLDS = 80
 """Points of a threshold curve."""
 LOOSE = 0.1
 """A CAG is loose if its cohesion is this much below the similarity that its genes were joined at."""
+LEAST_WITH_NOISE = 0.3
+"""Cohesion below which a CAG is loose if groups were joined by their similarity without noise, whatever the noise."""
 VERY_LARGE = 20_000
 """Genes from which a CAG is more than one genome is likely to have."""
 
@@ -135,7 +137,9 @@ def cag_status(ds: xr.Dataset) -> NDArray[np.object_]:
     status = np.full(len(sizes), STATUS[0], object)
     max_dist = max_dist_of(ds)
     if "cag_cohesion" in ds.variables and max_dist is not None:
-        status[(sizes > 1) & (ds["cag_cohesion"].values < 1 - max_dist - LOOSE)] = "loose"
+        noise_corrected = parameters_of(ds).get("refine") == "noise-corrected"
+        least = LEAST_WITH_NOISE if noise_corrected else 1 - max_dist - LOOSE
+        status[(sizes > 1) & (ds["cag_cohesion"].values < least)] = "loose"
     status[(sizes > 1) & (np.rint(prevalence * ds.sizes["sample"]) <= 1)] = "in one sample"
     status[sizes >= VERY_LARGE] = "very large"
     return status

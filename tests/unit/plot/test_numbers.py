@@ -66,3 +66,8 @@ def test_cags_are_called_what_they_are(tmp_path: Path) -> None:
     ds["cag_prevalence"][:] = [0.5, 0.1, 0.9, 0.1]
     ds["cag_cohesion"][:] = [0.65, 0.9, 0.9, 1]
     assert numbers.cag_status(ds).tolist() == ["loose", "in one sample", "solid", "solid"]
+    ds.attrs["parameters"] = '{"refine": "noise-corrected"}'
+    ds["cag_cohesion"].values[0] = 0.31
+    assert numbers.cag_status(ds)[0] == "solid", "noise alone makes genes of one genome less alike"
+    ds["cag_cohesion"].values[0] = 0.29
+    assert numbers.cag_status(ds)[0] == "loose"
