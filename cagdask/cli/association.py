@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from cagdask.cli.options import COUNT, Outcome, Setting, computes
+from cagdask.cli.task_help import TaskCommand
 
 
-@click.command(name="test")
+@click.command(name="test", cls=TaskCommand)
 @click.argument("source", metavar="RESULT")
 @click.option("--labels", required=True, metavar="COLUMN|FILE", help="Column of sample metadata, or a TSV or CSV.")
 @click.option("--label-column", metavar="NAME", help="Column of the file with labels; default: its second.")

@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from cagdask.cli.options import Outcome, Setting, computes, declared
+from cagdask.cli.task_help import TaskCommand
 from cagdask.labels.classification.options import AUGMENT, CLASSIFY
 
 SHOWN = 20
 """Labels of the summary: those with the most samples."""
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="SOURCE")
 @click.option(
     "--labels",
@@ -62,7 +63,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("model", metavar="MODEL")
 @click.argument("new", metavar="NEW")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Table to make, .tsv.")
@@ -92,7 +93,7 @@ def predict(setting: Setting, model: str, new: str, output: str, missing: str) -
     return {"output": output, "n_samples": len(found), "n_unknown": n_unknown, "calls": counts}, text
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="SOURCE")
 @click.option(
     "--labels",

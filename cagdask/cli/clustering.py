@@ -21,6 +21,7 @@ from cagdask.cli.options import (
     reading,
 )
 from cagdask.cli.tables import cag_table, counts, table
+from cagdask.cli.task_help import TaskCommand
 
 
 def _outcome(output: str) -> Outcome:
@@ -37,7 +38,7 @@ def _outcome(output: str) -> Outcome:
     return content, "\n".join(text)
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--output", "--store", "output", required=True, metavar="URL", help="Folder to write to: a path, or an s3:// URL."
@@ -60,7 +61,7 @@ def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     return _outcome(output)
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("store", metavar="STORE")
 @click.option("--output", required=True, metavar="URL", help="Folder to write to: a path, or an s3:// URL.")
 @clustering
@@ -76,7 +77,7 @@ def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcom
     return _outcome(output)
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("result", metavar="RESULT")
 @click.option("--max-dist", type=DISTANCE, help="Distance to cut at; at most that of RESULT.")
 @click.option(
@@ -144,7 +145,7 @@ def _sweep(result: str) -> Outcome:
     return {"thresholds": made.to_dict("records")}, f"{table(head, lines)}\n\n{note}"
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("store", metavar="STORE")
 @click.option("--to", required=True, metavar="RESULT", help="A cags.zarr, or the folder of a run that holds one.")
 @click.option(

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cagdask.cli.options import Outcome, Setting, computes, declared, keys, kind, on_bad_sample, reading, writes
+from cagdask.cli.task_help import TaskCommand
 from cagdask.simulation.options import SIMULATE
 
 
@@ -23,7 +24,7 @@ def store_text(outcome: dict[str, Any]) -> str:
     return f"{outcome['store']}: {shape}"
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--store", "--output", "store", required=True, metavar="URL", help="Store to make: a path, or an s3:// URL."
@@ -51,7 +52,7 @@ def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome
     return outcome, store_text(outcome)
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.option("--output", required=True, metavar="FOLDER", help="Folder to make, or an s3:// URL.")
 @declared(SIMULATE)
 @writes

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from cagdask.cli.options import Outcome, Setting, reads
+from cagdask.cli.task_help import TaskCommand
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("result", metavar="RESULT")
 @click.option("--port", type=click.IntRange(0, 65535), default=5006, show_default=True, help="0 takes a free one.")
 @click.option("--address", default="localhost", show_default=True, help="Address to listen on; others need a password.")

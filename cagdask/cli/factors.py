@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cagdask.cli.options import Outcome, Setting, computes, declared
+from cagdask.cli.task_help import TaskCommand
 from cagdask.factors.options import CONSENSUS, NMF, PROJECT, SELECT
 
 
@@ -14,6 +15,7 @@ class _WithDefault(click.Group):
     """A group whose first word may be left out: ``nmf STORE`` is ``nmf fit STORE``."""
 
     default = "fit"
+    command_class = TaskCommand
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:

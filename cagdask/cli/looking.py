@@ -8,10 +8,11 @@ import click
 
 from cagdask.cli.options import Outcome, Setting, Size, declared, reads, writes
 from cagdask.cli.tables import cag_table, counts, table
+from cagdask.cli.task_help import TaskCommand
 from cagdask.runs.options import PLAN
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("url", metavar="URL")
 @click.option("--verify", is_flag=True, help="Read all of it, and compare with the digests of its manifest.")
 @reads
@@ -93,7 +94,7 @@ def _info_text(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="INPUT")
 @declared(PLAN["n_workers"])
 @click.option("--memory-limit", type=Size(), default="4GiB", show_default=True, help="Memory of each of them.")
@@ -110,7 +111,7 @@ def plan(setting: Setting, source: str, memory_limit: str, **options: Any) -> Ou
     return made.to_json(), made.to_text()
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("result", metavar="RESULT")
 @click.option("--output", metavar="FILE", help="File to write; default: report.html beside the result.")
 @writes
@@ -125,7 +126,7 @@ def report(setting: Setting, result: str, output: str | None) -> Outcome:
     return {"output": where}, where
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("first", metavar="FIRST")
 @click.argument("second", metavar="SECOND")
 @click.option("-o", "--output", metavar="FILE", help="Table to write, a row per CAG of FIRST: .tsv or .parquet.")

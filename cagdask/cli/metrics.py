@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from cagdask.cli.options import Outcome, Setting, computes, declared
+from cagdask.cli.task_help import TaskCommand
 from cagdask.expression.options import METRICS
 
 _SHOWN = 10
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="STORE")
 @click.option(
     "-o", "--output", metavar="FILE", required=True, help="Table to make, .tsv or .parquet; a picture goes beside."

@@ -9,11 +9,12 @@ import click
 from cagdask.cli.data import store_outcome, store_text
 from cagdask.cli.failures import worded
 from cagdask.cli.options import Outcome, Setting, clr_floor, computes
+from cagdask.cli.task_help import TaskCommand
 
 _ABUNDANCE = ("sum", "median", "hellinger", "clr", "none")
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="STORE")
 @click.option("--output", required=True, metavar="URL", help="Store to make.")
 @click.option(

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cagdask.cli.options import Outcome, Setting, writes
+from cagdask.cli.task_help import TaskCommand
 
 NAMES = ("sizes", "coverage", "threshold-curve", "cohesion", "prevalence", "heat-map", "composition")
 """The pictures of a result, said here too so that --help does not load what draws them; a test compares."""
@@ -15,7 +16,7 @@ STORE_NAMES = ("density",)
 _BY = {"composition": "color_by", "heat-map": "group_by"}
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("name", metavar="NAME", type=click.Choice([*NAMES, *STORE_NAMES]))
 @click.argument("result", metavar="RESULT")
 @click.option("-o", "--output", metavar="FILE", required=True, help="File to write: .svg, .png or .html.")

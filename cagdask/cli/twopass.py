@@ -9,10 +9,11 @@ import click
 
 from cagdask.cli.options import Outcome, Setting, computes, declared
 from cagdask.cli.tables import table
+from cagdask.cli.task_help import TaskCommand
 from cagdask.twopass.options import FIRST_PASS, TWO_PASS
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--output", required=True, metavar="FOLDER", help="Folder to make: a path, or an s3:// URL.")
 @declared(replace(FIRST_PASS["k"], required=False))

@@ -18,6 +18,7 @@ from cagdask.cli.asking import (
     write_answers,
 )
 from cagdask.cli.options import Outcome, Setting, computes, declared
+from cagdask.cli.task_help import TaskCommand
 from cagdask.normalization.options import CLR_FLOOR
 from cagdask.vectors.options import ANALOGY, NORMALIZATION, SIMILAR, TOP_PAIRS
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cagdask.vectors.answers import Answers
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="STORE")
 @click.argument("genes", nargs=-1, metavar="[GENE]...")
 @declared(SIMILAR, TOP_PAIRS, NORMALIZATION, CLR_FLOOR)
@@ -81,7 +82,7 @@ def similar(
         return write_answers(answers, output, picture, link)
 
 
-@click.command()
+@click.command(cls=TaskCommand)
 @click.argument("source", metavar="STORE")
 @click.argument("a", required=False)
 @click.argument("b", required=False)
