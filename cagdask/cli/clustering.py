@@ -24,6 +24,27 @@ from cagdask.cli.tables import cag_table, counts, table
 from cagdask.cli.task_help import TaskCommand
 
 
+def _checked(_ctx: click.Context, _param: click.Parameter, formats: str) -> tuple[str, ...]:
+    if not formats:
+        return ()
+    from cagdask.runs.files import checked_formats
+
+    try:
+        return checked_formats(formats)
+    except ValueError as err:
+        raise click.BadParameter(str(err)) from err
+
+
+_formats = click.option(
+    "--format",
+    "formats",
+    metavar="NAME[,NAME]",
+    default="",
+    callback=_checked,
+    help="Formats of tables beside Parquet: tsv, csv, h5ad (AnnData), geneshot (HDF5).",
+)
+
+
 def _outcome(output: str) -> Outcome:
     """Tell what a run found and where its files are."""
     from cagdask import storage, stores
@@ -48,8 +69,9 @@ def _outcome(output: str) -> Outcome:
 @kind
 @on_bad_sample
 @reading
+@_formats
 @computes
-def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
+def run(setting: Setting, source: str, output: str, formats: tuple[str, ...], **options: Any) -> Outcome:
     """Ingest, cluster, and write all files, in one go.
 
     INPUT is what `cagdask ingest` takes (a table of genes and samples, a sheet, a folder of samples), or a store. An
@@ -57,7 +79,8 @@ def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
     """
     from cagdask.runs import pipeline
 
-    pipeline.write_run(source, output, options, {"overwrite": setting.overwrite} | setting.where)  # type: ignore[arg-type]  # click checks them
+    where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
+    pipeline.write_run(source, output, options, where)  # type: ignore[arg-type]  # click checks them
     return _outcome(output)
 
 
@@ -65,15 +88,17 @@ def run(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
 @click.argument("store", metavar="STORE")
 @click.option("--output", required=True, metavar="URL", help="Folder to write to: a path, or an s3:// URL.")
 @clustering
+@_formats
 @computes
-def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcome:
+def cluster(setting: Setting, store: str, output: str, formats: tuple[str, ...], **options: Any) -> Outcome:
     """Find the CAGs of a store, and write all files of a run but the report.
 
     STORE is what `cagdask ingest` made. An interrupted command goes on when it is given again.
     """
     from cagdask.runs import pipeline
 
-    pipeline.write_clusters(store, output, options, {"overwrite": setting.overwrite} | setting.where)  # type: ignore[arg-type]  # click checks them
+    where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
+    pipeline.write_clusters(store, output, options, where)  # type: ignore[arg-type]  # click checks them
     return _outcome(output)
 
 
@@ -85,9 +110,16 @@ def cluster(setting: Setting, store: str, output: str, **options: Any) -> Outcom
 )
 @click.option("--store", metavar="URL", help="Store that was clustered; default: what the run of RESULT says.")
 @click.option("--sweep", is_flag=True, help="Only show what every threshold would give; nothing is written.")
+@_formats
 @computes
 def cut(
-    setting: Setting, result: str, max_dist: float | None, output: str | None, store: str | None, sweep: bool
+    setting: Setting,
+    result: str,
+    max_dist: float | None,
+    output: str | None,
+    store: str | None,
+    sweep: bool,
+    formats: tuple[str, ...],
 ) -> Outcome:
     """Get the CAGs of a smaller threshold, without clustering again.
 
@@ -96,8 +128,8 @@ def cut(
     Examples: cagdask cut my-cags --sweep, then cagdask cut my-cags --max-dist 0.1 --output finer-cags
     """
     if sweep:
-        if max_dist is not None or output or store:
-            raise click.UsageError("--sweep writes nothing; leave --max-dist, --output and --store out.")
+        if max_dist is not None or output or store or formats:
+            raise click.UsageError("--sweep writes nothing; leave --max-dist, --output, --store and --format out.")
         return _sweep(result)
     if max_dist is None or output is None:
         raise click.UsageError("Give --max-dist and --output; or --sweep to see what every threshold gives.")
@@ -105,9 +137,8 @@ def cut(
     from cagdask.runs import derived
 
     url = stores.open_result(result).url
-    made = derived.write_cut(
-        url, output, max_dist=max_dist, store=store, where={"overwrite": setting.overwrite} | setting.where
-    )
+    where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
+    made = derived.write_cut(url, output, max_dist=max_dist, store=store, where=where)
     content, text = _told(output, made)
     return content | {"output": output, "max_dist": max_dist}, text
 
@@ -158,8 +189,17 @@ def _sweep(result: str) -> Outcome:
 @click.option(
     "--clustered", metavar="URL", help="Store that was clustered, if not STORE; default: what the run of RESULT says."
 )
+@_formats
 @computes
-def assign(setting: Setting, store: str, to: str, output: str, clustered: str | None, **options: Any) -> Outcome:
+def assign(
+    setting: Setting,
+    store: str,
+    to: str,
+    output: str,
+    clustered: str | None,
+    formats: tuple[str, ...],
+    **options: Any,
+) -> Outcome:
     """Assign genes that are alone, left out or new to the nearest CAG.
 
     STORE is the store that was clustered, or one with other genes of the same samples. CAGs keep their numbers.
@@ -170,7 +210,7 @@ def assign(setting: Setting, store: str, to: str, output: str, clustered: str | 
     from cagdask.runs import derived
 
     url = stores.open_result(to).url
-    where = {"overwrite": setting.overwrite} | setting.where
+    where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
     made = derived.write_assigned(store, output, to=url, clustered=clustered, options=options, where=where)
     found = json.loads(storage.look(made).attrs["assignment"])
     content, told = _told(output, made)

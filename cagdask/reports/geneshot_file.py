@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,21 +45,32 @@ def write_geneshot(result: str, url: str) -> None:
     result
         URL of a result store.
     url
-        File to write: complete or absent.
+        File to write: complete or absent, and the same bytes for the same result.
 
     Raises
     ------
     InputError
         PyTables is not installed.
     """
+    import pandas as pd
+
     check_tables()
     frames = geneshot_frames(result)
     with tempfile.TemporaryDirectory(prefix="cagdask-") as folder:
         local = Path(folder) / "results.hdf5"
-        for key, frame in frames.items():
-            frame.to_hdf(local, key=key, format="fixed", mode="a", complevel=5, complib="zlib")
+        with pd.HDFStore(local, mode="w", complevel=5, complib="zlib") as store:
+            _leave_times_out(store)
+            for key, frame in frames.items():
+                store.put(key, frame, format="fixed", track_times=False)
         with local.open("rb") as made, storage.open_output(url) as out:
             shutil.copyfileobj(made, out)
+
+
+def _leave_times_out(store: pd.HDFStore) -> None:
+    """Let PyTables note no times in what it makes, so that the same result gives the same bytes."""
+    handle = store._handle
+    for name in ("create_array", "create_carray", "create_earray", "create_vlarray"):
+        setattr(handle, name, partial(getattr(handle, name), track_times=False))
 
 
 def geneshot_frames(result: str) -> dict[str, pd.DataFrame]:

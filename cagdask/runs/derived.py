@@ -36,7 +36,7 @@ def write_cut(result: str, output: str, *, max_dist: float, store: str | None, w
     max_dist, store
         As for :func:`cagdask.cut`.
     where
-        Arguments ``overwrite``, ``client``, ``n_workers`` and ``memory_limit``.
+        Arguments ``overwrite``, ``client``, ``n_workers``, ``memory_limit`` and, if wanted, ``formats``.
 
     Returns
     -------
@@ -49,14 +49,19 @@ def write_cut(result: str, output: str, *, max_dist: float, store: str | None, w
         As for :func:`cagdask.cut`; or ``output`` is the folder of what is cut.
     """
     cut = cutting.check_cut(storage.look(result), result, max_dist, store or stores.clustered_store(result))
-    overwrite, where = _apart(where)
+    overwrite, formats, where = _apart(where, output)
     if _is_store_name(output):
         output = storage.absolute(output)
         storage.check_target(output, overwrite=overwrite)
         with as_runner(**where, work_bytes=work_bytes(*cut.shape)) as runner:
             cutting.cut_store(cut, output, runner, overwrite=overwrite)
         return output
-    recipe = {"command": "cut", "source": cut.store, "result": cut.result, "parameters": asdict(cut.parameters)}
+    recipe = {
+        "command": "cut",
+        "source": cut.store,
+        "result": cut.result,
+        "parameters": asdict(cut.parameters),
+    } | formats
     origin = _origin(cut.store, cut.result)
 
     def make(target: str, runner: Runner, replace: bool) -> None:
@@ -79,7 +84,7 @@ def write_assigned(
     options
         Its ``max_dist``, ``min_size`` and ``min_support``.
     where
-        Arguments ``overwrite``, ``client``, ``n_workers`` and ``memory_limit``.
+        Arguments ``overwrite``, ``client``, ``n_workers``, ``memory_limit`` and, if wanted, ``formats``.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def write_assigned(
     ValueError, SchemaError, InputError, StoreError
         As for :func:`cagdask.assign`; or ``output`` is the folder of ``to``.
     """
-    overwrite, where = _apart(where)
+    overwrite, formats, where = _apart(where, output)
     clustered = clustered or stores.clustered_store(to)
     if _is_store_name(output):
         output = storage.absolute(output)
@@ -99,7 +104,7 @@ def write_assigned(
         return output
     found = resume.look_at(store)
     held = storage.absolute(clustered) if clustered else found.url
-    recipe = {"command": "assign", "source": held, "store": found.url, "result": to, "parameters": options}
+    recipe = {"command": "assign", "source": held, "store": found.url, "result": to, "parameters": options} | formats
 
     def make(target: str, runner: Runner, replace: bool) -> None:
         assignment.assign(store, to=to, clustered=clustered, output=target, overwrite=replace, client=runner, **options)
@@ -107,9 +112,13 @@ def write_assigned(
     return _write(output, recipe, _origin(held, to), make, overwrite, where | {"work_bytes": found.work_bytes})
 
 
-def _apart(where: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Whether to replace, and where to compute."""
-    return bool(where["overwrite"]), {name: value for name, value in where.items() if name != "overwrite"}
+def _apart(where: dict[str, Any], output: str) -> tuple[bool, dict[str, Any], dict[str, Any]]:
+    """Whether to replace, the formats as part of a recipe, and where to compute."""
+    formats = files.checked_formats(where.get("formats", ()))
+    if formats and _is_store_name(output):
+        raise ValueError(f"{output}: is the name of a store, and formats are of tables in a folder. Name a folder.")
+    rest = {name: value for name, value in where.items() if name not in ("overwrite", "formats")}
+    return bool(where["overwrite"]), {"formats": formats} if formats else {}, rest
 
 
 def _is_store_name(output: str) -> bool:
@@ -136,7 +145,7 @@ def _write(
     if result == recipe["result"]:
         raise ValueError(f"{output}: holds the result that {command} starts from. Name another folder.")
     tables.check_sample_names(tables.sample_names(storage.open_group(str(recipe["result"]))), "cag")
-    names = [CAGS, *tables.FILES, REPORT, RUN]
+    names = [CAGS, *tables.file_names(recipe.get("formats", ())), REPORT, RUN]
     recipe = recipe | {"source_digest": origin.digest}
     progress = resume.begin(output, recipe, {command: CAGS}, names, overwrite=overwrite)
     with (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,11 +42,38 @@ class Origin:
     n_bytes: int
 
 
+def checked_formats(formats: str | Iterable[str]) -> tuple[str, ...]:
+    """Formats of tables that are written beside Parquet, in the order of :data:`cagdask.reports.tables.OTHERS`.
+
+    Parameters
+    ----------
+    formats
+        Names, or text with commas between them.
+
+    Raises
+    ------
+    ValueError
+        One is not known.
+    InputError
+        One needs a library that is not installed.
+    """
+    asked = [one.strip() for one in formats.split(",")] if isinstance(formats, str) else list(formats)
+    for one in asked:
+        if one not in tables.OTHERS:
+            raise ValueError(f"format is {one!r}; choose from {', '.join(tables.OTHERS)}.")
+    if "geneshot" in asked:
+        from cagdask.reports.geneshot_file import check_tables
+
+        check_tables()
+    return tuple(one for one in tables.OTHERS if one in asked and one != "parquet")
+
+
 def write_tables(progress: Progress, runner: Runner) -> list[dict[str, Any]]:
     """Write the tables of the result in the folder, one task each; gives what :func:`tables.write_file` says."""
     result = storage.join(progress.output, CAGS)
     with progress.stage("outputs", runner):
-        items = [(name, result, progress.output) for name in tables.FILES]
+        names = tables.file_names(progress.recipe.get("formats", ()))
+        items = [(name, result, progress.output) for name in names]
         return runner.map("write files", tables.write_file, items, unit="files")
 
 

@@ -9,6 +9,7 @@ once everything else does. How an interrupted run is found and goes on: :mod:`ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -102,6 +103,7 @@ def run(
     client: Runner | Client | str | None = None,
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
+    formats: str | Sequence[str] = (),
     **options: Unpack[RunOptions],
 ) -> xr.Dataset:
     """Ingest, cluster, and write every file, in one go.
@@ -118,6 +120,8 @@ def run(
         Replace what an earlier run left there, each file once its successor is complete.
     client, n_workers, memory_limit
         Where to compute: see :func:`cagdask.connect`.
+    formats
+        Formats of tables beside Parquet: ``tsv``, ``csv``, ``h5ad``, ``geneshot``.
     **options
         Those of :func:`cagdask.ingest` and :func:`cagdask.find_cags`, with the same defaults.
 
@@ -141,7 +145,13 @@ def run(
     -----
     An interrupted run goes on where it stopped when it is called again with the same arguments.
     """
-    where = {"overwrite": overwrite, "client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    where: dict[str, Any] = {
+        "overwrite": overwrite,
+        "client": client,
+        "n_workers": n_workers,
+        "memory_limit": memory_limit,
+    }
+    where["formats"] = formats
     return storage.open_dataset(write_run(source, output, options, where))
 
 
@@ -153,7 +163,7 @@ def write_run(source: str, output: str, options: RunOptions, where: dict[str, An
     source, output, options
         As for :func:`run`.
     where
-        Its arguments ``overwrite``, ``client``, ``n_workers`` and ``memory_limit``.
+        Its arguments ``overwrite``, ``client``, ``n_workers``, ``memory_limit`` and, if wanted, ``formats``.
     """
     return _write("run", source, output, check_options(options), where)
 
@@ -166,6 +176,7 @@ def cluster(
     client: Runner | Client | str | None = None,
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
+    formats: str | Sequence[str] = (),
     **options: Unpack[ClusterOptions],
 ) -> xr.Dataset:
     """Cluster a store and write the files of a run, without report and copy of the input.
@@ -177,7 +188,7 @@ def cluster(
         ingested with default options into ``abundance.zarr`` in ``output``.
     output
         Folder or URL prefix; gets what :func:`run` writes but ``report.html``.
-    overwrite, client, n_workers, memory_limit
+    overwrite, client, n_workers, memory_limit, formats
         As for :func:`run`.
     **options
         Those of :func:`cagdask.find_cags`, with the same defaults.
@@ -192,7 +203,13 @@ def cluster(
     TypeError, ValueError, StoreError, ResumeError
         As for :func:`run`.
     """
-    where = {"overwrite": overwrite, "client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    where: dict[str, Any] = {
+        "overwrite": overwrite,
+        "client": client,
+        "n_workers": n_workers,
+        "memory_limit": memory_limit,
+    }
+    where["formats"] = formats
     return storage.open_dataset(write_clusters(store, output, options, where))
 
 
@@ -204,6 +221,7 @@ def write_clusters(store: str, output: str, options: ClusterOptions, where: dict
 def _write(command: str, source: str, output: str, chosen: dict[str, Any], where: dict[str, Any]) -> str:
     """Run the stages that a command and its input need; only ``run`` writes a report. Gives the URL of the result."""
     output = storage.absolute(output)
+    formats = files.checked_formats(where.pop("formats", ()))
     storage.check_target(output, overwrite=True)
     found = resume.look_at(source, no_header=bool(chosen.get("no_header", False)))
     if found.is_store:
@@ -213,8 +231,8 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
         _check_before_ingest(found, INGEST.defaults | chosen)
     products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
     reports = (REPORT,) if command == "run" else ()
-    names = [*products.values(), *tables.FILES, *reports, RUN]
-    recipe = _recipe(command, found, chosen)
+    names = [*products.values(), *tables.file_names(formats), *reports, RUN]
+    recipe = _recipe(command, found, chosen) | ({"formats": formats} if formats else {})
     overwrite = where.pop("overwrite")
     progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
     store = found.url if found.is_store else storage.join(output, ABUNDANCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 
 import h5py
@@ -92,6 +93,9 @@ def test_geneshots_layout_is_read_by_pandas_and_by_our_reader(result: str, tmp_p
     pytest.importorskip("tables")
     path = str(tmp_path / "geneshot.hdf5")
     geneshot_file.write_geneshot(result, path)
+    time.sleep(1.1)  # HDF5 notes times in seconds
+    geneshot_file.write_geneshot(result, f"{path}-again")
+    assert Path(path).read_bytes() == Path(f"{path}-again").read_bytes()
     ds = storage.open_dataset(result).load()
     genes = pd.read_hdf(path, "/annot/gene/all")
     assert genes["gene"].tolist() == ds.gene_id.values.tolist()

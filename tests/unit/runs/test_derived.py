@@ -77,3 +77,23 @@ def test_a_cut_into_its_own_folder_is_refused(folder: Path) -> None:
         derived.write_cut(str(folder / "cags.zarr"), f"{folder}-x", max_dist=0.9, store=None, where=HERE)
     assert storage.read_json(f"{folder}/run.json") == before
     assert not Path(f"{folder}-x").exists()
+
+
+def test_further_formats_are_written_beside_parquet_by_run_and_cut(abundance_store: MakeStore, tmp_path: Path) -> None:
+    store = abundance_store(simulate_abundance(60, 20, seed=3)[0])
+    asked = HERE | {"formats": "csv, tsv,h5ad"}
+    pipeline.write_run(store, str(tmp_path / "run"), {"max_dist": 0.3}, dict(asked))
+    result = str(tmp_path / "run" / "cags.zarr")
+    derived.write_cut(result, str(tmp_path / "finer"), max_dist=0.1, store=None, where=asked)
+    for folder in (tmp_path / "run", tmp_path / "finer"):
+        run = storage.read_json(f"{folder}/run.json")
+        assert run["formats"] == ["tsv", "csv", "h5ad"]
+        assert set(run["files"]) <= {path.name for path in folder.iterdir()}
+        assert {"genes.tsv", "cags.csv", "cag_sum.tsv", "cags.h5ad", "genes.parquet"} <= set(run["files"])
+        cags = pd.read_csv(folder / "cags.tsv", sep="\t")
+        assert cags["size"].tolist() == pd.read_parquet(folder / "cags.parquet")["size"].tolist()
+    with pytest.raises(ValueError, match="format is 'xls'; choose from parquet, tsv, csv, h5ad, geneshot"):
+        pipeline.write_run(store, str(tmp_path / "x"), {}, HERE | {"formats": "xls"})
+    with pytest.raises(ValueError, match="formats are of tables in a folder"):
+        derived.write_cut(result, str(tmp_path / "x.zarr"), max_dist=0.1, store=None, where=asked)
+    assert not (tmp_path / "x").exists()
