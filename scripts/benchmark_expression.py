@@ -114,7 +114,8 @@ def cosine(genes: int, samples: int, pairs: int) -> None:
     values = np.log2(1 + drawn(rng, strength, rng.integers(0, N_TISSUES, samples))).astype(np.float32)
     folder = tempfile.mkdtemp()
     try:
-        write_dataset(as_dataset(values, kind="expression"), f"{folder}/s.zarr")
+        names = [f"GENE{i}" for i in range(genes)], [f"GSM{j}" for j in range(samples)]
+        write_dataset(as_dataset(values, genes=names[0], samples=names[1], kind="expression"), f"{folder}/s.zarr")
         runner = Runner(InProcess("2GiB", n_threads=1))
         frame = expression_metrics(f"{folder}/s.zarr", client=runner)
     finally:

@@ -4,9 +4,9 @@
     cosines   rows of genes -> of every gene: squares, over these rows, of the sum of its samples' unit vectors
 
 A store has all samples of some genes together, so both passes read rows, and nothing is turned. Sums go over parts of
-the table that follow from its number of genes alone and are added row by row: the bytes of the output do not depend on
+the table that follow from its shape alone and are added row by row: the bytes of the output do not depend on
 chunks, workers and memory. A survey holds some rows six times in float64; the other pass holds the samples of every
-gene (4 + 8 bytes each), some rows three times, and a sum for every gene and row.
+gene (4 + 8 bytes each), some rows twice, and a strip of sums of every gene.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from cagdask.expression.kernels import Float64
 from cagdask.storage.arrays import Files, array
 
 N_PARTS = 64
-"""Parts into which sums over genes are cut, whatever the workers."""
+PART_BYTES = 2**24
+"""Sums over genes are cut into so many parts at most, whatever the workers, and into fewer of at least this size: a
+stored chunk is decompressed by each part that reaches into it."""
 MOST_ROWS = 256
 """Rows of a block, at most."""
+STRIP_BYTES, LEAST_STRIP, MOST_STRIP = 2**22, 16, 64
+"""Unit vectors that are added up at once, and rows of them: they are read n times, so they should stay in the cache."""
 SURVEY_COPIES, COSINE_COPIES = 6 * 8, 3 * 8
 
 
@@ -135,22 +139,24 @@ def _refuse(url: str, begin: int, block: NDArray[np.float32]) -> None:
         )
 
 
-def cosine_task(url: str, begin: int, end: int, rows: int, members: list[str], lengths: str, folder: str) -> int:
+def cosine_task(url: str, begin: int, end: int, rows: int, members: str, lengths: str, folder: str) -> int:
     """Add up, over genes ``begin`` to ``end``, the square of the sum of the unit vectors of every gene's samples."""
     from scipy import sparse
 
     source = storage.open_array(url, "abundance")
     inverse = LengthFiles.open(lengths).inverse
-    chosen = np.concatenate([part.sample for part in MemberFiles.open_all(members)])
+    chosen = MemberFiles.open(members).sample
     n_genes, n = chosen.shape
     sums = sparse.csr_array(
         (np.ones(chosen.size), chosen.ravel(), np.arange(0, chosen.size + 1, n)), shape=(n_genes, len(inverse))
     )
     total = np.zeros(n_genes)
+    width = max(LEAST_STRIP, min(MOST_STRIP, STRIP_BYTES // (8 * len(inverse))))
     for low, high in _steps(begin, end, rows):
-        unit = np.ascontiguousarray((np.asarray(source[low:high]) * inverse).T)
-        found = sums @ unit
-        for column in range(high - low):  # one row of the table after the other, however many are read at once
-            total += found[:, column] ** 2
+        unit = np.asarray(source[low:high]) * inverse
+        for first in range(0, high - low, width):
+            found = sums @ np.ascontiguousarray(unit[first : first + width].T)
+            for column in found.T:  # one row of the table after the other, however many are read at once
+                total += column * column
     SquareFiles(squares=total).write(folder)
     return end - begin

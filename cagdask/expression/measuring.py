@@ -190,16 +190,15 @@ class Metrics(Work):
         """Check that a row fits a worker, and start or resume the work folder."""
         url, shape = str(ds.encoding["source"]), (ds.sizes["gene"], ds.sizes["sample"])
         n_genes, n_samples = shape
-        fixed = 12 * n_genes * min(asked["n_around"], n_samples) + 16 * n_genes
-        need = max(tasks.SURVEY_COPIES * n_samples, tasks.COSINE_COPIES * n_samples + 8 * n_genes + fixed)
+        need = max(tasks.SURVEY_COPIES * n_samples, tasks.COSINE_COPIES * n_samples + _fixed(shape, asked["n_around"]))
         runner.check_fits("metrics", need, f"a gene of {n_samples:,} samples, and {n_genes:,} lists of samples")
         recipe = {"command": "metrics", "source": url, "digest": ds.attrs.get("input_digest")} | asked
         folder, _ = storage.begin_work(target, recipe, overwrite=overwrite)
         return cls(folder, runner, url, shape)
 
     def _over_genes(self, stage: str, task: Any, rows: int, *arguments: Any) -> list[str]:
-        n_genes = self.shape[0]
-        n_parts = min(tasks.N_PARTS, n_genes)
+        n_genes, n_samples = self.shape
+        n_parts = max(1, min(tasks.N_PARTS, n_genes, 4 * n_genes * n_samples // tasks.PART_BYTES))
         parts = list(pairwise(n_genes * i // n_parts for i in range(n_parts + 1)))
         places = [self.path(stage, str(low)) for low, _ in parts]
         rows = max(1, min(rows, tasks.MOST_ROWS))
@@ -211,7 +210,7 @@ class Metrics(Work):
         self, ds: xr.Dataset, percentile: float, n_around: int, groups: _Groups | None, compat: str | None
     ) -> pd.DataFrame:
         """Both passes, and the table."""
-        n_genes, n_samples = self.shape
+        n_samples = self.shape[1]
         budget = self.runner.task_budget // 2
         folder = None
         if groups is not None:
@@ -227,15 +226,24 @@ class Metrics(Work):
         if (length == 0).any():
             logger.warning("%d of %d samples hold nothing", (length == 0).sum(), n_samples)
         tasks.LengthFiles(inverse=inverse).write(self.path("lengths"))
-        members = [storage.join(place, "members") for place in places]
-        n_held = np.concatenate(
-            [(inverse[part.sample] > 0).sum(axis=1) for part in tasks.MemberFiles.open_all(members)]
-        )
-        rows = (budget - 12 * n_genes * n_around) // (tasks.COSINE_COPIES * n_samples + 8 * n_genes)
-        squares = _added(self._over_genes("cosines", tasks.cosine_task, rows, members, self.path("lengths")))
+        parts = tasks.MemberFiles.open_all([storage.join(place, "members") for place in places])
+        sample = np.concatenate([part.sample for part in parts])
+        n_held = (inverse[sample] > 0).sum(axis=1)
+        tasks.MemberFiles(sample=sample).write(self.path("members"))
+        rows = (budget - _fixed(self.shape, n_around)) // (tasks.COSINE_COPIES * n_samples)
+        chosen = self.path("members"), self.path("lengths")
+        squares = _added(self._over_genes("cosines", tasks.cosine_task, rows, *chosen))
         found = list(tasks.GeneMeasures.open_all([storage.join(place, "genes") for place in places]))
         columns = {name: np.concatenate([getattr(one, name) for one in found]) for name in tasks.GeneMeasures.declared}
         return _table(ds, columns, squares, n_held, groups, ranks[1] - ranks[0] if compat else None)
+
+
+def _fixed(shape: tuple[int, int], n_around: int) -> int:
+    """Bytes of the second pass whatever its rows: samples of every gene, a strip of unit vectors, sums of it."""
+    n_genes, n_samples = shape
+    strip = max(tasks.STRIP_BYTES, 8 * n_samples * tasks.LEAST_STRIP)
+    strip = min(strip, 8 * n_samples * tasks.MOST_STRIP)
+    return 12 * n_genes * min(n_around, n_samples) + strip + 8 * n_genes * (tasks.MOST_STRIP + 2)
 
 
 def _added(places: Any) -> Float64:

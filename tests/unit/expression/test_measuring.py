@@ -88,15 +88,18 @@ def test_compat_columns_are_those_of_the_scripts(abundance_store: MakeStore) -> 
         np.testing.assert_allclose(frame["signal_archs4"][gene], signal, rtol=1e-9)
 
 
-def test_bits_do_not_depend_on_chunks_memory_or_a_killed_run(abundance_store: MakeStore, tmp_path: Path) -> None:
+def test_bits_do_not_depend_on_chunks_memory_or_a_killed_run(
+    abundance_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure_tasks, "PART_BYTES", 4 * 40 * 10)  # ten genes: 20 parts
     values = logs(200, 40)
     first = measured(abundance_store(values, chunk_rows=200))
-    second = measured(abundance_store(values, chunk_rows=3), memory_for(150_000))
+    second = measured(abundance_store(values, chunk_rows=3), memory_for(230_000))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
     class Killed(InlineRunner):
         def ends(self) -> None:
-            if len(self.calls) == 90:
+            if len(self.calls) == 30:
                 raise KeyboardInterrupt
 
     source, output = abundance_store(values), str(tmp_path / "m.parquet")
@@ -105,7 +108,7 @@ def test_bits_do_not_depend_on_chunks_memory_or_a_killed_run(abundance_store: Ma
         expression_metrics(source, output=output, client=runner)
     again = InlineRunner()
     expression_metrics(source, output=output, client=again)
-    assert len(again.calls) == 2 * measure_tasks.N_PARTS - 89
+    assert len(again.calls) == 2 * 20 - 29
     pd.testing.assert_frame_equal(pd.read_parquet(output), first, check_exact=True)
     assert (tmp_path / "m.signal.png").stat().st_size > 1000
     assert sorted(path.name for path in tmp_path.glob("m.*")) == ["m.parquet", "m.signal.png"]
