@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import copy
+import faulthandler
 import gzip
 import io
 import json
@@ -440,10 +441,12 @@ def run(
             name = list(targets)[i % len(targets)]
             if progress is not None:
                 progress.write_text(f"{name} {seed + i}")
+                faulthandler.dump_traceback_later(3 * CASE_SECONDS, exit=True)  # of a library that hears no signal
             _one(targets[name], random.Random(seed + i), name, seed + i, report)
             if i % 50 == 0 and sorted(p.name for p in folder.iterdir()) != ["inside"]:
                 report.problems.append((name, seed + i, f"wrote outside: {sorted(folder.iterdir())}"))
     finally:
+        faulthandler.cancel_dump_traceback_later()
         os.chdir(cwd)
     report.peak_ratio = max(report.largest.values()) / before
     return report

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cagdask.errors import InputError
 from cagdask.io.tables import reading as limits
+from cagdask.io.tables.heaps import check_heaps
 
 if TYPE_CHECKING:
     import h5py
@@ -39,6 +40,7 @@ def open_hdf5(url: str, handle: Any) -> Iterator[h5py.File]:
     """
     import h5py
 
+    check_heaps(url, handle)
     try:
         with h5py.File(handle, "r") as file:
             yield file
