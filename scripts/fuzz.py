@@ -69,6 +69,7 @@ def main() -> int:
         problems += found["problems"]
         ratio = max(ratio, found["ratio"])
         seed = found.get("died", seed + n - 1) + 1
+        print(f"{seed - chosen.seed:,} of {chosen.cases:,}, {len(problems)} problems", file=sys.stderr)
     for (name, what), n in sorted(counts.items()):
         print(f"{name:10} {what:8} {n:7,}")
     print(f"{counts.total():,} inputs; peak memory: {ratio:.2f} times that of good inputs")

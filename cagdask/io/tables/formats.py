@@ -78,7 +78,7 @@ def open_table(url: str, reading: Reading) -> Iterator[Batches]:
         raise InputError(f"{url}: is {kind}, and no table. {ACCEPTED}")
     with damage_named(url, _NAMES.get(kind, kind)), open_plain(url) as (found, handle):
         if found == "xlsx":
-            handle = io.BytesIO(small_formats.xlsx_as_text(url, handle))
+            handle = io.BytesIO(small_formats.xlsx_as_text(url, handle, reading.budget))
         with READERS[kind](url, handle, reading) as table:
             yield table
 

@@ -12,7 +12,7 @@ Memory of the reading task: a part and its transpose, a batch of the file, and t
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def read_table(
         One row is too long for the budget.
     """
     storage.make_folder(folder)
-    asked = Reading.of(reading)
+    asked = replace(Reading.of(reading), budget=budget)
     opened = open_table(url, asked) if vectors is None else open_vectors(url, asked.orient, vectors)
     with opened as held:
         table = adapted(url, held, asked) if vectors is None else held

@@ -58,6 +58,8 @@ class Reading:
         A list of the samples to read: its URL and the digest of its bytes; empty for all.
     sample_query
         Conditions on what the table itself knows of its samples.
+    budget
+        Bytes that a task may use, where that is known: formats that are read as a whole have to fit.
     """
 
     orient: str = AUTO
@@ -75,6 +77,7 @@ class Reading:
     strip_version: bool = False
     samples: tuple[str, ...] = ()
     sample_query: str | None = None
+    budget: int | None = None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Reading:
@@ -102,7 +105,7 @@ def names_in(given: Any) -> tuple[str, ...]:
 
 def reading_of(options: dict[str, Any]) -> Reading:
     """What the arguments of :func:`cagdask.ingest` ask for."""
-    asked = {name: options[name] for name in asdict(Reading())}
+    asked = {name: options[name] for name in asdict(Reading()) if name != "budget"}
     for name in ("metadata_columns", "keep_columns"):
         asked[name] = names_in(asked[name])
     asked["samples"] = tuple(asked["samples"] or ())

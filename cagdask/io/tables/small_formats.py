@@ -1,6 +1,7 @@
 """Formats that are small enough to be read as a whole: BIOM 1.0, Matrix Market (a 10x folder too), xlsx.
 
-Each refuses a file that would not fit, and names the format to use instead.
+Each refuses, before it is read, a file that would not fit what a task may use, and names the formats that are read in
+pieces.
 """
 
 from __future__ import annotations
@@ -16,24 +17,38 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.errors import InputError
+from cagdask.compute import memory
+from cagdask.errors import InputError, MemoryLimitError
 from cagdask.io.tables.hdf5 import fields_table, named_batches
 from cagdask.io.tables.reading import Batches, Reading
 from cagdask.io.tables.streams import damage_named, open_plain
 
 MAX_BYTES = 2**30
 """Largest file of these formats, unpacked."""
-MAX_VALUES = 2**26
+JSON_TAKES, WORKBOOK_TAKES, NAMES_TAKE = 16, 24, 8
+"""How many times its own size a file takes while it is read, unpacked: measured, and rounded up."""
+ENTRY_BYTES = 48
+"""What an entry of a Matrix Market file takes: its place and value, as read and once more by rows."""
 
 
-def read_limited(url: str, handle: Any, what: str) -> bytes:
-    """The whole content, if it is not too long."""
-    data = bytes(handle.read(MAX_BYTES + 1))
-    if len(data) > MAX_BYTES:
-        raise InputError(
-            f"{url}: this {what} has more than {MAX_BYTES:,} bytes. Convert it to BIOM 2.1, h5ad or Parquet."
+def read_limited(url: str, handle: Any, what: str, budget: int | None, takes: int) -> bytes:
+    """The whole content, if reading it fits what a task may use; ``takes`` times the file is planned for it.
+
+    Raises
+    ------
+    MemoryLimitError
+        It does not fit.
+    """
+    limit = min(MAX_BYTES, MAX_BYTES if budget is None else budget // takes)
+    data = bytes(handle.read(limit + 1))
+    if len(data) > limit:
+        raise MemoryLimitError(
+            f"{url}: this {what} is read as a whole, and is larger than the {memory.format_bytes(limit)} that fit a "
+            "task. Convert it to BIOM 2.1, h5ad or Parquet, which are read in pieces, or use workers with more memory "
+            "(`memory_limit`)."
         )
     return data
 
@@ -42,7 +57,6 @@ def _sparse(url: str, rows: Any, columns: Any, values: Any, shape: tuple[int, in
     """A checked CSR array."""
     from scipy.sparse import coo_array
 
-    rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
     wrong = np.flatnonzero((rows < 0) | (rows >= shape[0]) | (columns < 0) | (columns >= shape[1]))
     if len(wrong):
         at = int(wrong[0])
@@ -50,14 +64,15 @@ def _sparse(url: str, rows: Any, columns: Any, values: Any, shape: tuple[int, in
             f"{url}: entry {at + 1:,} of {what} is at row {rows[at]}, column {columns[at]}, outside {shape[0]:,} x "
             f"{shape[1]:,}. Write the file again."
         )
-    return coo_array((np.asarray(values, np.float64), (rows, columns)), shape=shape).tocsr()
+    return coo_array((values, (rows, columns)), shape=shape).tocsr()
 
 
 @contextmanager
 def open_biom_1(url: str, handle: Any, reading: Reading) -> Iterator[Batches]:
     """BIOM 1.0, which is JSON."""
+    data = read_limited(url, handle, "BIOM 1.0 file", reading.budget, JSON_TAKES)
     try:
-        content = json.loads(read_limited(url, handle, "BIOM 1.0 file"))
+        content = json.loads(data)
         genes, samples = (_ids(content[axis]) for axis in ("rows", "columns"))
         if list(content["shape"]) != [len(genes), len(samples)]:
             raise InputError(
@@ -68,7 +83,8 @@ def open_biom_1(url: str, handle: Any, reading: Reading) -> Iterator[Batches]:
             read = lambda a, b: dense[a:b]  # noqa: E731
         else:
             entries = np.asarray(content["data"], np.float64).reshape(-1, 3)
-            found = _sparse(url, entries[:, 0], entries[:, 1], entries[:, 2], (len(genes), len(samples)), "data")
+            places = entries[:, :2].astype(np.int64)
+            found = _sparse(url, places[:, 0], places[:, 1], entries[:, 2], (len(genes), len(samples)), "data")
             read = lambda a, b: found[a:b].toarray()  # noqa: E731
         fields = [_metadata(content[axis]) for axis in ("rows", "columns")]
     except (KeyError, TypeError, ValueError, RecursionError, AttributeError, OverflowError) as err:
@@ -104,11 +120,11 @@ def _metadata(entries: list[dict[str, Any]]) -> pa.Table | None:
 @contextmanager
 def open_10x_folder(url: str, _: Any, reading: Reading) -> Iterator[Batches]:
     """A folder of ``matrix.mtx``, ``features.tsv`` (or ``genes.tsv``) and ``barcodes.tsv``, each also gzipped."""
-    genes = _lines(url, "features.tsv", "genes.tsv")
-    samples = [row[0] for row in _lines(url, "barcodes.tsv")]
+    genes = _lines(url, reading.budget, "features.tsv", "genes.tsv")
+    samples = [row[0] for row in _lines(url, reading.budget, "barcodes.tsv")]
     matrix = _file_in(url, "matrix.mtx")
     with damage_named(matrix, "Matrix Market"), open_plain(matrix) as (_, handle):
-        found = _market(matrix, handle, (len(genes), len(samples)))
+        found = _market(matrix, handle, (len(genes), len(samples)), reading.budget)
     held = {name: [row[i] for row in genes] for i, name in ((1, "symbol"), (2, "feature_type")) if len(genes[0]) > i}
     ids = [row[0] for row in genes]
     yield Batches(
@@ -133,19 +149,24 @@ def _file_in(url: str, *names: str) -> str:
     return found
 
 
-def _lines(url: str, *names: str) -> list[list[str]]:
+def _lines(url: str, budget: int | None, *names: str) -> list[list[str]]:
     path = _file_in(url, *names)
     with damage_named(path, "text"), open_plain(path) as (_, handle):
-        rows = [line.split("\t") for line in read_limited(path, handle, "list").decode().splitlines() if line.strip()]
+        text = read_limited(path, handle, "list of names", budget, NAMES_TAKE).decode()
+    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
     if not rows or len({len(row) for row in rows}) > 1:
         raise InputError(f"{path}: has no names, or not the same number of columns in each line. Check the file.")
     return rows
 
 
-def _market(url: str, handle: Any, shape: tuple[int, int]) -> Any:
+def _market(url: str, handle: Any, shape: tuple[int, int], budget: int | None) -> Any:
     head = handle.readline(1000).decode().split()
-    if [word.lower() for word in head[1:3]] != ["matrix", "coordinate"] or "complex" in head:
-        raise InputError(f"{url}: is no coordinate matrix of real numbers ({' '.join(head)[:80]}). Write it as one.")
+    words = [word.lower() for word in head[1:]]
+    if words[:2] != ["matrix", "coordinate"] or words[2:3] not in (["real"], ["integer"]) or words[3:] != ["general"]:
+        raise InputError(
+            f"{url}: is no general coordinate matrix of numbers ({' '.join(head)[:80]}). Write it as one, with "
+            "scipy.io.mmwrite(..., symmetry='general') or Matrix::writeMM."
+        )
     line = handle.readline(10000)
     while line.startswith(b"%") or not line.strip():
         line = handle.readline(10000)
@@ -156,39 +177,54 @@ def _market(url: str, handle: Any, shape: tuple[int, int]) -> Any:
         raise InputError(
             f"{url}: says {line.decode().strip()[:60]}, and the folder names {shape[0]:,} genes in {shape[1]:,} cells."
         )
-    if sizes[2] > MAX_VALUES:
-        raise InputError(
-            f"{url}: has {sizes[2]:,} values; up to {MAX_VALUES:,} are read so. Convert it to 10x .h5 or h5ad."
+    if budget is not None and sizes[2] * ENTRY_BYTES > budget:
+        raise MemoryLimitError(
+            f"{url}: its {sizes[2]:,} values take {memory.format_bytes(sizes[2] * ENTRY_BYTES)} to read, but a task "
+            f"may use {memory.format_bytes(budget)}. Use workers with more memory (`memory_limit`), or convert it to "
+            "10x .h5 or h5ad, which are read in pieces."
         )
-    table = pa_csv.read_csv(
-        pa.PythonFile(handle, "r"),
-        pa_csv.ReadOptions(column_names=["row", "column", "value"], use_threads=False),
-        pa_csv.ParseOptions(delimiter=" "),
-        pa_csv.ConvertOptions(column_types={"row": pa.int64(), "column": pa.int64(), "value": pa.float64()}),
-    )
-    if table.num_rows != sizes[2]:
-        raise InputError(f"{url}: promises {sizes[2]:,} values and holds {table.num_rows:,}. It is cut off.")
-    rows, columns, values = (table.column(i).to_numpy() for i in range(3))
-    return _sparse(url, rows - 1, columns - 1, values, shape, "the matrix")
+    return _sparse(url, *_entries(url, handle, sizes[2]), shape, "the matrix")
+
+
+def _entries(url: str, handle: Any, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """Rows and columns, from 0, and values of the lines of a Matrix Market file, read piece by piece."""
+    names = ["row", "column", "value"]
+    types = dict(zip(names, (pa.int32(), pa.int32(), pa.float64()), strict=True))
+    found = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float64)
+    at = 0
+    lines = pa_csv.open_csv(
+        pa.PythonFile(handle, "r"), pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=2**22),
+        pa_csv.ParseOptions(delimiter=" "), pa_csv.ConvertOptions(column_types=types),
+    ) if n else ()  # fmt: skip
+    for batch in lines:
+        if at + batch.num_rows <= n:
+            targets: tuple[NDArray[Any], ...] = found
+            for target, column in zip(targets, batch.columns, strict=True):
+                target[at : at + batch.num_rows] = column.to_numpy(zero_copy_only=False)
+        at += batch.num_rows
+    if at != n:
+        raise InputError(f"{url}: promises {n:,} values and holds {at:,}. It is cut off, or its first lines are wrong.")
+    rows, columns, values = found
+    return rows - 1, columns - 1, values
 
 
 # -- xlsx ------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def open_lines(url: str) -> Iterator[Any]:
+def open_lines(url: str, budget: int | None = None) -> Iterator[Any]:
     """A file's plain bytes from the start; of a workbook the text of its first sheet.
 
     Raises
     ------
-    InputError
-        It is damaged, or a workbook that can not be read.
+    InputError, MemoryLimitError
+        It is damaged, or a workbook that can not be read, or not in ``budget`` bytes.
     """
     with open_plain(url) as (kind, handle):
-        yield io.BytesIO(xlsx_as_text(url, handle)) if kind == "xlsx" else handle
+        yield io.BytesIO(xlsx_as_text(url, handle, budget)) if kind == "xlsx" else handle
 
 
-def xlsx_as_text(url: str, handle: Any) -> bytes:
+def xlsx_as_text(url: str, handle: Any, budget: int | None = None) -> bytes:
     """The first sheet of a workbook as tab-separated text.
 
     Raises
@@ -202,8 +238,9 @@ def xlsx_as_text(url: str, handle: Any) -> bytes:
         raise InputError(
             f"{url}: is an Excel workbook. Install the reader (pip install 'cagdask[xlsx]'), or save it as text."
         ) from err
+    data = read_limited(url, handle, "workbook", budget, WORKBOOK_TAKES)
     try:
-        book = openpyxl.load_workbook(io.BytesIO(read_limited(url, handle, "workbook")), read_only=True, data_only=True)
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         out = io.StringIO()
         writer = csv.writer(out, delimiter="\t", lineterminator="\n")
         for row in book.worksheets[0].iter_rows(values_only=True):

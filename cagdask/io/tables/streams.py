@@ -11,6 +11,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import csv
+import errno
 import glob
 import io
 import lzma
@@ -83,8 +84,13 @@ def damage_named(url: str, what: str) -> Iterator[None]:
         NotImplementedError,
     ) as err:  # fmt: skip
         raise InputError(f"{url}: can not be read as {what} ({_first_line(err)}). Write the file again.") from err
-    except OSError as err:  # Arrow, gzip and HDF5 say damaged files so, too
-        if err.errno is not None:
+    except MemoryError as err:
+        raise InputError(
+            f"{url}: asks for more memory than there is, as a damaged file does. Write the file again, or use workers "
+            "with more memory (`memory_limit`)."
+        ) from err
+    except OSError as err:  # Arrow, gzip and HDF5 say damaged files so, too; and an archive may point before its start
+        if err.errno not in (None, errno.EINVAL):
             raise
         raise InputError(f"{url}: can not be read as {what} ({_first_line(err)}). Write the file again.") from err
 

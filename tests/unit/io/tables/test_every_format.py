@@ -18,7 +18,7 @@ from scipy import sparse
 
 import cagdask
 from cagdask.compute.progress import Reporter, reporting
-from cagdask.errors import InputError
+from cagdask.errors import InputError, MemoryLimitError
 from tests.inline_runner import InlineRunner
 
 GENES = ["K001", "K002", "K003", "K004"]
@@ -288,3 +288,40 @@ def test_a_manifest_names_samples_and_describes_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.loc[GENES, SAMPLES], VALUES)
     assert ds.sample_age.values.tolist() == [20, 21, 22]
     assert ds.sample_site.values.tolist() == ["gut"] * 3
+
+
+@pytest.mark.parametrize("name", ["BIOM 1.0, sparse", "10x folder", "xlsx"])
+def test_what_is_read_as_a_whole_has_to_fit_a_task(tmp_path: Path, name: str) -> None:
+    from cagdask.io.tables.parts import read_table
+
+    WRITERS[name](tmp_path / "data")
+    read = (str(tmp_path / "data"), 1, "", {}, False)
+    assert read_table(*read, 2**24, str(tmp_path / "parts"))["n_genes"] == len(GENES)
+    with pytest.raises(MemoryLimitError, match=r"Convert it to BIOM 2\.1|or convert it to 10x \.h5") as caught:
+        read_table(*read, 300, str(tmp_path / "less"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("head", "useful"),
+    [
+        ("coordinate real symmetric", "no general coordinate matrix of numbers"),
+        ("coordinate pattern general", "no general coordinate matrix of numbers"),
+        ("array real general", "no general coordinate matrix of numbers"),
+    ],
+)
+def test_matrices_of_other_symmetry_are_not_taken_for_general_ones(tmp_path: Path, head: str, useful: str) -> None:
+    as_10x_folder(tmp_path / "data")
+    matrix = tmp_path / "data" / "matrix.mtx"
+    matrix.write_text(matrix.read_text().replace("coordinate real general", head))
+    with pytest.raises(InputError, match=useful):
+        cagdask.ingest(str(tmp_path / "data"), store=str(tmp_path / "s.zarr"), client=InlineRunner())
+
+
+@pytest.mark.parametrize("change", [lambda text: text[: text.rindex("\n", 0, -1) + 1], lambda text: text + "1 1 5\n"])
+def test_a_matrix_of_fewer_or_more_values_than_it_promises_is_refused(tmp_path: Path, change: Any) -> None:
+    as_10x_folder(tmp_path / "data")
+    matrix = tmp_path / "data" / "matrix.mtx"
+    matrix.write_text(change(matrix.read_text()))
+    with pytest.raises(InputError, match=r"promises 7 values and holds \d\. It is cut off"):
+        cagdask.ingest(str(tmp_path / "data"), store=str(tmp_path / "s.zarr"), client=InlineRunner())
