@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from cagdask.cli.options import Outcome, Setting, writes
@@ -13,32 +11,47 @@ NAMES = ("sizes", "coverage", "threshold-curve", "cohesion", "prevalence", "heat
 """The pictures of a result, said here too so that --help does not load what draws them; a test compares."""
 STORE_NAMES = ("density",)
 """The pictures of a store."""
+MODEL_NAMES = ("label-counts", "label-f1", "confusion", "roc", "calibration")
+"""The pictures of a classifier."""
 _BY = {"composition": "color_by", "heat-map": "group_by"}
 
 
 @click.command(cls=TaskCommand)
-@click.argument("name", metavar="NAME", type=click.Choice([*NAMES, *STORE_NAMES]))
+@click.argument("name", metavar="NAME", type=click.Choice([*NAMES, *STORE_NAMES, *MODEL_NAMES]))
 @click.argument("result", metavar="RESULT")
 @click.option("-o", "--output", metavar="FILE", required=True, help="File to write: .svg, .png or .html.")
 @click.option("--by", metavar="COLUMN", help="Color (composition) or group (heat-map) samples by this metadata column.")
 @click.option("--before", metavar="STORE", help="For density: the store before normalization, drawn beside it.")
+@click.option("--split", metavar="NAME", help="For a classifier: random, grouped or study; default: grouped if there.")
 @writes
-def plot(setting: Setting, name: str, result: str, output: str, by: str | None, before: str | None) -> Outcome:
-    """Draw one picture of a result, or of a store.
+def plot(setting: Setting, name: str, result: str, output: str, **options: str | None) -> Outcome:
+    """Draw one picture of a result, of a store, or of a classifier.
 
     NAME is one of: sizes (CAGs by number of genes), coverage (share of genes and abundance in CAGs of at least some
     size), threshold-curve (what smaller thresholds give), cohesion and prevalence (a point per CAG), heat-map (the
     largest CAGs over samples), composition (samples in a plane). RESULT is a cags.zarr or the folder of a run. For
-    density (distribution of the values of each sample) it is a store of counts, abundances or expression.
+    density (distribution of the values of each sample) it is a store of counts, abundances or expression; for
+    label-counts, label-f1, confusion, roc and calibration it is the output of cagdask classify.
 
     Example: cagdask plot composition my-cags -o samples.svg --by diagnosis
     """
-    if by and name not in _BY:
-        raise click.UsageError(f"--by is for {' and '.join(_BY)}, not for {name}.")
-    if before and name not in STORE_NAMES:
-        raise click.UsageError(f"--before is for {' and '.join(STORE_NAMES)}, not for {name}.")
-    from cagdask.plot import PLOTS, STORE_PLOTS, save
+    places = {"by": tuple(_BY), "before": STORE_NAMES, "split": MODEL_NAMES[1:]}
+    given = {option: value for option, value in options.items() if value}
+    for option in given:
+        if name not in places[option]:
+            raise click.UsageError(f"--{option} is for {' and '.join(places[option])}, not for {name}.")
+    if name in MODEL_NAMES:
+        from cagdask.plot.classification import MODEL_PLOTS
 
-    options: dict[str, Any] = {_BY[name]: by} if by else {"before": before} if before else {}
-    where = save((PLOTS | STORE_PLOTS)[name](result, **options), output, overwrite=setting.overwrite)
+        chart = MODEL_PLOTS[name](result, **given)
+        if chart is None:
+            raise click.UsageError(f"{result}: its samples have several labels, of which there is no {name} matrix.")
+    else:
+        from cagdask.plot import PLOTS, STORE_PLOTS
+
+        chosen = {_BY[name] if option == "by" else option: value for option, value in given.items()}
+        chart = (PLOTS | STORE_PLOTS)[name](result, **chosen)
+    from cagdask.plot import save
+
+    where = save(chart, output, overwrite=setting.overwrite)
     return {"output": where}, where

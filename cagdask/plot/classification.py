@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cagdask import storage
@@ -33,15 +34,13 @@ def _split_of(folder: str, split: str | None) -> tuple[str, dict[str, Any]]:
     return chosen, card["splits"][chosen]
 
 
-def label_counts(folder: str, *, split: str | None = None) -> alt.Chart:
+def label_counts(folder: str) -> alt.Chart:
     """Samples of each label, and which labels are learned.
 
     Parameters
     ----------
     folder
         Output of :func:`cagdask.classify`.
-    split
-        Not used: counts are the same for all splits.
     """
     import altair as alt
     import pandas as pd
@@ -196,11 +195,11 @@ def real_and_synthetic(table: pd.DataFrame) -> alt.Chart:
     return finished(chart, 360)
 
 
-PICTURES = {
+MODEL_PLOTS: dict[str, Callable[..., Any]] = {
     "label-counts": label_counts,
     "label-f1": label_f1,
     "confusion": confusion,
     "roc": roc,
     "calibration": calibration,
 }
-"""Every picture by its name."""
+"""Every picture of a classifier by its name on the command line."""

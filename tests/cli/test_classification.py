@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from cagdask.cli import main
+from cagdask.cli.plot import MODEL_NAMES
 from cagdask.labels.classification.options import AUGMENT, CLASSIFY, FEATURES, MODELS, AugmentOptions, ClassifyOptions
+from cagdask.plot.classification import MODEL_PLOTS
 from tests.conftest import write_abundance_store
 
 
@@ -40,6 +42,10 @@ def test_a_model_is_made_and_asked(cohort: Path) -> None:
     found = json.loads(typed("classify", f"{cohort}/s.zarr", *options, "-o", f"{cohort}/m", "--json", "--overwrite"))
     assert found["main_split"] == "grouped"
     assert found["n_features"] == 20
+    typed("plot", "roc", f"{cohort}/m", "-o", f"{cohort}/roc.svg", "--split", "random")
+    assert "false positive rate (random split)" in (cohort / "roc.svg").read_text()
+    assert "--split is for" in typed("plot", "sizes", f"{cohort}/m", "-o", "a.svg", "--split", "random", code=2)
+    assert "split is 'x'; " in typed("plot", "roc", f"{cohort}/m", "-o", f"{cohort}/a.svg", "--split", "x", code=1)
     asked = json.loads(typed("predict", f"{cohort}/m", f"{cohort}/s.zarr", "-o", f"{cohort}/p.tsv", "--json"))
     assert asked["n_samples"] == 48
     assert sum(asked["calls"].values()) == 48
@@ -57,6 +63,10 @@ def test_what_is_wrong_is_one_line(cohort: Path) -> None:
     text = typed("classify", f"{cohort}/s.zarr", "--labels", f"{cohort}/none.tsv", "-o", f"{cohort}/m", code=1)
     assert "none.tsv: is no folder, no file and no column of the samples" in text
     assert "is not one of" in typed("classify", "x", "--labels", "y", "-o", "z", "--model", "tree", code=2)
+
+
+def test_the_command_knows_every_picture() -> None:
+    assert tuple(MODEL_PLOTS) == MODEL_NAMES
 
 
 def test_options_are_those_that_are_declared() -> None:

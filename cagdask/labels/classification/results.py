@@ -111,7 +111,7 @@ def write(outcome: Outcome, folder: str, leak: float) -> dict[str, Any]:
     storage.write_json(storage.join(folder, CURVES), curves)
     storage.write_json(storage.join(folder, CARD), card)
     _write_unlabelled(outcome, folder, card)
-    draw(folder, outcome.main)
+    draw(folder)
     return card
 
 
@@ -269,11 +269,11 @@ def _curves(names: list[str], held: HeldOut, calls: pd.DataFrame, having: Bools,
     return curves
 
 
-def draw(folder: str, split: str) -> None:
-    """The pictures of a classification, as PNG beside its tables."""
+def draw(folder: str) -> None:
+    """The pictures of a classification, as PNG beside its tables; of the split whose numbers count."""
     from cagdask.plot import classification, save
 
-    for name, picture in classification.PICTURES.items():
-        chart = picture(folder, split=split)
+    for name, picture in classification.MODEL_PLOTS.items():
+        chart = picture(folder)
         if chart is not None:
             save(chart, storage.join(folder, f"{name}.png"))

@@ -214,3 +214,61 @@ def test_what_can_not_be_learned_is_refused(made: Path, tmp_path: Path, options:
     with pytest.raises(error, match=said):
         cagdask.classify(str(made / "s.zarr"), **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_samples_may_have_several_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    member = rng.uniform(size=(80, 3)) < 0.4
+    values = rng.normal(size=(80, 30))
+    for i in range(3):
+        values[member[:, i], 4 * i : 4 * i + 4] += 2
+    write_abundance_store(str(tmp_path / "s.zarr"), np.exp2(values.T), kind="expression")
+    (tmp_path / "lists").mkdir()
+    for i, name in enumerate(("adult", "brain", "tumor")):
+        own = [f"sample_{j:03d}" for j in np.flatnonzero(member[:, i])]
+        (tmp_path / "lists" / f"{name}.txt").write_text("\n".join(own))
+    card = cagdask.classify(str(tmp_path / "s.zarr"), labels=str(tmp_path / "lists"), output=str(tmp_path / "m"),
+                            client=InlineRunner(), model="logistic", features="signal", n_features=25)  # fmt: skip
+    assert not card["single"]
+    assert len(card["samples"]) == member.any(axis=1).sum()
+    assert len(card["features"]["names"]) == 25
+    numbers = {row["label"]: row for row in card["splits"]["random"]["labels"]}
+    assert [numbers[name]["support"] for name in ("adult", "brain", "tumor")] == member.sum(axis=0).tolist()
+    assert min(row["f1"] for row in numbers.values()) > 0.7
+    held = pd.read_csv(tmp_path / "m" / "predictions.tsv", sep="\t", keep_default_na=False)
+    assert set(held.label) >= {"adult;brain", "adult;tumor"}
+    assert not (tmp_path / "m" / "confusion.png").exists()
+    without = pd.read_csv(tmp_path / "m" / "unlabelled.tsv", sep="\t")
+    assert len(without) == (~member.any(axis=1)).sum()
+
+
+def test_factors_are_features(tmp_path: Path) -> None:
+    values, table = cohort()
+    write_abundance_store(str(tmp_path / "s.zarr"), values, kind="expression")
+    table.to_csv(tmp_path / "l.tsv", sep="\t")
+    cagdask.nmf(str(tmp_path / "s.zarr"), k=6, output=str(tmp_path / "nmf"), client=InlineRunner())
+    card = cagdask.classify(str(tmp_path / "nmf"), labels=str(tmp_path / "l.tsv"), output=str(tmp_path / "m"),
+                            client=InlineRunner(), n_trees=30)  # fmt: skip
+    assert card["features"]["kind"] == "factors"
+    assert card["features"]["names"] == [f"NMF_{i}" for i in range(6)]
+    assert card["splits"]["random"]["macro_auc"] > 0.8
+    found = cagdask.predict(str(tmp_path / "m"), str(tmp_path / "nmf"), output=str(tmp_path / "p.tsv"))
+    assert (found.predicted.to_numpy() == table.tissue).mean() > 0.95
+
+
+def test_augmented_training_helps_a_rare_label(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    label = np.repeat([0, 1, 2], [60, 60, 14])
+    values = rng.normal(size=(134, 60))
+    for one in range(3):
+        values[label == one, 3 * one : 3 * one + 3] += 1.6
+    write_abundance_store(str(tmp_path / "s.zarr"), np.exp2(values.T), kind="expression")
+    table = pd.DataFrame({"x": np.array(["a", "b", "seldom"])[label]}, index=[f"sample_{j:03d}" for j in range(134)])
+    table.to_csv(tmp_path / "l.tsv", sep="\t", index_label="sample")
+    f1 = {}
+    for method in ("none", "gaussian"):
+        card = cagdask.classify(str(tmp_path / "s.zarr"), labels=str(tmp_path / "l.tsv"), output=str(tmp_path / method),
+                                client=InlineRunner(), n_trees=25, augment=method)  # fmt: skip
+        assert sum(row["support"] for row in card["splits"]["random"]["labels"]) == 134, "real samples alone are tested"
+        f1[method] = card["splits"]["random"]["labels"][2]["f1"]
+    assert f1["gaussian"] > f1["none"] + 0.15
