@@ -12,6 +12,7 @@ feature's score for a label is the squared correlation of its ranks with having 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,11 +137,23 @@ def identity_of(held: Source) -> str:
     return f"CAGs {digest[:16]}"
 
 
+def _loadings(url: str) -> str:
+    """The store with the loadings of factors: the same, or for new samples the one that they were projected onto."""
+    group = storage.open_group(url)
+    if "gene_loading" in group:
+        return url
+    named = json.loads(str(group.attrs.get("parameters", "{}"))).get("reference", "")
+    reference = stores.in_folder(str(named), stores.FACTORS)
+    if not storage.exists(storage.join(reference, "gene_loading")):
+        raise InputError(f"{url}: was projected onto {named or 'factors'}, which are gone. Project the samples again.")
+    return reference
+
+
 def _factors(url: str) -> Source:
     latent = storage.open_array(url, "sample_latent")
     n_samples, k = latent.shape
     attrs = storage.open_group(url).attrs
-    digest = provenance.digest(np.asarray(storage.open_array(url, "gene_loading")[:]).tobytes())[:16]
+    digest = provenance.digest(np.asarray(storage.open_array(_loadings(url), "gene_loading")[:]).tobytes())[:16]
     matrix = Matrix(url, "sample_latent", k, n_samples, n_samples, None, "sample_id",
                     str(attrs.get("sample_title", "sample_id")), digest, url)  # fmt: skip
     return Source("factors", matrix, tuple(f"NMF_{i}" for i in range(k)))

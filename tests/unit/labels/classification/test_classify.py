@@ -254,6 +254,15 @@ def test_factors_are_features(tmp_path: Path) -> None:
     assert card["splits"]["random"]["macro_auc"] > 0.8
     found = cagdask.predict(str(tmp_path / "m"), str(tmp_path / "nmf"), output=str(tmp_path / "p.tsv"))
     assert (found.predicted.to_numpy() == table.tissue).mean() > 0.95
+    later, known = cohort(seed=0)
+    write_abundance_store(str(tmp_path / "new.zarr"), later[:, 30:] * 1.01, kind="expression")
+    cagdask.nmf_project(str(tmp_path / "new.zarr"), reference=str(tmp_path / "nmf"), output=str(tmp_path / "new"),
+                        client=InlineRunner())  # fmt: skip
+    found = cagdask.predict(str(tmp_path / "m"), str(tmp_path / "new"), output=str(tmp_path / "q.tsv"))
+    assert (found.predicted.to_numpy() == known.tissue[30:]).mean() > 0.8
+    cagdask.nmf(str(tmp_path / "s.zarr"), k=6, seed=1, output=str(tmp_path / "other"), client=InlineRunner())
+    with pytest.raises(InputError, match="its features are of factors"):
+        cagdask.predict(str(tmp_path / "m"), str(tmp_path / "other"), output=str(tmp_path / "r.tsv"))
 
 
 def test_augmented_training_helps_a_rare_label(tmp_path: Path) -> None:
