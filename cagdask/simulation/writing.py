@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import provenance, schema, storage
+from cagdask.arguments import number, whole
 from cagdask.compute.progress import reporter
 from cagdask.simulation import model
 from cagdask.simulation.model import Cohort, make_cohort, read_depth
@@ -77,6 +78,8 @@ def simulate(
     -----
     One sample at a time, about 150 bytes per gene. An interrupted run goes on with the next sample.
     """
+    n_genes, n_samples, seed = whole("n_genes", n_genes), whole("n_samples", n_samples), whole("seed", seed)
+    coverage, loner_share = number("coverage", coverage), number("loner_share", loner_share)
     options = {"coverage": coverage, "seed": seed, "loner_share": loner_share, "prevalence": prevalence}
     cohort = make_cohort(n_genes, n_samples, **options)  # type: ignore[arg-type]  # mixed values
     output = storage.absolute(output)

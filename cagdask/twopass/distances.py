@@ -26,6 +26,10 @@ from cagdask.twopass import trajectories
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+SMALLEST = 2.0**-500
+"""Values all below have squares that float64 does not tell from 0, so they are multiplied by a power of two."""
+BEYOND = 2.0**500
+"""Rows that are so much longer than tiny leaders are all as good as this far."""
 DIRECTIONS = ("cosine", "correlation")
 """Metrics in which only the direction counts, so that a row of length 0 has no distance to anything."""
 
@@ -35,7 +39,24 @@ def made_ready(rows: Float64, metric: str) -> Float64:
 
     A row that has no direction, such as a constant one under correlation, becomes zero.
     """
-    return unit_profiles(rows, metric) if metric in DIRECTIONS else rows
+    if metric not in DIRECTIONS:
+        return rows
+    tiny = np.abs(rows).max(axis=1, initial=0) < SMALLEST
+    if tiny.any():  # a direction does not depend on the size
+        rows[tiny] = np.ldexp(rows[tiny], -_exponents(rows[tiny]))
+    return unit_profiles(rows, metric)
+
+
+def _exponents(rows: Float64) -> NDArray[np.int32]:
+    """Power of two that each row is about, shape (n, 1)."""
+    found: NDArray[np.int32] = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0))[1]
+    return found
+
+
+def usual_exponent(values: Float64) -> int:
+    """Power of two to multiply values with so that their squares are no zeros: 0 for values of usual size."""
+    largest = float(np.abs(values).max(initial=0))
+    return -int(np.frexp(largest)[1]) if 0 < largest < SMALLEST else 0
 
 
 def without_direction(ready: Float64, metric: str) -> NDArray[np.bool_]:
@@ -56,7 +77,8 @@ def among(ready: Float64, metric: str, *, chord: bool = False) -> Float64:
     if metric == "rmsd":
         return trajectories.rmsd_among(ready)
     if metric == "euclidean" or chord:
-        found: Float64 = pdist(ready, "euclidean")
+        exponent = usual_exponent(ready)
+        found: Float64 = np.ldexp(pdist(np.ldexp(ready, exponent), "euclidean"), -exponent)
         return found
     halved: Float64 = pdist(ready, "sqeuclidean") / 2
     return halved
@@ -84,10 +106,15 @@ def nearest(ready: Float64, leaders: Float64, cluster: Int64, metric: str) -> tu
     if metric == "rmsd":
         label, best, second = _nearest_frames(ready, leaders, cluster)
     else:
+        exponent = usual_exponent(leaders)
+        if exponent:
+            leaders, ready = np.ldexp(leaders, exponent), np.clip(np.ldexp(ready, exponent), -BEYOND, BEYOND)
         found = Nearest.of(len(ready))
         found.update(ready, leaders, cluster, unit=metric in DIRECTIONS)
         label = found.group
-        scaled = [x / 2 if metric in DIRECTIONS else np.sqrt(x) for x in (found.best, found.second)]
+        scaled = [
+            x / 2 if metric in DIRECTIONS else np.ldexp(np.sqrt(x), -exponent) for x in (found.best, found.second)
+        ]
         best, second = scaled
     margin = np.where(np.isfinite(second), second - best, np.nan)
     return label, best, margin

@@ -110,7 +110,9 @@ def link(between: Float64, n: int, recipe: Recipe) -> tuple[Float64, Int64]:
     if n == 1:
         return np.empty((0, 4)), np.ones(1, np.int64)
     between = pdist(squareform(between), "euclidean") if recipe.compat else between
-    merges = linkage(between, method=recipe.linkage)
+    exponent = distances.usual_exponent(between)  # ward squares them
+    merges = linkage(np.ldexp(between, exponent), method=recipe.linkage)
+    merges[:, 2] = np.ldexp(merges[:, 2], -exponent)
     found = fcluster(merges, t=recipe.k, criterion="maxclust").astype(np.int64)
     if recipe.compat:
         return merges, found

@@ -43,6 +43,7 @@ from cagdask.engine.search.sketches import (
     fine_sketches,
     product_ns,
 )
+from cagdask.errors import CagdaskError
 from cagdask.storage.arrays import Files, array
 
 logger = logging.getLogger(__name__)
@@ -232,6 +233,11 @@ def _nearest(centers: Float32, rows: Float32, n: int = 1) -> tuple[Float32, Int6
     index = faiss.IndexFlatIP(centers.shape[1])
     index.add(np.ascontiguousarray(centers))
     cosine, nearest = index.search(np.ascontiguousarray(rows), min(n, len(centers)))
+    if ((nearest < 0) | (nearest >= len(centers))).any() or not np.isfinite(cosine).all():
+        raise CagdaskError(
+            f"FAISS {faiss.__version__} found no nearest center for some of {len(rows):,} rows, though there are "
+            f"{len(centers):,}. Use another version of faiss-cpu."
+        )
     return cosine, nearest
 
 

@@ -117,7 +117,7 @@ def analogies(
     """
     asked: list[Asked] = [(a, b, given)]
     options: dict[str, Any] = {"k": k, "method": method, "exact": exact}
-    rules, _ = check_rules(asked, metric=metric, operation=operation, shared=shared, max_sim=max_sim, **options)
+    rules, options = check_rules(asked, metric=metric, operation=operation, shared=shared, max_sim=max_sim, **options)
     where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
     where |= {"normalization": normalization, "clr_floor": clr_floor}
     with open_analogies(source, candidates=candidates, **where) as session:
@@ -192,7 +192,8 @@ class Session(OpenVectors):
         ValueError, InputError
             A question is not allowed, or a gene is not known. Raised before anything is read.
         """
-        check_rules(questions, **asdict(rules), k=k, method=method, exact=exact)
+        _, chosen = check_rules(questions, **asdict(rules), k=k, method=method, exact=exact)
+        k, method, exact = chosen["k"], chosen["method"], chosen["exact"]
         if not questions:
             return []
         rows = self._known(questions)
