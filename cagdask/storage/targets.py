@@ -81,7 +81,19 @@ def check_target(url: str, *, overwrite: bool = False) -> None:
     if there and is_s3(url) and not overwrite:  # objects without a manifest, beside unfinished work, are part of that
         there = manifest.read(url) is not None or not exists(join(work_folder(url), "recipe.json"))
     if there and not overwrite:
+        if not is_remote(url) and _was_just_published(url):
+            remove(work_folder(url))
+            raise StoreError(
+                f"{url}: is complete. The run that was interrupted had just published it; nothing is left to do."
+            )
         raise StoreError(f"{url}: is already there. Add `overwrite=True` to replace it, or name another target.")
+
+
+def _was_just_published(url: str) -> bool:
+    """Whether an earlier run ended between publishing a local store and deleting what it worked with."""
+    folder = work_folder(url)
+    used_up = exists(folder) and not exists(join(folder, "recipe.json"))
+    return used_up and not exists(locks.lock_of(url)) and manifest.published(url) is not None
 
 
 def begin_work(target: str, recipe: dict[str, Any], *, overwrite: bool = False) -> tuple[str, dict[str, Any]]:

@@ -36,6 +36,20 @@ def test_a_signal_around_a_publication_is_gone_on_from(
     assert end.said == f"cagdask: {word} The same command goes on where it stopped.\n"
 
 
+def test_a_command_that_was_ended_just_after_it_published_says_that_all_is_there(
+    bench: interrupted.Bench, tmp_path: Path
+) -> None:
+    arguments = ["ingest", bench.sheet, "--store", str(tmp_path / "abundance.zarr"), "--workers", "0", "--no-progress"]
+    program = [sys.executable, "-c", interrupted.AT_EVENT, str(int(signal.SIGTERM)), "1", str(tmp_path)]
+    ended = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 143, ended.stderr
+    assert (tmp_path / "abundance.zarr.work").exists()
+    again = subprocess.run([sys.executable, "-m", "cagdask", *arguments], capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "is complete. The run that was interrupted had just published it" in again.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["abundance.zarr"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(24))
 def test_a_signal_at_any_instant_is_gone_on_from(bench: interrupted.Bench, seed: int) -> None:
