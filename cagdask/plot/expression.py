@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-N_SAMPLES = 40
+N_SAMPLES = 30
 """Samples with a line of their own, evenly picked; more can not be told apart."""
 READ_BYTES = 2**28
 """Values that are read, at most: of a larger store, blocks of genes evenly picked."""
-N_BINS = 80
+N_BINS = 60
+"""With as many samples of two stores, fewer than the 5,000 rows that Altair allows a chart."""
 _ROWS = 256
 
 
@@ -74,7 +75,7 @@ def _some_genes(ds: xr.Dataset, picked: NDArray[np.int64]) -> NDArray[np.float64
 
 
 def density(store: str | xr.Dataset, *, before: str | xr.Dataset | None = None) -> alt.Chart:
-    """Distribution of the values of each sample: a line per sample, of up to 40 of them.
+    """Distribution of the values of each sample: a line per sample, of up to 30 of them.
 
     After ``quantile`` all lines lie on each other, but for genes that a sample lacks.
 

@@ -46,6 +46,7 @@ def test_a_large_store_is_read_in_part(
     ds = storage.open_dataset(source)
     assert len(expression._some_genes(ds, np.arange(2))) == 256 * 2 + 2000 % 256
     assert expression.densities(ds)["sample"].nunique() == expression.N_SAMPLES
+    plot.save(plot.density(source, before=source), str(tmp_path / "both.svg"))  # not too many rows for a chart
 
 
 def test_the_command_draws_both_beside_each_other(abundance_store: MakeStore, tmp_path: Path) -> None:
