@@ -38,7 +38,8 @@ Names = NDArray[Any]
 
 LARGEST = 1e150
 """Values beyond have no squares in float64."""
-_NAMES_AT_ONCE = 2**16
+NAMES_AT_ONCE = 2**16
+"""Names that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def check_rows(items: dict[str, Any]) -> None:
     import pandas as pd
 
     source = items_of(items)
-    hashes = [pd.util.hash_array(read_names(source, b, e)) for b, e in _ranges(source.n_items, _NAMES_AT_ONCE)]
+    hashes = [pd.util.hash_array(read_names(source, b, e)) for b, e in _ranges(source.n_items, NAMES_AT_ONCE)]
     found = pd.Series(np.concatenate(hashes))
     for row in np.flatnonzero(found.duplicated().to_numpy())[:1].tolist():
         name = read_names(source, row, row + 1)[0]
@@ -269,12 +270,12 @@ def _parquet_column(items: Items, begin: int, end: int) -> Names:
     return np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts] or [np.empty(0, object)])
 
 
-def names_of(items: Items, rows: list[int]) -> list[str]:
-    """Names of some items, rows in any order; each block of names is read once."""
+def names_of(items: Items, rows: list[int], at_once: int = NAMES_AT_ONCE) -> list[str]:
+    """Names of some items, rows in any order; each block of ``at_once`` names is read once."""
     found: dict[int, str] = {}
-    for chunk, members in groupby(sorted(set(rows)), lambda row: row // _NAMES_AT_ONCE):
-        begin = chunk * _NAMES_AT_ONCE
-        names = read_names(items, begin, min(begin + _NAMES_AT_ONCE, items.n_items))
+    for chunk, members in groupby(sorted(set(rows)), lambda row: row // at_once):
+        begin = chunk * at_once
+        names = read_names(items, begin, min(begin + at_once, items.n_items))
         found |= {row: names[row - begin] for row in members}
     return [found[row] for row in rows]
 

@@ -99,7 +99,7 @@ def test_values_do_not_depend_on_memory_threads_or_shards(tmp_path, drawn, memor
     storage.remove(str(tmp_path / "in"))
     sheet = cohort(tmp_path / "in", drawn)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cagdask.io.sheets.dictionary._SMALL_PART", 3)
+        patch.setattr("cagdask.io.sheets.dictionary.SMALL_PART", 3)
         ds = ingest(
             sheet,
             store=str(tmp_path / "s.zarr"),
@@ -117,7 +117,7 @@ def test_many_blocks_and_parts_make_one_store(tmp_path, monkeypatch, shards):
         f"s{j}": {f"g{i}": float(v) for i, v in zip(rng.choice(500, 150, False), rng.random(150) + 0.1, strict=True)}
         for j in range(7)
     }
-    monkeypatch.setattr("cagdask.io.sheets.dictionary._SMALL_PART", 50)
+    monkeypatch.setattr("cagdask.io.sheets.dictionary.SMALL_PART", 50)
     monkeypatch.setattr("cagdask.io.layout.CHUNK_BYTES", 4 * 7 * 10)
     monkeypatch.setattr("cagdask.io.layout.SHARD_BYTES", 4 * 7 * 30)
     runner = InlineRunner(n_threads=4)
@@ -339,7 +339,7 @@ def test_what_to_do_with_bad_samples_is_for_sheets(tmp_path):
 def test_ids_that_samples_share_are_read_and_united_once(tmp_path, monkeypatch):
     from cagdask.io.sheets import dictionary
 
-    monkeypatch.setattr(dictionary, "_SMALL_PART", 3)
+    monkeypatch.setattr(dictionary, "SMALL_PART", 3)
     catalog = [f"gene_{i}" for i in range(9)]
     shared = {f"s{j}": {gene: i + j + 1 for i, gene in enumerate(catalog)} for j in range(4)}
     drawn = shared | {"other": {"gene_3": 1, "new": 2}, "again": {"new": 1, "gene_3": 5}, "empty": {}}
@@ -380,7 +380,7 @@ class Stopping(InlineRunner):
 @pytest.mark.parametrize("after", range(7))
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_a_stopped_ingest_goes_on_where_it_stopped(tmp_path, monkeypatch, after, error):
-    monkeypatch.setattr("cagdask.io.sheets.dictionary._SMALL_PART", 2)
+    monkeypatch.setattr("cagdask.io.sheets.dictionary.SMALL_PART", 2)
     sheet, store = cohort(tmp_path / "in", SAMPLES), str(tmp_path / "s.zarr")
     n_tasks = len(SAMPLES) + 2 + 1
     stopping = Stopping(after, error, n_threads=2)

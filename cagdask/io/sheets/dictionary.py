@@ -31,7 +31,8 @@ from cagdask.io.columns import read_id_range, read_row_range, write_columns
 from cagdask.io.layout import write_rows
 
 _ENTRY_BYTES = 60  # per entry of a part, besides twice its text
-_SMALL_PART = 250_000  # entries below which a part is not worth a task of its own
+SMALL_PART = 250_000
+"""Entries below which a part is not worth a task of its own."""
 _WORD = 8
 PARTS_PER_THREAD = 2
 """Each part opens every sample, so more would share out the work better and read more."""
@@ -171,7 +172,7 @@ def count_parts(n_entries: int, id_bytes: int, budget: int, n_threads: int) -> i
     """
     need = 2 * id_bytes + _ENTRY_BYTES * n_entries
     fitting = -(-2 * need // max(1, budget))
-    return max(1, fitting, min(PARTS_PER_THREAD * n_threads, n_entries // _SMALL_PART))
+    return max(1, fitting, min(PARTS_PER_THREAD * n_threads, n_entries // SMALL_PART))
 
 
 def choose_splitters(sketches: list[list[str]], n_genes: list[int], n_parts: int) -> list[str]:

@@ -343,11 +343,10 @@ def test_a_report_has_the_stages_of_its_own_run(table: Table) -> None:
 
 def test_names_of_leaders_are_read_chunk_by_chunk(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     items = sources.describe(table(np.eye(50)))
-    monkeypatch.setattr(sources, "_NAMES_AT_ONCE", 16)
     read = []
     original = sources.read_names
     monkeypatch.setattr(sources, "read_names", lambda *place: read.append(place[1:]) or original(*place))
-    assert sources.names_of(items, [40, 3, 7, 40]) == ["item 40", "item 3", "item 7", "item 40"]
+    assert sources.names_of(items, [40, 3, 7, 40], at_once=16) == ["item 40", "item 3", "item 7", "item 40"]
     assert read == [(0, 16), (32, 48)]
 
 
