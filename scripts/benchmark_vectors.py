@@ -3,6 +3,7 @@
     python scripts/benchmark_vectors.py pairs --kind low-rank
     python scripts/benchmark_vectors.py recall
     python scripts/benchmark_vectors.py free-b
+    python scripts/benchmark_vectors.py batches
     python scripts/benchmark_vectors.py store --genes 1000000 --samples 200
 
 Processor times are of all threads together: on a busy machine set OPENBLAS_NUM_THREADS=1, since waiting BLAS threads
@@ -302,6 +303,75 @@ def store(genes: int, samples: int, seed: int, keep: str | None) -> None:
                 {"": where, **kept, "peak over start-up, MiB": over, "start-up, wall s": found["tiny"]["wall_s"]}
             )
     show(rows, seed)
+
+
+# -- many questions ----------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--genes", default=20_000)
+@click.option("--columns", default=50)
+@click.option("--queries", default=12_042)
+@click.option("--seed", default=0)
+def batches(genes: int, columns: int, queries: int, seed: int) -> None:
+    """Many questions together, and how many of them have other answers than one product of NumPy."""
+    from cagdask.vectors.analogies.rules import Rules
+    from cagdask.vectors.analogies.session import open_analogies
+    from cagdask.vectors.similarity import open_similarity
+
+    matrix = vectors("low-rank", genes, columns, seed)
+    asked = np.argsort(np.random.default_rng(seed + 1).random((queries, 64)), axis=1)[:, :3]
+    asked = (asked + np.arange(queries)[:, None] * 7) % genes
+    names = [tuple(f"g{i}" for i in row) for row in asked.tolist()]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_embedding(f"{folder}/v.zarr", matrix)
+        for kind in ("analogy, add", "analogy, mul", "similar, cosine", "similar, euclidean"):
+            way = kind.split(", ")[1]
+            for some in (names[:20], names):  # the first so that everything is imported and compiled
+                timer = Timer()
+                if kind.startswith("analogy"):
+                    with open_analogies(f"{folder}/v.zarr") as session:
+                        found = session.find(some, Rules(), method=way)
+                else:
+                    with open_similarity(f"{folder}/v.zarr") as session:
+                        found = session.find([[a] for a, _, _ in some], metric=way)
+                timer.stop()
+            plain = Timer()
+            expected = by_product(matrix.astype(np.float64), asked, way)
+            plain.stop()
+            place = "gene_d" if kind.startswith("analogy") else "gene"
+            other = sum(
+                [int(name[1:]) for name in answer.columns[place]] != best.tolist()
+                for answer, best in zip(found, expected, strict=True)
+            )
+            row = {"questions": kind, "wall s": timer.wall, "CPU s": timer.cpu, "NumPy, CPU s": plain.cpu}
+            rows.append(row | {"other answers": other})
+    show(rows, seed)
+
+
+def by_product(x: Any, asked: Any, way: str, k: int = 10) -> Any:
+    """The ten best rows for each question, from products of all rows with all questions, shape (n_questions, k)."""
+    squares = (x**2).sum(axis=1)
+    unit = x / np.sqrt(squares)[:, None]
+    found = []
+    for begin in range(0, len(asked), 500):
+        some = asked[begin : begin + 500]
+        a, b, c = some.T
+        if way == "add":
+            wanted = unit[c] + unit[b] - unit[a]
+            scores = wanted / np.linalg.norm(wanted, axis=1, keepdims=True) @ unit.T
+        elif way == "mul":
+            near = [(1 + unit[rows] @ unit.T) / 2 for rows in (a, b, c)]
+            scores = near[2] * near[1] / (near[0] + 1e-6)
+        elif way == "cosine":
+            scores = unit[a] @ unit.T
+        else:
+            scores = -np.sqrt(np.maximum(0, squares[a][:, None] + squares - 2 * (x[a] @ x.T)))
+        left_out = some if way in ("add", "mul") else some[:, :1]
+        np.put_along_axis(scores, left_out, -np.inf, axis=1)
+        found.append(np.argsort(-scores, axis=1, kind="stable")[:, :k])
+    return np.concatenate(found)
 
 
 def write_profiles(url: str, genes: int, samples: int, seed: int) -> None:

@@ -92,7 +92,7 @@ def similarity_answers(
     return Answers(
         answers,
         [_similarity_title(genes, metric, combine) for genes in queries],
-        [f"{n:,} vectors without direction were left out." if n else "" for n in without],
+        [_similarity_note(genes, metric, combine, n) for genes, n in zip(queries, without, strict=True)],
         facts,
         "neighbors",
         draw,
@@ -106,6 +106,22 @@ def _similarity_title(genes: Sequence[str], metric: str, combine: str) -> str:
     if combine == "joint":
         return f"Most like {', '.join(genes)} together by {metric}"
     return f"Like {genes[0]} and unlike {', '.join(genes[1:])} by {metric}"
+
+
+def _similarity_note(genes: Sequence[str], metric: str, combine: str, n_without: int) -> str:
+    """What the scores of several genes mean, and what was left out."""
+    n, parts = len(genes), []
+    if n > 1 and combine == "joint":
+        parts.append(
+            f"Similarity is the sum of the squared {metric}s to the {n} genes: {n} for a gene that points along all of "
+            "them, 0 for one that is unrelated to all."
+        )
+    elif n > 1:
+        of = "minus the distance" if metric == "euclidean" else f"the {metric}"
+        parts.append(f"Similarity is {of} to {genes[0]}, less the mean of those to the others.")
+    if n_without:
+        parts.append(f"{n_without:,} vectors without direction were left out.")
+    return " ".join(parts)
 
 
 def top_pair_answers(session: SimilaritySession, n: int, metric: str) -> Answers:
