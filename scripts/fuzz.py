@@ -67,14 +67,15 @@ def main() -> int:
         found = run_batch(n, seed, chosen.targets)
         counts.update({(name, what): n_cases for name, what, n_cases in found["counts"]})
         problems += found["problems"]
+        for problem in found["problems"]:
+            print("PROBLEM", *problem, file=sys.stderr)
         ratio = max(ratio, found["ratio"])
         seed = found.get("died", seed + n - 1) + 1
         print(f"{seed - chosen.seed:,} of {chosen.cases:,}, {len(problems)} problems", file=sys.stderr)
     for (name, what), n in sorted(counts.items()):
         print(f"{name:10} {what:8} {n:7,}")
     print(f"{counts.total():,} inputs; peak memory: {ratio:.2f} times that of good inputs")
-    for problem in problems[:40]:
-        print("PROBLEM", *problem)
+    print(f"{len(problems)} problems")
     return int(bool(problems) or ratio > 2)
 
 
