@@ -44,7 +44,14 @@ NOT_ON_CONDA = {
 }
 """Only on PyPI; the conda environment has pip install them."""
 
-OPTIONAL = {"bokeh": "explore", "lightgbm": "lightgbm", "mdtraj": "mdtraj", "openpyxl": "xlsx", "panel": "explore"}
+OPTIONAL = {
+    "anndata": "anndata",
+    "bokeh": "explore",
+    "lightgbm": "lightgbm",
+    "mdtraj": "mdtraj",
+    "openpyxl": "xlsx",
+    "panel": "explore",
+}
 """Imported where this extra is installed."""
 
 
