@@ -94,8 +94,8 @@ def to_anndata(result: str | xr.Dataset) -> anndata.AnnData:
         import anndata
     except ImportError as err:
         raise ImportError(
-            "to_anndata needs anndata, which is not installed: pip install 'cagdask[anndata]'. Or write an h5ad file without it: "
-            "cagdask run ... --format h5ad."
+            "to_anndata needs anndata, which is not installed: pip install 'cagdask[anndata]'. Or write an h5ad file "
+            "without it: cagdask run ... --format h5ad."
         ) from err
     ds = open_result(result)
     var = _columns(ds, "cag")

@@ -85,7 +85,7 @@ def test_anndata_reads_the_h5ad_file_as_to_anndata_makes_it(result: str, tmp_pat
 
 @pytest.mark.skipif(importlib.util.find_spec("anndata") is not None, reason="anndata is installed")
 def test_without_anndata_one_line_says_what_to_do(result: str) -> None:
-    with pytest.raises(ImportError, match=r"pip install anndata.*--format h5ad"):
+    with pytest.raises(ImportError, match=r"pip install 'cagdask\[anndata\]'.*--format h5ad"):
         cagdask.to_anndata(result)
 
 
