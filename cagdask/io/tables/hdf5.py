@@ -189,7 +189,8 @@ def fields_table(columns: dict[str, Any], n: int) -> pa.Table | None:
     """Metadata of one axis, those columns that have a value for each of its ``n`` names."""
     kept = {}
     for name, values in columns.items():
-        name.encode()  # a damaged file has names that are no text: said here, not by Arrow later
+        if str(name).encode("utf-8", "replace").decode() != name:  # said here, not by Arrow later
+            raise ValueError(f"the name of a column is no text: {name!r}")
         values = np.asarray(values)
         if values.shape != (n,) or values.dtype.names:
             continue
