@@ -139,6 +139,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(
 ) -> None:
     clean, output = str(tmp_path / "clean"), str(tmp_path / "out")
     pipeline.run(str(toy_sheet), output=clean, client=here)
+    monkeypatch.setattr("sys.executable", "")  # no process beside this one, where nothing would fail
     fail_once(monkeypatch, module, function, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(str(toy_sheet), output=output, client=here)
