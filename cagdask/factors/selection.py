@@ -5,6 +5,7 @@ One sketch of the largest k serves all; every k has its replicates and their con
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 TABLE = "k_selection.tsv"
 STABLE = 0.8
 """Stability from which the programs of a k are taken to come back."""
+FALL = 0.05
+"""A fall of the stability from one k to the next that tells more than chance does."""
 
 
 @takes_any_input(reads_itself)
@@ -126,20 +129,26 @@ def read_selection(folder: str) -> pd.DataFrame:
 def recommended(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The k to use, ``recommended_k``, and why, ``recommended_because``.
 
-    More components describe more of the data, so it is the largest k whose programs come back: whose stability, shown
-    with three decimals, is at least :data:`STABLE`. If there is none, the most stable one, the smaller of equal ones.
+    More components describe more of the data, so it is the largest k whose programs come back. Programs come back if
+    the stability, with three decimals, is at least :data:`STABLE`, and if k is not beyond the largest fall of the
+    stability, where that is :data:`FALL` or more: beyond the number of programs in the data, replicates split them
+    differently. If no k is stable, it is the most stable one, the smaller of equal ones.
     """
-    stability = {row["k"]: round(row["stability"], 3) for row in rows}
-    stable = [k for k, value in stability.items() if value >= STABLE]
+    stability = {row["k"]: round(row["stability"], 3) for row in sorted(rows, key=lambda row: int(row["k"]))}
     best = max(stability, key=lambda k: (stability[k], -k))
+    stable = [k for k, value in stability.items() if value >= STABLE]
     if not stable:
         why = f"no k reaches a stability of {STABLE:g}; this is the most stable one ({stability[best]:.3f})"
         return {"recommended_k": best, "recommended_because": why}
-    chosen = max(stable)
-    why = f"the largest of {len(rows)} k whose stability is at least {STABLE:g} ({stability[chosen]:.3f})"
+    falls = {k: stability[k] - stability[after] for k, after in itertools.pairwise(stability) if k in stable}
+    before_fall = max(falls, key=lambda k: (falls[k], -k), default=max(stable))
+    ends = falls.get(before_fall, 0.0) >= FALL and before_fall < max(stable)
+    chosen = before_fall if ends else max(stable)
+    what = "before the stability falls most, and" if ends else f"of {len(rows)} k whose stability is"
+    why = f"the largest {what} at least {STABLE:g} ({stability[chosen]:.3f})"
     larger = [k for k in stability if k > chosen]
     if larger:
-        why += f"; the next, k = {min(larger)}, has {stability[min(larger)]:.3f}"
+        why += f"; the next, k = {larger[0]}, has {stability[larger[0]]:.3f}"
     if best != chosen:
         why += f"; the most stable is k = {best} ({stability[best]:.3f})"
     return {"recommended_k": chosen, "recommended_because": why}

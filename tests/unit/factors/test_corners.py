@@ -110,6 +110,12 @@ def test_copies_of_one_program_are_no_clusters(k: int, n: int, seed: int) -> Non
         ({2: 0.6, 3: 0.6}, 2, "no k reaches"),
         ({4: 0.7996, 8: 0.2}, 4, "at least 0.8 .0.800."),
         ({7: 1.0}, 7, "the largest of 1 k"),
+        (
+            {4: 0.999, 5: 0.997, 6: 0.998, 7: 0.996, 8: 0.883, 9: 0.799},  # seven planted programs
+            7,
+            "the largest before the stability falls most, and at least 0.8 .0.996.; the next, k = 8, has 0.883",
+        ),
+        ({2: 0.95, 3: 0.93, 4: 0.9}, 4, "the largest of 3 k"),
     ],
 )
 def test_the_largest_stable_k_is_recommended(stability: dict[int, float], k: int, why: str) -> None:
