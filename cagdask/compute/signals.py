@@ -10,7 +10,9 @@ process 1 of a container they would not even end it. Nothing here imports more t
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ INTERRUPTED = 130
 GRACE_SECONDS = 10.0
 """How long running tasks may go on after SIGTERM: batch systems and Kubernetes kill after 30 s."""
 _ENDING = ("SIGTERM", "SIGHUP")
+_AGAIN_SECONDS = 0.05
+"""After which a signal that was dropped is sent again."""
 
 
 class Ended(KeyboardInterrupt):
@@ -42,6 +46,9 @@ def raised() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise :class:`Ended` within the block, the first time; later ones are ignored.
 
     Does nothing in other threads than the main one, and for signals that somebody has handled or ignored already.
+
+    Python drops an exception that is raised while it collects garbage or deletes an object. A signal, SIGINT too, that
+    arrives just then is sent once more, so that it is not lost.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -54,12 +61,27 @@ def raised() -> Iterator[None]:
             ending = True
             raise Ended(number)
 
+    def drop(dropped: sys.UnraisableHookArgs) -> None:
+        nonlocal ending
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            before(dropped)
+            return
+        ending = False
+        number = getattr(dropped.exc_value, "number", signal.SIGINT)
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))  # not here: it would be dropped again
+        again.daemon = True
+        again.start()
+
     ours = [number for name in _ENDING if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
     for number in ours:
         signal.signal(number, end)
+    before = sys.unraisablehook
+    if ours:
+        sys.unraisablehook = drop
     try:
         yield
     finally:
+        sys.unraisablehook = before
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
 
