@@ -1,4 +1,4 @@
-"""Genes that are in no CAG, or came later, put to the nearest one: the second pass of two, for CAGs.
+"""Assign unclustered or new genes to the nearest CAG.
 
     result, store --> directions of the CAGs as clustered
                                   |

@@ -1,4 +1,4 @@
-"""What finished tasks of a stage answered, kept so that an interrupted stage goes on.
+"""Saved results of the finished tasks of a stage, from which an interrupted stage goes on.
 
     FOLDER/7.json    {"item": digest of the task's arguments, "result": what it returned, "cpu_seconds": what it took}
 

@@ -47,7 +47,7 @@ from cagdask.normalization.sample_statistics import (
     SampleStatistics,
     Values,
     lazy_statistics,
-    made_again,
+    recomputed_after,
     sample_statistics,
 )
 
@@ -254,7 +254,7 @@ def _lazy_profiles(data: Any, method: str, clr_floor: Floor, genes: Any, samples
     if method == "none":
         return x
     stats = lazy_statistics(x, method, genes, samples)
-    again = made_again(x, stats)  # else every block would stay in memory from that pass to this one
+    again = recomputed_after(x, stats)  # else every block would stay in memory from that pass to this one
     return again.map_blocks(_profile_block, dtype=np.float32, method=method, stats=stats, clr_floor=clr_floor)
 
 

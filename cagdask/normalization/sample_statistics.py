@@ -1,4 +1,4 @@
-"""What normalization has to know of every sample, by tasks on a store or lazily on a Dask array.
+"""Per-sample statistics that normalization needs, by tasks on a store or lazily on a Dask array.
 
     store --> statistics_task (genes b to e) --> work folder: b-e.npy --+
     store --> statistics_task (genes e to f) --> work folder: e-f.npy --+--> driver: merge, advance
@@ -278,7 +278,7 @@ def lazy_statistics(x: Any, method: str, genes: Any = None, samples: Any = None)
     n_samples = x.shape[1]
     state = None
     for step in exact_sums.steps(STATISTIC[method], n_samples):
-        source = x if state is None else made_again(x, state)
+        source = x if state is None else recomputed_after(x, state)
         edges = np.cumsum([0, *x.chunks[0]])
         names = [None if state is not None or genes is None else genes[b:e] for b, e in pairwise(edges)]
         parts = [
@@ -291,7 +291,7 @@ def lazy_statistics(x: Any, method: str, genes: Any = None, samples: Any = None)
     return delayed(_finish)(method, state)
 
 
-def made_again(x: Any, after: Any) -> Any:
+def recomputed_after(x: Any, after: Any) -> Any:
     """Give the same array under new keys, whose blocks are read or computed anew, and only once ``after`` is there.
 
     Two passes that share keys would share the blocks too: each would stay in memory from the first pass to the second,

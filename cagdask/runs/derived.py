@@ -149,7 +149,7 @@ def _write(
     recipe = recipe | {"source_digest": origin.digest}
     progress = resume.begin(output, recipe, {command: CAGS}, names, overwrite=overwrite)
     with (
-        resume.tidy(progress),
+        resume.cleaning_up(progress),
         as_runner(**where) as runner,
         files.reporting(progress, runner) as write_report,
     ):

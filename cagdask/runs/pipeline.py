@@ -237,7 +237,7 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
     progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
     store = found.url if found.is_store else storage.join(output, ABUNDANCE)
     with (
-        resume.tidy(progress),
+        resume.cleaning_up(progress),
         as_runner(**where, work_bytes=found.work_bytes) as runner,
         files.reporting(progress, runner, wanted=bool(reports)) as write_report,
     ):

@@ -260,7 +260,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def tidy(progress: Progress) -> Iterator[None]:
+def cleaning_up(progress: Progress) -> Iterator[None]:
     """Hold the folder for this run, and leave nothing behind if it fails before anything is worth keeping."""
     existed = storage.exists(progress.output)
     storage.make_folder(progress.output)

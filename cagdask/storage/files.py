@@ -27,7 +27,7 @@ Loaded = TypeVar("Loaded")
 
 
 @contextmanager
-def said_of(url: str) -> Iterator[None]:
+def errors_named(url: str) -> Iterator[None]:
     """Turn what the S3 client raises into one line that names ``url``."""
     try:
         yield
@@ -93,14 +93,14 @@ class _S3Files:
     def du(self, url: str) -> int:
         """Bytes of an object, or of all below a prefix."""
         client, key = s3.bucket(url)
-        with said_of(url):
+        with errors_named(url):
             found = s3.head(client, key)
             return int(found["size"]) if found else sum(s3.listing(client, key).values())
 
     def info(self, url: str) -> dict[str, Any]:
         """Size, tag and age of an object."""
         client, key = s3.bucket(url)
-        with said_of(url):
+        with errors_named(url):
             found = s3.head(client, key)
         if found is None:
             raise FileNotFoundError(url)
@@ -120,7 +120,7 @@ class _Ranges(io.RawIOBase):
         self._tail = b""
         if by_tail:
             client, key = s3.bucket(url)
-            with said_of(url):
+            with errors_named(url):
                 self._tail, self._size = s3.get_tail(client, key, _TAIL_BYTES)
         else:
             self._size = size_of(url)
@@ -177,7 +177,7 @@ def exists(url: str) -> bool:
     """Whether a file or folder is there."""
     if is_s3(url):
         client, key = s3.bucket(url)
-        with said_of(url):
+        with errors_named(url):
             return s3.head(client, key) is not None or s3.any_below(client, key)
     if is_remote(url):
         fs, path = filesystem(url)
@@ -196,7 +196,7 @@ def remove(url: str) -> None:
     if is_s3(url):
         client, key = s3.bucket(url)
         assert key, "a whole bucket is never deleted"
-        with said_of(url):
+        with errors_named(url):
             s3.delete(client, [f"{key}/{name}" for name in s3.listing(client, key)] + [key])
     elif is_remote(url):
         fs, path = filesystem(url)
@@ -220,7 +220,7 @@ def list_files(url: str) -> dict[str, int]:
     """Sizes of all files of a folder, by their path in it with ``/``."""
     if is_s3(url):
         client, key = s3.bucket(url)
-        with said_of(url):
+        with errors_named(url):
             return s3.listing(client, key)
     if is_remote(url):
         fs, path = filesystem(url)
@@ -267,7 +267,7 @@ def open_output(url: str) -> Iterator[BinaryIO]:
 
 def _upload(url: str, handle: Any) -> None:
     client, key = s3.bucket(url)
-    with said_of(url):
+    with errors_named(url):
         n_bytes = handle.seek(0, os.SEEK_END)
         handle.seek(0)
         s3.put(client, key, handle.read() if n_bytes <= s3.PART_BYTES else handle)
@@ -277,7 +277,7 @@ def write_bytes(url: str, data: bytes | memoryview) -> None:
     """Write a whole file: readers see the old one or the new one, never a part."""
     if is_s3(url):
         client, key = s3.bucket(url)
-        with said_of(url):
+        with errors_named(url):
             s3.put(client, key, bytes(data))
         return
     if is_remote(url):
@@ -298,7 +298,7 @@ def read_bytes(url: str) -> bytes:
     """
     if is_s3(url):
         client, key = s3.bucket(url)
-        with said_of(url):
+        with errors_named(url):
             found = s3.get(client, key) if key else None
         if found is None:
             raise FileNotFoundError(url)
@@ -316,7 +316,7 @@ def read_range(url: str, start: int, end: int) -> bytes:
         import obstore
 
         client, key = s3.bucket(url)
-        with said_of(url):
+        with errors_named(url):
             return bytes(obstore.get_range(client, key, start=start, end=end)) if end > start else b""
     if is_remote(url):
         fs, path = filesystem(url)

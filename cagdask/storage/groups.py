@@ -54,7 +54,7 @@ def _store_classes() -> dict[str, Any]:
             files: manifest.Files = {}  # noqa: RUF012  # replaced, never changed
 
             async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-                with files.said_of(self.url):
+                with files.errors_named(self.url):
                     found = await super().get(key, prototype, byte_range)
                 said = self.files.get(key)
                 if said is None:
@@ -79,7 +79,7 @@ def _store_classes() -> dict[str, Any]:
             import obstore
 
             self._check_writable()
-            with files.said_of(self.url):
+            with files.errors_named(self.url):
                 await obstore.put_async(self.store, key, value.as_buffer_like(), chunk_size=s3.PART_BYTES)
 
         def __reduce__(self) -> Any:

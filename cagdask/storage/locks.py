@@ -262,7 +262,7 @@ def _read(url: str) -> tuple[dict[str, Any], str | None] | None:
     tag = None
     if is_s3(url):
         client, key = s3.bucket(url)
-        with files.said_of(url):
+        with files.errors_named(url):
             found = s3.get(client, key)
         if found is None:
             return None
@@ -283,7 +283,7 @@ def _write(url: str, data: bytes, tag: str | None, *, create: bool = False) -> s
     """Write a lock if there is none (``create``), or over the one with this tag."""
     if is_s3(url):
         client, key = s3.bucket(url)
-        with files.said_of(url):
+        with files.errors_named(url):
             return s3.put(client, key, data, create=create, version=None if create else tag)
     path = local_path(url)
     if not create:

@@ -72,7 +72,7 @@ def read(store: str) -> Manifest | None:
     url, tag = join(store, NAME), None
     if is_s3(store):
         client, key = s3.bucket(url)
-        with files.said_of(store):
+        with files.errors_named(store):
             found = s3.get(client, key)
         if found is None:
             return None

@@ -239,7 +239,7 @@ def _settle(target: str) -> None:
 def _settle_from(staged: str, target: str, made: Manifest, tag: str | None) -> None:
     client, goal = s3.bucket(target)
     _, source = s3.bucket(staged)
-    with files.said_of(target):
+    with files.errors_named(target):
         there = s3.listing(client, goal)
         first = [f"{goal}/{name}" for name in there if name.endswith("zarr.json") and name != manifest.NAME]
         s3.delete(client, first)  # who has no manifest in mind finds no store while it changes
@@ -263,7 +263,7 @@ def _put(target: str, made: Manifest, tag: str | None) -> Manifest:
     """Write a manifest in place of the one with this tag, or of none."""
     client, key = s3.bucket(join(target, manifest.NAME))
     try:
-        with files.said_of(target):
+        with files.errors_named(target):
             new = s3.put(client, key, made.to_bytes(), version=tag, create=tag is None)
     except FileExistsError as err:
         raise StoreError(
@@ -277,7 +277,7 @@ def _copy_folder(staged: str, target: str) -> None:
     if is_s3(target):
         client, goal = s3.bucket(target)
         _, source = s3.bucket(staged)
-        with files.said_of(target):
+        with files.errors_named(target):
             names = sorted(s3.listing(client, source))
             if not names:
                 _copy_object(client, source, goal)

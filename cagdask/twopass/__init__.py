@@ -13,7 +13,7 @@ The sample must fit one worker, the source need not. The modules, in the order o
 :mod:`.sample`             the first pass, and the leaders
 :mod:`.labels`             the second pass
 :mod:`.pictures`           dendrogram, distances, sizes
-:mod:`.checks`             what is asked: defaults, and what can not be meant
+:mod:`.checks`             what is asked: defaults, and what is refused
 :mod:`.stages`             both passes as stages of one work folder
 :mod:`.two_pass`           the public functions
 ========================== =============================================================

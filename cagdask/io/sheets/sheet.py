@@ -210,7 +210,10 @@ def _check_samples(url: str, rows: list[tuple[str, Any]]) -> None:
         if not sample.strip():
             raise InputError(f"{url}: a sample (file {path!r}) has an empty name. Give it one.")
         if not _is_text(sample) or (isinstance(path, str) and not _is_text(path)):
-            raise InputError(f"{url}: sample {sample!r}, file {path!r}: holds half a character. Correct the sheet.")
+            raise InputError(
+                f"{url}: sample {sample!r}, file {path!r}: contains an unpaired surrogate, half of a character. "
+                "Correct the sheet."
+            )
         if sample in seen:
             raise InputError(f"{url}: sample {sample!r} occurs twice. Give each sample its own name.")
         if not isinstance(path, str) or not path.strip():

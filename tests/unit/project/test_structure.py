@@ -182,17 +182,7 @@ OLD_WORDS = {
 }
 """What readers had to read twice, and what to write instead."""
 
-OLD_WORDS_LEFT = {
-    r"cagdask/cags/assignment.py: put to the (nearest|CAG)",
-    r"cagdask/cags/assignment.py: second pass of two",
-    r"cagdask/compute/finished_tasks.py: (finished )?tasks of a stage answered",
-    r"cagdask/io/sheets/sheet.py: holds half a character",
-    r"cagdask/normalization/sample_statistics.py: \bdef (said_of|made_again|tidy|_were|flat)\b",
-    r"cagdask/normalization/sample_statistics.py: has to know of every",
-    r"cagdask/runs/resume.py: \bdef (said_of|made_again|tidy|_were|flat)\b",
-    r"cagdask/storage/files.py: \bdef (said_of|made_again|tidy|_were|flat)\b",
-    r"cagdask/twopass/__init__.py: can not be meant",
-}
+OLD_WORDS_LEFT: set[str] = set()
 """Where they still are. No line may be added."""
 
 
