@@ -87,6 +87,12 @@ def members(session: int) -> list[int]:
     return found
 
 
+def _heed_signals() -> None:
+    """Background jobs of a shell ignore SIGINT, what nohup started ignores SIGHUP, and so would their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @dataclass
 class Bench:
     """A table to cluster, and the bytes of a run without signals.
@@ -149,7 +155,7 @@ class Bench:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore it
+            preexec_fn=_heed_signals,
         )
         if seconds is not None:
             with suppress(subprocess.TimeoutExpired):

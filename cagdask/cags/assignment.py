@@ -127,7 +127,7 @@ def assign(
         asked = {"max_dist": max_dist, "min_size": min_size, "min_support": float(min_support)}
         _assign(sources, target, asked, runner, overwrite=overwrite)
         made = storage.open_dataset(target)
-        return made if output is not None else made.load()
+        return made if output is not None else storage.loaded(made)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def find_cags(
         with as_runner(**where, work_bytes=work_bytes(n_genes, n_samples)) as runner:
             cluster_store(storage.absolute(store), target, parameters, runner, overwrite=overwrite)
         result = storage.open_dataset(target)
-        return result if output is not None else result.load()
+        return result if output is not None else storage.loaded(result)
 
 
 def cluster_store(

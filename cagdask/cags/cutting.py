@@ -85,7 +85,7 @@ def cut(
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         cut_store(checked, target, runner, overwrite=overwrite)
         made = storage.open_dataset(target)
-        return made if output is not None else made.load()
+        return made if output is not None else storage.loaded(made)
 
 
 @dataclass(frozen=True)

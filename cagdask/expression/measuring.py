@@ -233,8 +233,9 @@ class Metrics(Work):
         rows = (budget - _fixed(self.shape, n_around)) // (tasks.COSINE_COPIES * n_samples)
         chosen = self.path("members"), self.path("lengths")
         squares = _added(self._over_genes("cosines", tasks.cosine_task, rows, *chosen))
-        found = list(tasks.GeneMeasures.open_all([storage.join(place, "genes") for place in places]))
-        columns = {name: np.concatenate([getattr(one, name) for one in found]) for name in tasks.GeneMeasures.declared}
+        of_parts = tasks.GeneMeasures.open_all([storage.join(place, "genes") for place in places])
+        found = [one.by_name() for one in of_parts]
+        columns = {name: np.concatenate([one[name] for one in found]) for name in tasks.GeneMeasures.declared}
         return _table(ds, columns, squares, n_held, groups, ranks[1] - ranks[0] if compat else None)
 
 

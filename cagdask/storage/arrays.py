@@ -117,10 +117,14 @@ class Files:
         """The arrays of each of some folders, one after the other."""
         return (cls.open(folder) for folder in folders)
 
+    def by_name(self) -> dict[str, Array]:
+        """All arrays by their names."""
+        return {name: getattr(self, name) for name in self.declared}
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return int(sum(getattr(self, name).nbytes for name in self.declared))
+        return sum(values.nbytes for values in self.by_name().values())
 
     if not TYPE_CHECKING:  # a type checker knows the arrays by their declarations
 

@@ -39,6 +39,10 @@ class NameIndex(PandasIndex):
         self.dim = variable.dims[0]
         self.coord_dtype = np.dtype(object)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the lazy variable: as a pandas index, all names would be read to be sent."""
+        return NameIndex, (self.variable,)
+
     @property
     def index(self) -> pd.Index:
         """All names, in memory from the first use on."""

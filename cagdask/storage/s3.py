@@ -77,7 +77,8 @@ def _client(
     from obstore.store import S3Store
 
     options = dict(chosen.options)
-    patience = min(seconds, _TIMEOUT_SECONDS)
+    # a short look has time for two tries, the second of which may begin at its very end
+    patience = _TIMEOUT_SECONDS if seconds >= _TIMEOUT_SECONDS else -(-seconds // 2)
     client: dict[str, Any] = {"timeout": f"{patience}s", "connect_timeout": "5s", "allow_http": True}
     client |= {key: options.pop(key) for key in CLIENT_OPTIONS if key in options}
     trusted = client.pop("root_certificate", None) or chosen.ca_bundle

@@ -19,7 +19,7 @@ from cagdask.twopass.sources import Items
 
 def checked(items: Items, asked: Recipe) -> tuple[Items, Recipe]:
     """The parameters with defaults filled in; raises if one makes no sense."""
-    given = {name: value if value != "" else None for name, value in asdict(asked).items()}
+    given = {name: None if isinstance(value, str) and not value else value for name, value in asdict(asked).items()}
     taken = FIRST_PASS.check(**given)
     compat = taken["compat"]
     if compat and (taken["linkage"] not in (None, "ward") or taken["leader_rule"] not in (None, "random")):

@@ -165,7 +165,7 @@ class TwoPass(Work):
         if stores.LEADERS in report["files"]:
             ds = ds.assign(storage.open_dataset(storage.join(self.target, stores.LEADERS)).variables)
         ds.attrs["report"] = json.dumps(report, sort_keys=True)
-        return ds.load() if in_memory else ds
+        return storage.loaded(ds) if in_memory else ds
 
 
 def _block_rows(items: Items, block: int | None, runner: Runner, n_leaders: int) -> int:

@@ -5,14 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from distributed import LocalCluster
 
 from cagdask import cli, storage
-from cagdask.compute.runner import Runner
 from cagdask.errors import MemoryLimitError
 from cagdask.runs import pipeline
 from tests.conftest import MakeStore
@@ -226,8 +227,14 @@ def test_simulate_writes_sheet_and_truth(tmp_path: Path) -> None:
     assert "already there" in error_line(cagdask("simulate", "--output", tmp_path / "sim"))
 
 
-def test_ingest_normalize_cluster_cut_run_on_a_given_scheduler(toy_sheet: Path, tmp_path: Path, runner: Runner) -> None:
-    address = runner.executor.client.scheduler.address
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Of a cluster of somebody else: no certificates are needed."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_ingest_normalize_cluster_cut_run_on_a_given_scheduler(toy_sheet: Path, tmp_path: Path, address: str) -> None:
     scheduler = tmp_path / "scheduler.json"
     scheduler.write_text(json.dumps({"address": address}))
     on = ["--scheduler", address, "--no-progress"]

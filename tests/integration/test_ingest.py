@@ -73,7 +73,7 @@ def test_a_cohort_on_workers_becomes_a_store(tmp_path, runner, toy_sheet, toy_co
     assert tuple(ds.sample_id.values) == toy_cohort.sample_ids
     np.testing.assert_array_equal(ds.abundance.values, toy_cohort.matrix)
     assert ds.abundance.dtype == np.float32
-    assert set(ds.coords) == {"gene_id", "sample_id"}
+    assert set(ds.coords) == {"gene", "gene_id", "sample", "sample_id"}
     assert ds.attrs["kind"] == "abundance"
     assert ds.attrs["schema_version"] == 1
     assert "ingest sample_sheet.json" in ds.attrs["history"]

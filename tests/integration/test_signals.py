@@ -67,7 +67,7 @@ def test_ctrl_c_while_workers_start_is_one_line(bench: interrupted.Bench, second
     assert end.said == "cagdask: interrupted. The same command goes on where it stopped.\n"
     assert end.wrong == []
     assert list((bench.folder / "tmp").iterdir()) == []
-    assert not output.exists()
+    assert with_workers.check(end, signal.SIGINT, output) == []
 
 
 def test_a_closed_terminal_does_not_end_what_nohup_started(bench: interrupted.Bench, tmp_path: Path) -> None:

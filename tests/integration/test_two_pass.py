@@ -209,7 +209,7 @@ def test_trajectories_that_can_not_be_used(md: Any, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             two_pass(str(tmp_path / name), k=2, client=InlineRunner(), **options)
 
-    refused("a.xtc", r"a\.xtc: has no topology of its own.*--top")
+    refused("a.xtc", r"a\.xtc: has no topology of its own.*`topology`")
     refused("a.xtc", r"has 6 atoms, but .*seven\.pdb has 7", topology=str(tmp_path / "seven.pdb"))
     refused("a.xtc", r"bad\.txt: holds no topology", topology=str(tmp_path / "bad.txt"))
     refused("bad.h5", r"bad\.h5: can not be read as a trajectory")

@@ -152,7 +152,7 @@ def plane_task(
     """Write real samples, and synthetic ones of rare labels, in the plane of two components; and the picture."""
     import pandas as pd
 
-    from cagdask.plot import save
+    from cagdask.plot import save as save_chart
     from cagdask.plot.classification import real_and_synthetic
 
     asked = FoldFiles.open(given)
@@ -166,7 +166,7 @@ def plane_task(
     kinds = ["real"] * len(values) + [method] * (len(every) - len(values))
     table = pd.DataFrame({"kind": kinds, "label": own, "component_1": place[:, 0], "component_2": place[:, 1]})
     write_table(table, storage.join(folder, "synthetic.tsv"))
-    save(real_and_synthetic(table), storage.join(folder, "synthetic.png"))
+    save_chart(real_and_synthetic(table), storage.join(folder, "synthetic.png"))
     return len(every)
 
 

@@ -271,9 +271,10 @@ def _curves(names: list[str], held: HeldOut, calls: pd.DataFrame, having: Bools,
 
 def draw(folder: str) -> None:
     """The pictures of a classification, as PNG beside its tables; of the split whose numbers count."""
-    from cagdask.plot import classification, save
+    from cagdask.plot import classification
+    from cagdask.plot import save as save_chart
 
     for name, picture in classification.MODEL_PLOTS.items():
         chart = picture(folder)
         if chart is not None:
-            save(chart, storage.join(folder, f"{name}.png"))
+            save_chart(chart, storage.join(folder, f"{name}.png"))
