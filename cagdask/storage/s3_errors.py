@@ -21,7 +21,7 @@ from cagdask.storage import s3, s3_reach
 from cagdask.storage.paths import split_s3
 from cagdask.storage.s3_settings import Setting, setting
 
-PROBE_SECONDS = 9
+PROBE_SECONDS = 7
 """How long the first look at a URL is repeated before it fails; finding out why takes a few seconds more."""
 
 

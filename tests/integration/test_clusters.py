@@ -295,6 +295,7 @@ def test_a_slurm_job_is_what_dask_jobqueue_makes_of_the_configuration(monkeypatc
     assert "--memory-limit 4.00GiB" in script
 
 
+@pytest.mark.slow  # it waits more than a minute for launchers to give up
 def test_a_launcher_that_can_not_work_here_says_so_in_one_line(toy_sheet: Path, tmp_path: Path) -> None:
     pytest.importorskip("dask_jobqueue")
     pytest.importorskip("dask_kubernetes")
