@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from cagdask.arguments import Option, Options
-from cagdask.cags.options import CLUSTER, MAX_DIST
+from cagdask.cags.options import CLUSTER
 from cagdask.cli.flags import flags_of, in_flags
 from cagdask.cli.preparing import (
     scheduler_of,
@@ -24,7 +24,7 @@ from cagdask.cli.preparing import (
     set_tls,
 )
 from cagdask.io.options import INGEST, READING
-from cagdask.normalization.options import CLR_FLOOR, NORMALIZATION
+from cagdask.normalization.options import CLR_FLOOR
 
 Outcome = tuple[dict[str, Any], str | Callable[[], str]]
 """What a command found: for ``--json``, and for people, or what makes the text. It is printed once the progress bar is
@@ -279,17 +279,6 @@ kind = declared(INGEST["kind"])
 on_bad_sample = declared(INGEST["on_bad_sample"])
 reading = declared(*READING)
 """How to read tables of other programs."""
-max_dist = declared(MAX_DIST)
 clr_floor = declared(CLR_FLOOR)
 clustering = declared(CLUSTER)
 """How genes are grouped."""
-
-
-def method(*names: str) -> Callable[[Parsed], Parsed]:
-    """How samples are made comparable, under these names."""
-    return declared(replace(NORMALIZATION, name=names[-1].lstrip("-"), flags=tuple(n for n in names if n[0] == "-")))
-
-
-def normalizing(*names: str) -> Callable[[Parsed], Parsed]:
-    """How samples are made comparable, under these names, and the floor of ``clr``."""
-    return chain(method(*names), clr_floor)

@@ -24,7 +24,6 @@ import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -41,6 +40,7 @@ from cagdask.expression import measures
 from cagdask.expression.kernels import Float64
 from cagdask.expression.options import METRICS, MetricsOptions
 from cagdask.io.inputs import takes_any_input
+from cagdask.storage.frames import write_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -282,12 +282,7 @@ def _table(
 
 
 def _write(frame: pd.DataFrame, output: str, percentile: float) -> None:
-    buffer = BytesIO()
-    if output.endswith(".parquet"):
-        frame.to_parquet(buffer, index=False)
-    else:
-        buffer.write(frame.to_csv(sep="\t", index=False, lineterminator="\n").encode())
-    storage.write_bytes(output, buffer.getvalue())
+    write_frame(frame, output)
     _draw(frame, f"{os.path.splitext(output)[0]}.signal.png", percentile)
 
 

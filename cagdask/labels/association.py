@@ -13,7 +13,6 @@ import logging
 import os
 import tempfile
 from dataclasses import replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from cagdask.labels.classification.features import Source, open_source, read_row
 from cagdask.labels.design import DesignFiles, Question, check_options, design_of
 from cagdask.labels.reading import read_labels
 from cagdask.storage.arrays import Files, array
+from cagdask.storage.frames import write_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -289,12 +289,7 @@ def _are_log_ratios(matrix: Matrix) -> bool:
 
 
 def _write(frame: pd.DataFrame, output: str, question: Question) -> None:
-    buffer = BytesIO()
-    if output.endswith(".parquet"):
-        frame.to_parquet(buffer, index=False)
-    else:
-        buffer.write(frame.to_csv(sep="\t", index=False, lineterminator="\n").encode())
-    storage.write_bytes(output, buffer.getvalue())
+    write_frame(frame, output)
     _draw(frame, f"{os.path.splitext(output)[0]}.volcano.png", question)
 
 

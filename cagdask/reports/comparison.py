@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import storage
 from cagdask.errors import InputError
 from cagdask.plot.overlap import Overlap, matched_labels, overlap_of
+from cagdask.storage.frames import write_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,8 +122,4 @@ def check_table_name(url: str) -> None:
 def write_table(table: pd.DataFrame, url: str) -> None:
     """Write the table of a comparison as TSV or Parquet, by the suffix of its name, in place of what is there."""
     check_table_name(url)
-    with storage.open_output(url) as handle:
-        if url.endswith(".tsv"):
-            handle.write(table.to_csv(sep="\t", index=False, float_format="%.6g").encode())
-        else:
-            table.to_parquet(handle, index=False)
+    write_frame(table, url)
