@@ -70,7 +70,8 @@ def trust(ds: xr.Dataset) -> list[str]:
 def _error_rate(ds: xr.Dataset) -> str:
     """The sentence about the error rate, where one was estimated; empty where not."""
     try:
-        return str(json.loads(str(ds.attrs.get("error_rate", "{}"))).get("in_words", ""))
+        words = json.loads(str(ds.attrs.get("error_rate", "{}"))).get("in_words", "")
+        return str(words).replace("`", "")  # names of parameters, marked for the command line
     except (ValueError, AttributeError):
         return ""
 
