@@ -184,6 +184,8 @@ def _connected(target: Any, scheduler_file: str | None) -> Client:
     from distributed import Client
     from distributed.security import Security
 
+    from cagdask.compute import on_dask
+
     where = getattr(target, "scheduler_address", None) or target or scheduler_file
     if isinstance(target, str):
         check_address(target)
@@ -193,7 +195,8 @@ def _connected(target: Any, scheduler_file: str | None) -> Client:
             "`distributed.comm.tls`."
         )
     try:
-        return Client(target, scheduler_file=scheduler_file, timeout="20s", set_as_default=False)
+        patience = on_dask.seconds("cagdask.connect-timeout")
+        return Client(target, scheduler_file=scheduler_file, timeout=patience, set_as_default=False)
     except (OSError, TimeoutError, ValueError, RuntimeError) as err:  # the last: TCP where encryption is required
         said = (str(err.__cause__ or err).strip().splitlines() or [type(err).__name__])[0]
         raise ClusterError(

@@ -31,6 +31,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 WINDOW_PER_THREAD = 4
 """Tasks submitted ahead per worker thread: keeps workers busy and the scheduler small."""
 PATIENCE = {
+    "cagdask.connect-timeout": "20s",  # until the scheduler at a given address answers
     "cagdask.first-worker-timeout": "60s",  # until a cluster that runs already has a worker
     "cagdask.launched-worker-timeout": "1 hour",  # the same for one that --cluster starts: jobs may queue
     "cagdask.no-workers-timeout": "60s",  # how long a run goes on without any worker

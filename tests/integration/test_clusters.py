@@ -77,8 +77,13 @@ def test_a_run_over_tls_on_s3_gives_the_bytes_of_a_local_one(
 
 
 def test_others_are_refused_in_one_line(
-    tls_cluster: DaskProcesses, certificate: Certificate, toy_sheet: Path, tmp_path: Path
+    tls_cluster: DaskProcesses,
+    certificate: Certificate,
+    toy_sheet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DASK_CAGDASK__CONNECT_TIMEOUT", "3s")
     plain = tls_cluster.address.replace("tls://", "tcp://")
     foreign = make_certificate(tmp_path / "foreign").flags
     command = ["ingest", str(toy_sheet), "--store"]
