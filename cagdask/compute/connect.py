@@ -170,7 +170,8 @@ def _on_dask(
             logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             runner = _with_workers(connected, is_given, patience)
-            reporter().message(f"Dask dashboard: {connected.dashboard_link}")
+            if is_given or dask.config.get(settings.DASHBOARD, False):
+                reporter().message(f"Dask dashboard: {connected.dashboard_link}")
             yield runner
         except CagdaskError:
             raise

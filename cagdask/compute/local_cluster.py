@@ -3,10 +3,13 @@
     driver: event loop, scheduler, nannies --TLS on 127.0.0.1--> worker processes
               |                                                     |
               +--- certificate made for the run, in memory ---------+
+              +--- S3 secrets, through a pipe ----------------------+
               +--- private folder (0700), gone at the end ----------+
 
 Every user of a machine can connect to ports on 127.0.0.1, and whoever can connect to a Dask scheduler can run code as
-its owner. So both sides show a certificate that is made for the run and never written to a file.
+its owner. So both sides show a certificate that is made for the run and never written to a file. What workers are
+started with can be read in ``/proc`` while they live: secrets are not among it. The dashboard, which speaks plain HTTP,
+is off unless Dask's configuration says ``cagdask.dashboard: true``.
 
 Ctrl-C reaches all processes of a terminal. Workers never get it: the thread of the event loop, which starts them, has
 it blocked, and a blocked signal stays so in its children. The driver takes it, also while workers start, and ends them.
@@ -30,7 +33,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny
 from distributed.security import Security
 from distributed.utils import LoopRunner
 
@@ -38,17 +41,27 @@ from cagdask.compute import settings, signals
 from cagdask.compute.main_guard import check_main_guard
 from cagdask.compute.worker_plugins import QuietWorker
 from cagdask.errors import ClusterError
+from cagdask.storage import s3_settings
 
 _CLOSE_SECONDS = 20.0
 """How long a cluster may take to end by itself; then its processes are killed."""
 _STOP_SECONDS = 5.0
 """The same for one that was interrupted while it started."""
 _CLIENT_SECONDS = "60s"
-_NO_ROUTES = {
-    # the dashboard stays, for whoever has bokeh; what changes a cluster or passes requests on does not
-    f"distributed.{part}.http.routes": ["distributed.http.health"]
-    for part in ("worker", "nanny")
-}
+
+
+def _routes(dashboard: bool) -> dict[str, list[str]]:
+    """Pages that are served: whether a process is there. What changes a cluster or passes requests on is not."""
+    quiet = ("worker", "nanny") if dashboard else ("scheduler", "worker", "nanny")
+    return {f"distributed.{part}.http.routes": ["distributed.http.health"] for part in quiet}
+
+
+class _PrivateNanny(Nanny):
+    """Starts a worker, also in place of one that died, without the S3 secrets in what it inherits."""
+
+    async def instantiate(self) -> Any:
+        with s3_settings.hidden():
+            return await super().instantiate()
 
 
 @contextmanager
@@ -68,12 +81,14 @@ def local_cluster(n_workers: int, memory_limit: int) -> Iterator[Client]:
         They can not be started, or the script that asks has no main guard.
     """
     check_main_guard()
-    _check_semaphores()
+    with s3_settings.hidden():  # the first lock starts a process that watches over all of them
+        _check_semaphores()
     cores = settings.n_cores()
     kept = min(settings.KEPT_BY_ALLOCATOR, int(memory_limit * settings.KEPT_SHARE))
     with ExitStack() as stack:
         folder = stack.enter_context(_private_folder())
-        config = dict.fromkeys(settings.ALLOCATOR_KEYS, kept) | _NO_ROUTES | {"temporary-directory": folder}
+        dashboard = bool(dask.config.get(settings.DASHBOARD, False))
+        config = dict.fromkeys(settings.ALLOCATOR_KEYS, kept) | _routes(dashboard) | {"temporary-directory": folder}
         stack.enter_context(dask.config.set(config))
         loop = _loop(stack)
         security = certificate()
@@ -86,9 +101,11 @@ def local_cluster(n_workers: int, memory_limit: int) -> Iterator[Client]:
                 host="127.0.0.1",
                 protocol="tls://",
                 security=security,
+                worker_class=_PrivateNanny,
                 dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.CRITICAL,
-                env=dict.fromkeys(settings.THREAD_VARIABLES, str(max(1, cores // n_workers))),
+                env=dict.fromkeys(settings.THREAD_VARIABLES, str(max(1, cores // n_workers))) | s3_settings.secrets(),
                 local_directory=folder,
                 asynchronous=True,
             )

@@ -37,6 +37,8 @@ PATIENCE = {
     "cagdask.no-workers-timeout": "60s",  # how long a run goes on without any worker
 }
 """How long cagdask waits, by the name in Dask's configuration that changes it."""
+DASHBOARD = "cagdask.dashboard"
+"""Name in Dask's configuration that turns on the dashboard of workers that a run starts on its machine."""
 IN_PROCESS_BYTES = 2**30
 """Work up to this size runs in this process unless workers are asked for: starting them would take longer."""
 MAX_WORKERS = 16

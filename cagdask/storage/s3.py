@@ -5,8 +5,8 @@
                   +-- inherited by workers       +-- credentials: environment, profile, shared files, role (botocore)
 
 Everything is read from the environment, so that a worker process that inherits it, or is given it by the plug-in of
-:mod:`cagdask.compute.worker_plugins`, reaches the same server. Secrets stay in the process that read them: no object
-here can be pickled with them, and no message quotes them.
+:mod:`cagdask.compute.worker_plugins`, reaches the same server. Our own workers get the secrets through a pipe; others
+have their own. No object here can be pickled with secrets, and no message quotes them.
 
 A request is repeated after a server error (also 503 SlowDown), a refused or dropped connection, or a time-out. The
 first wait is half a second; each further one is twice as long, up to 5 s, with jitter. After :data:`RETRY_SECONDS` in
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cagdask.errors import StoreError
 from cagdask.storage.paths import split_s3
-from cagdask.storage.s3_settings import CLIENT_OPTIONS, SECRETS, Setting, setting
+from cagdask.storage.s3_settings import CLIENT_OPTIONS, SECRETS, Setting, secrets, setting
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -62,7 +62,8 @@ def client_at(url: str) -> S3Store:
 
 
 def _secrets() -> tuple[str | None, ...]:
-    return tuple(os.environ.get(name) for name in SECRETS)
+    found = secrets()
+    return tuple(found.get(name) for name in SECRETS)
 
 
 @lru_cache(maxsize=128)  # a client keeps its connections; another process, after a fork, must not use them
@@ -70,7 +71,7 @@ def _client(
     name: str,
     prefix: str,
     chosen: Setting,
-    secrets: tuple[str | None, ...],
+    keys: tuple[str | None, ...],
     pid: int,
     seconds: int = RETRY_SECONDS,
 ) -> S3Store:
@@ -88,9 +89,9 @@ def _client(
     region, endpoint = chosen.region, chosen.endpoint
     if chosen.anonymous:
         arguments["skip_signature"] = True
-    elif secrets[0] and secrets[1]:
-        arguments |= {"access_key_id": secrets[0], "secret_access_key": secrets[1]}
-        arguments |= {"token": secrets[2]} if secrets[2] else {}
+    elif keys[0] and keys[1]:
+        arguments |= {"access_key_id": keys[0], "secret_access_key": keys[1]}
+        arguments |= {"token": keys[2]} if keys[2] else {}
     else:
         chain = _Chain(chosen)
         arguments["credential_provider"] = chain

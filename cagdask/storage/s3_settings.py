@@ -2,12 +2,18 @@
 
 Flags become environment variables, which workers inherit. What the environment does not say is looked up in the
 configuration of the AWS tools: ``endpoint_url`` (also of ``[services]``), ``region`` and ``ca_bundle`` of the profile.
+
+What a process inherits can be read in ``/proc/PID/environ`` as long as it lives. So processes of our own are started
+within :func:`hidden`, and are told the secrets through a pipe.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +31,7 @@ VARIABLES = (
 )
 """Environment variables that say which server, and that hold no secret."""
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_HIDDEN = (*SECRETS, "AWS_CONTAINER_AUTHORIZATION_TOKEN")
 CLIENT_OPTIONS = ("allow_invalid_certificates", "connect_timeout", "proxy_url", "root_certificate", "timeout")
 SERVER_OPTIONS = (
     "checksum_algorithm",
@@ -89,6 +96,42 @@ def setting() -> Setting:
         options=tuple(sorted(options.items())),
         ca_bundle=found.get("AWS_CA_BUNDLE") or config.get("ca_bundle"),
     )
+
+
+# -- secrets ---------------------------------------------------------------------------------------------------------
+
+_guard = threading.Lock()
+_kept: dict[str, str] = {}
+_n_hiding = 0
+
+
+def secrets() -> dict[str, str]:
+    """The secrets that this process was given in its environment, by the names of the variables."""
+    with _guard:
+        return {name: os.environ[name] for name in _HIDDEN if name in os.environ} | _kept
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Take the secrets out of the environment for a block, so that processes that it starts do not inherit them.
+
+    :func:`secrets` still has them. Blocks of several threads may overlap: the last one puts the secrets back.
+    """
+    global _n_hiding
+    with _guard:
+        _kept.update({name: os.environ.pop(name) for name in _HIDDEN if name in os.environ})
+        _n_hiding += 1
+    try:
+        yield
+    finally:
+        with _guard:
+            _n_hiding -= 1
+            if not _n_hiding:
+                os.environ.update(_kept)
+                _kept.clear()
+
+
+# -- files and options -----------------------------------------------------------------------------------------------
 
 
 def _config_file() -> tuple[str, float]:

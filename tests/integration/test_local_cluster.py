@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,14 @@ import psutil
 import pytest
 from distributed.comm import core as comm_core
 
+from cagdask import storage
 from cagdask.compute.connect import connect
 from cagdask.compute.local_cluster import certificate
+from cagdask.compute.progress import Reporter, reporting
 from cagdask.compute.runner import Runner
 from cagdask.errors import ClusterError
+from cagdask.reports.beside import report_beside
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 TRY = """
 import sys
@@ -116,6 +124,59 @@ def test_no_key_is_in_a_file_or_on_a_command_line(cluster: Runner) -> None:
         assert line not in str(process.environ())
     for path in Path(tempfile.gettempdir()).rglob("*"):
         assert not path.is_file() or line.encode() not in path.read_bytes()
+
+
+def served(address: str, path: str) -> bool:
+    with suppress(urllib.error.HTTPError):
+        return bool(urllib.request.urlopen(f"http://{address}/{path}", timeout=10).status == 200)
+    return False
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_dashboard_is_off_unless_it_is_asked_for(asked: bool) -> None:
+    """It speaks plain HTTP, and every user of the machine could look at it. What stays says that a process is there."""
+    said: list[str] = []
+
+    class Heard(Reporter):
+        def message(self, text: str) -> None:
+            said.append(text)
+
+    with (
+        dask.config.set({"cagdask.dashboard": True} if asked else {}),
+        reporting(Heard()),
+        connect(n_workers=1, memory_limit="1GiB") as runner,
+    ):
+        address = runner.executor.client.dashboard_link.split("/")[2]
+        assert address.startswith("127.0.0.1:")
+        assert served(address, "health")
+        pages = ("status", "info/main/workers.html", "json/counts.json", "metrics", "api/v1/get_workers")
+        assert any(served(address, page) for page in pages) == asked
+    assert any(line.startswith("Dask dashboard") for line in said) == asked
+
+
+def test_no_process_is_started_with_a_secret_and_workers_have_it(s3: S3Server, s3_url: str) -> None:
+    """Also the worker that comes in place of one that died, and the process that makes a report."""
+    storage.write_bytes(f"{s3_url}/a", b"found")
+    looked: list[str] = []
+
+    def look() -> None:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                looked.append(" ".join(process.cmdline()))
+                told = Path(f"/proc/{process.pid}/environ").read_text()
+                assert SECRET_KEY not in looked[-1] + told, looked[-1]
+                assert ACCESS_KEY not in looked[-1] + told, looked[-1]
+
+    with report_beside(), connect(n_workers=1, memory_limit="1GiB") as runner:
+        client = runner.executor.client
+        for _ in range(2):
+            assert client.submit(storage.read_bytes, f"{s3_url}/a", pure=False).result(timeout=60) == b"found"
+            look()
+            (worker,) = client.run(os.getpid).values()
+            os.kill(worker, signal.SIGKILL)
+        assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET_KEY, "this process keeps what it was given"
+    assert sum("multiprocessing.spawn" in line for line in looked) >= 2
+    assert any("cagdask.reports.beside" in line for line in looked)
 
 
 def test_a_configuration_that_requires_encryption_is_met() -> None:
