@@ -183,7 +183,7 @@ class Bench:
         wrong = list(end.wrong)
         before_python = in_start and end.code == -number  # before Python has run a line of ours
         if end.code not in (0, 128 + number) and not before_python:
-            wrong.append(f"exit code {end.code}")
+            wrong.append(f"exit code {end.code}: {end.said}")
         lines = end.said.splitlines()
         if not before_python and (len(lines) > 1 or "Traceback" in end.said):
             wrong.append(f"{len(lines)} lines: {end.said[-3000:]}")
@@ -191,7 +191,7 @@ class Bench:
         wrong += [f"{path.name} is left in the temporary folder" for path in temporary.iterdir()]
         there = list(output.rglob("*")) if output.exists() else []
         wrong += [f"{path.name} is left" for path in there if path.name.endswith(".lock")]
-        finished = (output / "run.json").exists()
+        finished = (output / "run.json").exists() and not (output / "run.json.partial").exists()
         if not finished:
             command = [sys.executable, "-m", "cagdask", *self.arguments(output)]
             again = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)

@@ -48,11 +48,37 @@ def raised() -> Iterator[None]:
     Does nothing in other threads than the main one, and for signals that somebody has handled or ignored already.
 
     Python drops an exception that is raised while it collects garbage or deletes an object. A signal, SIGINT too, that
-    arrives just then is sent once more, so that it is not lost.
+    arrives just then is sent once more, so that it is not lost. An exception of another kind that a signal is behind,
+    as where a class is being made, becomes that of the signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    with _handled():
+        try:
+            yield
+        except Exception as err:
+            signaled = _signal_behind(err)
+            if signaled is None:
+                raise
+            raise signaled from err
+
+
+def _signal_behind(err: BaseException) -> KeyboardInterrupt | None:
+    """The exception of a signal that led to another one, made anew."""
+    seen: list[BaseException] = []
+    behind: BaseException | None = err
+    while behind is not None and behind not in seen:
+        if isinstance(behind, KeyboardInterrupt):
+            return Ended(behind.number) if isinstance(behind, Ended) else KeyboardInterrupt()
+        seen.append(behind)
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+@contextmanager
+def _handled() -> Iterator[None]:
+    """The handlers of :func:`raised`, for a block."""
     ending = False
 
     def end(number: int, _frame: Any) -> None:

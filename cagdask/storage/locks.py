@@ -68,10 +68,15 @@ class _Held:
     def release(self) -> None:
         self._ended.set()
         self._beating.join(timeout=2 * BEAT_SECONDS)
-        with contextlib.suppress(Exception):  # an object store that is gone must not hide why the run ended
-            found = _read(lock_of(self.target))
-            if found and found[0].get("owner") == self.owner:
-                files.remove(lock_of(self.target))
+        _drop(self.target, self.owner)
+
+
+def _drop(target: str, owner: str) -> None:
+    """Remove a lock, if it is that of ``owner``."""
+    with contextlib.suppress(Exception):  # an object store that is gone must not hide why the run ended
+        found = _read(lock_of(target))
+        if found and found[0].get("owner") == owner:
+            files.remove(lock_of(target))
 
 
 _held: dict[str, _Held] = {}
@@ -90,6 +95,9 @@ def acquire(target: str) -> None:
     """
     if is_remote(target) and not is_s3(target):  # other object stores have no conditional put that fsspec would offer
         return
+    left = _held.get(target)
+    if left is not None and left.depth < 1 and left.thread is threading.current_thread():
+        release(target, whole=True)  # which a signal had ended
     with _guard:
         mine = _held.get(target)
         if mine is not None and (mine.thread is threading.current_thread() or not mine.thread.is_alive()):
@@ -99,9 +107,14 @@ def acquire(target: str) -> None:
         if mine is not None:
             raise _refusal(target, json.loads(_content(mine.owner, 0)))
     owner = uuid.uuid4().hex
-    tag = _claim(target, owner)
-    with _guard:
-        _held[target] = _Held(target, owner, tag)
+    try:
+        tag = _claim(target, owner)
+        with _guard:
+            _held[target] = _Held(target, owner, tag)
+    except BaseException:  # a signal may arrive between the file and the note of it
+        if target not in _held:
+            _drop(target, owner)
+        raise
 
 
 def release(target: str, *, whole: bool = False) -> None:
@@ -111,10 +124,12 @@ def release(target: str, *, whole: bool = False) -> None:
         if mine is None:
             return
         mine.depth -= 1
-        if mine.depth and not whole:
+        if mine.depth > 0 and not whole:
             return
-        del _held[target]
     mine.release()
+    with _guard:  # not before: a release that a signal ends is made up for when this process ends
+        if _held.get(target) is mine:
+            del _held[target]
 
 
 @contextmanager

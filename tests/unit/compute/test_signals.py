@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from cagdask.compute import signals
 
 PROGRAM = """
 import os, signal, time
@@ -32,3 +35,38 @@ def test_a_signal_while_python_deletes_an_object_is_not_lost(name: str, said: st
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + PROGRAM.format(name=name)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=25, check=False)
     assert (ended.stdout.strip(), ended.stderr) == (said, "")
+
+
+class Named:
+    """An attribute during whose making a signal arrives: Python turns what is raised there into a RuntimeError."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __set_name__(self, *_: object) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_a_class_is_made_is_that_signal(number: signal.Signals, code: int) -> None:
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)  # which nohup changes, and a shell for what runs behind
+    try:
+        with pytest.raises(KeyboardInterrupt) as raised, signals.raised():
+            type("Made", (), {"attribute": Named(number)})
+    finally:
+        signal.signal(number, before)
+    assert signals.line_and_code(raised.value)[1] == code
+
+
+def test_an_error_while_a_signal_is_handled_is_that_signal_and_others_stay() -> None:
+    def tidied_up_badly() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise OSError("while tidying up")
+
+    with pytest.raises(signals.Ended, match="SIGTERM"), signals.raised():
+        tidied_up_badly()
+    with pytest.raises(OSError, match="of its own"), signals.raised():
+        raise OSError("of its own")

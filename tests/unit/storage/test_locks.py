@@ -6,11 +6,14 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +70,55 @@ def test_another_thread_is_refused_and_the_same_may_go_on(target: str) -> None:
         assert Path(locks.lock_of(target)).exists()
     assert len(refused) == 1
     assert not Path(locks.lock_of(target)).exists()
+
+
+def interrupted_after(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Let Ctrl-C arrive at the end of the next call of a function."""
+    module, name = place.rsplit(".", 1)
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(f"{module}.{name}", function)
+        function(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(f"{module}.{name}", called)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as Python has it, whatever the shell said that started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_just_after_a_lock_was_made_leaves_none(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted_after(os.link, monkeypatch, "os.link")
+    with pytest.raises(KeyboardInterrupt):
+        locks.acquire(target)
+    assert not Path(locks.lock_of(target)).exists()
+    with storage.claimed(target):
+        assert Path(locks.lock_of(target)).exists()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_ctrl_c_while_a_lock_is_given_back_leaves_none(
+    target: str, monkeypatch: pytest.MonkeyPatch, at_the_end: bool
+) -> None:
+    """The end of the process makes up for it, or the next lock for the same target."""
+    locks.acquire(target)
+    interrupted_after(locks._read, monkeypatch, "cagdask.storage.locks._read")
+    with pytest.raises(KeyboardInterrupt):
+        locks.release(target)
+    if at_the_end:
+        locks._release_all()
+    else:
+        locks.acquire(target)
+        assert Path(locks.lock_of(target)).exists()
+        locks.release(target)
+    assert list(Path(target).parent.iterdir()) == []
 
 
 def test_a_lock_of_another_machine_is_taken_over_once_it_stops_beating(
