@@ -28,8 +28,9 @@ SHOWN = 20
 def classify(setting: Setting, source: str, labels: str, output: str, **options: Any) -> Outcome:
     """Learn labels of samples, and test what was learned on samples kept apart.
 
-    SOURCE is a store of abundances or expression (genes), a cags.zarr or the folder of a run (CAGs), or the output of
-    cagdask nmf (factors). With --groups, whole studies are kept apart as well, which is what new studies will see.
+    SOURCE is a store of abundances or expression (genes) or what cagdask ingest makes one of, a cags.zarr or the folder
+    of a run (CAGs), or the output of cagdask nmf (factors). With --groups, whole studies are kept apart as well, which
+    is what new studies will see.
 
     Example: cagdask classify cohort.zarr --labels metadata.tsv --label-column disease --groups study -o model
     """
@@ -79,7 +80,7 @@ def predict(setting: Setting, model: str, new: str, output: str, missing: str) -
     """Give labels to new samples.
 
     MODEL is the output of cagdask classify. NEW holds samples with the same kind of features, made comparable in the
-    same way; features are matched by name.
+    same way; features are matched by name. For a model of CAGs, NEW may hold genes: a store, a table or a sample sheet.
     """
     from cagdask.labels.classification.prediction import predict as of_library
 
@@ -90,7 +91,12 @@ def predict(setting: Setting, model: str, new: str, output: str, missing: str) -
         str(name): int(n) for name, n in sorted(found["call"].value_counts().items(), key=lambda one: str(one[0]))
     }
     text = f"{output}: {len(found):,} samples, {n_unknown:,} of them unknown"
-    return {"output": output, "n_samples": len(found), "n_unknown": n_unknown, "calls": counts}, text
+    content = {"output": output, "n_samples": len(found), "n_unknown": n_unknown, "calls": counts}
+    if found.attrs:
+        text += "; {n_genes_found:,} of the {n_genes_of_model:,} genes of the model's CAGs are there".format(
+            **found.attrs
+        )
+    return content | dict(found.attrs), text
 
 
 @click.command(cls=TaskCommand)

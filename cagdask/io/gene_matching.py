@@ -63,3 +63,11 @@ def hashes_of(url: str, name: str | None = "gene_id", n: int = 0) -> list[NDArra
         for parts, key in zip(found, _KEYS, strict=True):
             parts.append(pd.util.hash_array(block, hash_key=key, categorize=False))
     return [np.concatenate(parts) if parts else np.zeros(0, np.uint64) for parts in found]
+
+
+def hashes_of_names(names: NDArray[Any]) -> list[NDArray[np.uint64]]:
+    """Two hashes of every name of a list in memory, as :func:`hashes_of` gives them for a store."""
+    import pandas as pd
+
+    block = names.astype(object)
+    return [pd.util.hash_array(block, hash_key=key, categorize=False) for key in _KEYS]

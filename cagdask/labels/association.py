@@ -22,8 +22,9 @@ from cagdask import storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.factors.matrix import Matrix
+from cagdask.io.inputs import takes_any_input
 from cagdask.labels import statistics
-from cagdask.labels.classification.features import Source, open_source, read_rows
+from cagdask.labels.classification.features import Source, open_source, read_rows, reads_itself
 from cagdask.labels.design import DesignFiles, Question, check_options, design_of
 from cagdask.labels.reading import read_labels
 from cagdask.storage.arrays import Files, array
@@ -47,6 +48,7 @@ class TestedFiles(Files):
     parts: Float64 = array(np.float64, "part, feature", "of a zero-aware test, else nothing")
 
 
+@takes_any_input(reads_itself)
 def associate(
     source: str,
     *,

@@ -15,6 +15,7 @@ answers       what a model says of samples
 results       files of a classification
 balance       synthetic samples of rare labels
 augmentation  the library call ``augment``: whether these help
+aggregation   CAGs of a model, made of the genes of another cohort
 prediction    the library call ``predict``
 neighbors     the most similar labelled samples
 """

@@ -21,6 +21,7 @@ from cagdask import provenance, storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
+from cagdask.io.inputs import takes_any_input
 from cagdask.labels.classification import balance, boosting, features, scoring, splits
 from cagdask.labels.classification.folds import FoldFiles
 from cagdask.labels.classification.models import Recipe, decide, fit
@@ -38,6 +39,7 @@ Float64 = NDArray[np.float64]
 METHODS = ("none", *balance.METHODS)
 
 
+@takes_any_input(features.reads_itself)
 def augment(
     source: str,
     *,
@@ -63,7 +65,7 @@ def augment(
     **options
         ``label_column``, ``separator``, ``label_kind``, ``min_label`` (5); ``model``, ``features``, ``n_features``,
         ``n_trees``, ``strength``, ``rare_below`` (20), ``seed`` as for :func:`cagdask.classify`; ``n_splits`` (12) and
-        ``test_share`` (0.33).
+        ``test_share`` (0.33); ``groups``, the column of studies, of which a split keeps whole ones apart.
 
     Returns
     -------
@@ -111,7 +113,10 @@ def _measured(
     recipe = Recipe(**{name: chosen[name] for name in ("model", "n_trees", "strength", "seed", "rare_below")})
     check_memory(held, samples, chosen, runner)
     strata = splits.strata_of(samples.member)
-    tests = splits.shares(strata, chosen["test_share"], chosen["n_splits"], chosen["seed"])
+    by = chosen["test_share"], chosen["n_splits"], chosen["seed"]
+    tests = splits.shares(strata, *by)
+    if samples.studies is not None:
+        tests = splits.study_shares(strata, samples.studies, *by)
     every = np.zeros(len(strata), bool)
     train = np.stack([~test for test in [*tests, every]])
     given = features.TrainFiles(column=samples.column, member=samples.member, train=train)
@@ -190,6 +195,7 @@ def _report(samples: Samples, rare: list[int], chosen: dict[str, Any], f1: Float
         "kind": "augmentation",
         "source": provenance.source(),
         "options": chosen,
+        "split_by": chosen["groups"] if samples.studies is not None else None,
         "rare_labels": [samples.found.names[i] for i in rare],
         "best": best,
         "recommended": best if methods[best]["helps"] else "none",

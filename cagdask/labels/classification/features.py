@@ -91,6 +91,11 @@ class Source:
         return [self.matrix.rows(i, i + 1) for i in range(self.matrix.n_blocks)]
 
 
+def reads_itself(url: str) -> bool:
+    """Whether a source that is no store is read here: the folder of a run with CAGs, or of factors."""
+    return any(storage.exists(storage.join(url, name)) for name in (stores.CAGS, stores.FACTORS))
+
+
 def open_source(source: str, kind: str | None) -> Source:
     """The features of a store, result, run folder or folder of factors.
 

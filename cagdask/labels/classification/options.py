@@ -46,6 +46,7 @@ TESTING = Options(
 AUGMENT = Options(
     *(replace(one, default=5) if name == "min_label" else one for name, one in LABELS.items()),
     *(one for name, one in MODEL.items() if name != "augment"),
+    TESTING["groups"],
     Option("n_splits", 12, "Times that samples are split anew.", int, least=2),
     Option("test_share", 0.33, "Share of the samples of each label that is kept apart.", float, above=0, below=1),
 )  # fmt: skip
@@ -89,6 +90,7 @@ class AugmentOptions(TypedDict, total=False):
     strength: float
     rare_below: int
     seed: int
+    groups: str | None
     n_splits: int
     test_share: float
 

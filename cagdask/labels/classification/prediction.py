@@ -1,6 +1,7 @@
 """The library call ``predict``: labels of new samples from a stored model.
 
 features of the model --by name--> rows of the new store --read by tasks--> values --> labels, probabilities
+CAGs of the model --by their genes--> rows of the new store --summed by tasks--> means --> the same
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import storage
+from cagdask import storage, stores
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
-from cagdask.labels.classification import answers, features, results
+from cagdask.io.inputs import as_store
+from cagdask.labels.classification import aggregation, answers, features, results
 from cagdask.labels.reading import some_of
 
 if TYPE_CHECKING:
@@ -46,11 +48,14 @@ def predict(
     model
         Folder that :func:`cagdask.classify` made.
     source
-        New samples, with the same kind of features, made comparable in the same way.
+        New samples, with the same kind of features, made comparable in the same way: a store, or what
+        :func:`cagdask.ingest` makes one of. For a model of CAGs it may hold genes: they are normalized as the model's
+        were, and the CAGs are means over them, found by gene id.
     output
         Table to write, ``.tsv``.
     missing
-        What to do if features of the model are not there: ``error``, or take them as ``zero`` (absent).
+        What to do if features of the model are not there: ``error``, or take them as ``zero`` (absent). Of a CAG some
+        of whose genes are there, ``error`` takes the mean over these, ``zero`` the others as absent.
     overwrite
         Replace ``output``.
     client, n_workers, memory_limit
@@ -60,7 +65,8 @@ def predict(
     -------
     DataFrame
         One row per sample: ``sample``, ``predicted``, ``probability``, ``unknown``, ``call``, ``most_similar`` (names
-        of labelled samples, nearest first), ``their_labels``, ``distance``, and ``p(LABEL)`` of each label.
+        of labelled samples, nearest first), ``their_labels``, ``distance``, and ``p(LABEL)`` of each label. Where CAGs
+        were made of genes, ``attrs`` has ``n_genes_of_model``, ``n_genes_found`` and ``n_cags_without_genes``.
 
     Raises
     ------
@@ -75,27 +81,74 @@ def predict(
         raise ValueError(f"`output={output!r}` must end in .tsv.")
     storage.check_target(storage.absolute(output), overwrite=overwrite)
     card = read_card(model)
-    held = features.open_source(source, card["features"]["kind"])
-    identity = features.identity_of(held)
-    if identity != card["features"]["identity"]:
-        raise InputError(
-            f"{source}: its features are of {identity}, those of {model} of {card['features']['identity']}. Make "
-            "the new samples comparable in the same way: the same normalization, CAGs or factors."
-        )
-    with (
-        tempfile.TemporaryDirectory(prefix="cagdask-", ignore_cleanup_errors=True) as scratch,
-        as_runner(
-            client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=12 * held.n * held.n_samples
-        ) as runner,
-    ):
-        folder = scratch if runner.in_process else storage.work_folder(storage.absolute(output))
-        storage.remove(folder)
-        try:
-            table = _predicted(model, card, held, missing, runner, folder)
-        finally:
+    where: dict[str, Any] = {"client": client, "n_workers": n_workers, "memory_limit": memory_limit}
+    with as_store(source, beside=output, leave=features.reads_itself, **where) as url:
+        held = _same_features(url, source, model, card) or _genes_of(url, source, model, card)
+        with (
+            tempfile.TemporaryDirectory(prefix="cagdask-", ignore_cleanup_errors=True) as scratch,
+            as_runner(**where, work_bytes=12 * held.n * held.n_samples) as runner,
+        ):
+            folder = scratch if runner.in_process else storage.work_folder(storage.absolute(output))
             storage.remove(folder)
+            try:
+                table = _predicted(model, card, held, missing, runner, folder)
+            finally:
+                storage.remove(folder)
     results.write_table(table, storage.absolute(output))
     return table
+
+
+def _same_features(url: str, source: str, model: str, card: dict[str, Any]) -> features.Source | None:
+    """Features of the model in the new source; None if CAGs have to be made of its genes.
+
+    Raises
+    ------
+    InputError
+        They were made in another way, and there are no genes to make them of.
+    """
+    kind = card["features"]["kind"]
+    if kind == "cags" and not _holds_cags(url):
+        return None
+    held = features.open_source(url, kind)
+    identity = features.identity_of(held)
+    if identity == card["features"]["identity"]:
+        return held
+    if kind == "cags" and _store_of_genes(url) is not None:
+        return None
+    raise InputError(
+        f"{source}: its features are of {identity}, those of {model} of {card['features']['identity']}. "
+        + _advice(kind, card)
+    )
+
+
+def _advice(kind: str, card: dict[str, Any]) -> str:
+    if kind == "cags":
+        return "Name the store of genes of the new samples: the model's CAGs are made of them."
+    if kind == "factors":
+        return "Project the new samples onto the model's factors with cagdask nmf project."
+    method = str(card["features"]["identity"]).removeprefix("normalization ")
+    return f"Make the new samples comparable in the same way: cagdask normalize with method {method}."
+
+
+def _holds_cags(url: str) -> bool:
+    """Whether there is a result: a cags.zarr, or the folder of a run with one."""
+    return stores.kind_of(stores.result_url(url)) == "result"
+
+
+def _store_of_genes(url: str) -> str | None:
+    """The store of genes that a source means, if there is one."""
+    if stores.kind_of(url) == "result":
+        return None
+    try:
+        return stores.abundance_url(url)
+    except InputError:  # a folder with CAGs alone
+        return None
+
+
+def _genes_of(url: str, source: str, model: str, card: dict[str, Any]) -> features.Source:
+    held = features.open_source(_store_of_genes(url) or url, "genes")
+    aggregation.check_normalization(held.matrix.url, card, model)
+    return held
 
 
 def read_card(model: str) -> dict[str, Any]:
@@ -120,6 +173,12 @@ def _predicted(
     model: str, card: dict[str, Any], held: features.Source, missing: str, runner: Runner, folder: str
 ) -> pd.DataFrame:
     wanted = card["features"]["names"]
+    if card["features"]["kind"] == "cags" and held.kind == "genes":
+        runner.check_fits("predict", 24 * len(wanted) * min(answers.STEP, held.n_samples), f"{len(wanted):,} CAGs")
+        means, counts = aggregation.cag_means(model, card, held.matrix, missing, runner, folder)
+        table = answers.predicted(model, card, held.matrix.sample_names(), means.read)
+        table.attrs.update(counts)
+        return table
     place = _places(held, set(wanted))
     lacking = [name for name in wanted if name not in place]
     if lacking and (missing == "error" or len(lacking) == len(wanted)):

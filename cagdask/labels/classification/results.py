@@ -6,6 +6,7 @@ scores.tsv        split, label, precision, recall, f1, auc, support
 studies.tsv       the same of each study by itself
 predictions.tsv   every held-out sample: its labels, those given, how probable they are
 features.tsv      features of the model, with permutation importance over the folds
+members.parquet   genes of the CAGs that the model uses
 labels.tsv        samples and studies of each label, and why some are not learned
 unlabelled.tsv    samples of the source without a label: those given, and the most similar labelled samples
 curves.json       points of ROC and calibration curves, confusion matrix
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, storage
 from cagdask.labels.classification import features, scoring
+from cagdask.labels.classification.aggregation import normalization_of, write_members
 from cagdask.labels.classification.answers import SEPARATOR, UNKNOWN, answers, per_label, predicted
 from cagdask.labels.classification.models import decide
 
@@ -110,6 +112,8 @@ def write(outcome: Outcome, folder: str, leak: float) -> dict[str, Any]:
     _write_tables(outcome, folder, numbers, tables)
     storage.write_json(storage.join(folder, CURVES), curves)
     storage.write_json(storage.join(folder, CARD), card)
+    if outcome.held.kind == "cags":
+        write_members(outcome.held.matrix.url, outcome.rows, folder)
     _write_unlabelled(outcome, folder, card)
     draw(folder)
     return card
@@ -239,7 +243,8 @@ def _card(outcome: Outcome, numbers: dict[str, Any], warnings: list[str]) -> dic
             "identity": features.identity_of(held),
             "n_available": held.n,
             "names": held.names_of(outcome.rows),
-        },
+        }
+        | ({"normalization": normalization_of(held.matrix.url)} if held.kind == "cags" else {}),
         "labels": [asdict_verdict(one) for one in samples.verdicts],
         "label_names": outcome.names,
         "single": samples.found.single,

@@ -94,6 +94,22 @@ def shares(strata: Int64, test_share: float, n_splits: int, seed: int) -> list[B
     return made
 
 
+def study_shares(
+    strata: Int64, studies: NDArray[np.object_], test_share: float, n_splits: int, seed: int
+) -> list[Bools]:
+    """Test samples of repeated splits that keep whole studies apart, strata as even as can be.
+
+    Studies are dealt to as many folds as make a fold's share nearest to ``test_share``; each fold is a split, and when
+    all were, studies are dealt anew.
+    """
+    n_folds = min(max(2, round(1 / test_share)), len(set(studies)))
+    made: list[Bools] = []
+    while len(made) < n_splits:
+        number = grouped_folds(strata, studies, n_folds, seed + len(made))
+        made += [number == fold for fold in range(n_folds)]
+    return made[:n_splits]
+
+
 def _filled(splits: Iterable[tuple[Int64, Int64]], n: int) -> Int64:
     made = np.full(n, -1, np.int64)
     with warnings.catch_warnings():

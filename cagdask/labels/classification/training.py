@@ -21,6 +21,7 @@ from cagdask import storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
+from cagdask.io.inputs import takes_any_input
 from cagdask.labels.association import warn_of_scale
 from cagdask.labels.classification import answers, boosting, features, results, splits
 from cagdask.labels.classification.folds import FoldFiles, ScoredFiles, fit_calibrated, fold_task
@@ -90,6 +91,7 @@ class Fold:
     inner: Int64
 
 
+@takes_any_input(features.reads_itself)
 def classify(
     source: str,
     *,

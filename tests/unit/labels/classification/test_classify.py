@@ -281,3 +281,21 @@ def test_augmented_training_helps_a_rare_label(tmp_path: Path) -> None:
         assert sum(row["support"] for row in card["splits"]["random"]["labels"]) == 134, "real samples alone are tested"
         f1[method] = card["splits"]["random"]["labels"][2]["f1"]
     assert f1["gaussian"] > f1["none"] + 0.15
+
+
+def test_a_table_is_classified_tested_and_augmented_as_it_is(tmp_path: Path) -> None:
+    values, table = cohort()
+    names = pd.Index([f"gene_{i:06d}" for i in range(N_GENES)], name="gene")
+    pd.DataFrame(values, index=names, columns=table.index).to_csv(tmp_path / "t.tsv", sep="\t")
+    table.to_csv(tmp_path / "l.tsv", sep="\t")
+    where: dict[str, Any] = {"labels": str(tmp_path / "l.tsv"), "client": InlineRunner()}
+    card = cagdask.classify(str(tmp_path / "t.tsv"), output=str(tmp_path / "m"), model="logistic", **where)
+    assert card["splits"]["random"]["macro_f1"] > 0.8
+    found = cagdask.predict(str(tmp_path / "m"), str(tmp_path / "t.tsv"), output=str(tmp_path / "p.tsv"))
+    assert (found.predicted.to_numpy() == table.tissue).mean() > 0.95
+    report = cagdask.augment(str(tmp_path / "t.tsv"), output=str(tmp_path / "a"), rare_below=90, n_splits=2,
+                             model="logistic", groups="study", **where)  # fmt: skip
+    assert report["split_by"] == "study"
+    tested = cagdask.associate(str(tmp_path / "t.tsv"), groups=("brain", "liver"), **where)
+    assert set(tested.gene[:8]) <= {f"gene_{i:06d}" for i in range(10)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "l.tsv", "m", "p.tsv", "t.tsv"]
