@@ -167,10 +167,14 @@ def _header_of(comment: str, separator: str, quoted: bool) -> list[str]:
 
 
 def _is_header(comment: str, rows: list[list[str]], separator: str, quoted: bool) -> bool:
-    """Whether a comment is the header: its width fits, and the row below is not one (words above numbers)."""
+    """Whether a comment is the header: its width fits, and it names its first column, or the row below is no header."""
     width = _width(rows)
-    if len(_header_of(comment, separator, quoted)) not in (width, width - 1):
+    cells = _header_of(comment, separator, quoted)
+    if len(cells) not in (width, width - 1):
         return False
+    first = cells[0].strip("# ").lower()
+    if first and (first in GENE_NAMES or first in SAMPLE_NAMES or first.endswith("id")):
+        return True  # of a table of words alone, no row looks unlike a header: #SampleID, diagnosis
     below = [any(_looks_numeric(cell) for cell in column) for column in zip(*rows[1:], strict=False)]
     return len(rows) < 2 or any(_looks_numeric(cell) for cell, number in zip(rows[0], below, strict=False) if number)
 

@@ -207,6 +207,13 @@ def test_metadata_is_joined_by_sample_and_by_gene(tmp_path: Path) -> None:
     assert list(ds.gene_taxonomy.values) == ["", "Bacillus", "", ""]
 
 
+def test_metadata_of_words_has_its_header_behind_a_hash_sign(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("gene\ta\tb\ng1\t1\t2\ng2\t3\t4\n")
+    (tmp_path / "m.tsv").write_text("#SampleID\tVar\na\tlow\nb\thigh\n")
+    made = cagdask.ingest(str(tmp_path / "t.tsv"), store=str(tmp_path / "s.zarr"), metadata=str(tmp_path / "m.tsv"), client=InlineRunner())
+    assert made["sample_Var"].values.tolist() == ["low", "high"]
+
+
 def test_metadata_may_be_a_workbook(tmp_path: Path) -> None:
     book = pytest.importorskip("openpyxl").Workbook()
     for row in (["sample", "age"], ["s2", 5], ["s1", 4], ["s3", 6]):
