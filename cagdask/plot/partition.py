@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MANY_CLASSES = 7
-"""Classes of size beyond which their labels are written at an angle: side by side they do not fit a phone."""
+"""Classes of size beyond which their labels are written upright: side by side they do not fit a phone."""
 _CURVES = {
     "n_groups": "CAGs of two genes or more",
     "n_alone": "genes alone",
@@ -35,9 +35,10 @@ def sizes(result: str | xr.Dataset) -> alt.Chart:
     import altair as alt
 
     table = numbers.size_classes(open_result(result)["cag_size"].values)
-    angle = 0 if len(table) <= MANY_CLASSES else -40
+    many = len(table) > MANY_CLASSES
+    axis = alt.Axis(labelAngle=-90 if many else 0, labelOverlap=False if many else "greedy")  # each bar has its label
     base = alt.Chart(table).encode(
-        x=alt.X("genes:N", sort=list(table.genes), title="genes in the CAG", axis=alt.Axis(labelAngle=angle)),
+        x=alt.X("genes:N", sort=list(table.genes), title="genes in the CAG", axis=axis),
         y=alt.Y("n_cags:Q", scale=alt.Scale(type="symlog", constant=1), title="CAGs", axis=_count_axis()),
         tooltip=[
             alt.Tooltip("genes:N", title="genes in the CAG"),
@@ -66,14 +67,17 @@ def coverage(result: str | xr.Dataset) -> alt.Chart:
 
     ds = open_result(result)
     table = numbers.coverage_by_size(ds["cag_size"].values, ds["cag_mean_abundance"].values.astype(np.float64))
+    both = table["what"].nunique() > 1
+    legend = alt.Legend(orient="top", title="share of") if both else None
+    share_of = "share of all" if both else f"share of all {table['what'].iloc[0]}"
     chart = (
         alt.Chart(table)
         .mark_line(interpolate="step-before", strokeWidth=2)
         .encode(
             x=alt.X("size:Q", scale=alt.Scale(type="log"), title="CAGs of at least this many genes", axis=_log_axis()),
-            y=alt.Y("share:Q", title="share of all", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("what:N", legend=alt.Legend(orient="top", title="share of")),
-            strokeDash=alt.StrokeDash("what:N", legend=alt.Legend(orient="top", title="share of")),
+            y=alt.Y("share:Q", title=share_of, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("what:N", legend=legend),
+            strokeDash=alt.StrokeDash("what:N", legend=legend),
             tooltip=[
                 alt.Tooltip("size:Q", title="genes in the CAG, at least", format=","),
                 "what:N",
@@ -121,7 +125,7 @@ def _panel(rows: Any, name: str, max_dist: float | None) -> Any:
     import altair as alt
 
     is_share = name.startswith(("share", "mean"))
-    form = ".2f" if is_share else ",d"
+    form = ".0%" if name.startswith("share") else ".2f" if is_share else ",d"
     line = (
         alt.Chart(rows, title=alt.TitleParams(name, anchor="start", fontSize=12, fontWeight="normal"))
         .mark_line(interpolate="step-after" if not is_share else "linear")

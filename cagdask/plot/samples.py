@@ -93,6 +93,7 @@ def categories(values: Any) -> NDArray[np.object_]:
     import pandas as pd
 
     words = pd.Series(values).astype(object).where(pd.notna(pd.Series(values)), "missing").astype(str)
+    words = words.where(words.str.strip() != "", "missing")
     counts = words.value_counts()
     kept = sorted(counts.index, key=lambda word: (-counts[word], word))[:MAX_CATEGORIES]
     if len(counts) > MAX_CATEGORIES:
@@ -107,6 +108,18 @@ def is_continuous(values: Any) -> bool:
     column = pd.Series(values)
     return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
                 and column.nunique() > MAX_CATEGORIES)  # fmt: skip
+
+
+def coloring_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of sample metadata that can color samples: of more than one value, and no names of single samples."""
+    found = []
+    for name in table:
+        known = table[name].dropna().astype(str)
+        known = known[known.str.strip() != ""]
+        n_kinds = known.nunique()
+        if n_kinds > 1 and (is_continuous(table[name]) or n_kinds <= max(MAX_CATEGORIES, len(known) // 2)):
+            found.append(str(name))
+    return found
 
 
 def _metadata(ds: xr.Dataset, color_by: str | None) -> Any:

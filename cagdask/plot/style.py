@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE = "#0072b2", "#d55e00"
 CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#6b6b6b"]
 """Okabe and Ito's colors, yellow and black replaced by ones that show on white and on black."""
+DARK_CATEGORIES = ["#56b4e9", "#e69f00", "#00b386", "#e08fbf", "#f0e442", "#ff7f2a", "#8c9eff", "#b0b0b0"]
+"""The same for a dark page: each lighter than half gray."""
 SEQUENTIAL = "viridis"
 WIDTH, HEIGHT = 640, 260
 """Of a chart in pixels, outside of a page."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cagdask.plot import cohesion, coverage, prevalence, sizes
 from cagdask.plot.ordination import Ordination
 from cagdask.plot.partition import threshold_panels
-from cagdask.plot.samples import Matrix, categories, is_continuous, sample_table
-from cagdask.plot.style import CATEGORIES, SEQUENTIAL
+from cagdask.plot.samples import Matrix, categories, coloring_columns, is_continuous, sample_table
+from cagdask.plot.style import CATEGORIES, DARK_CATEGORIES, SEQUENTIAL
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,11 +49,14 @@ def _for_page(chart: Any, height: int) -> dict[str, Any]:
     return spec
 
 
-def sample_data(ds: xr.Dataset, made: Matrix, ordination: Ordination, n_compared: int) -> dict[str, Any]:
-    """What the heat map and the plane of samples are drawn from, for any column of metadata that a reader picks."""
+def sample_data(ds: xr.Dataset, made: Matrix, ordination: Ordination, n_compared: int, column: str) -> dict[str, Any]:
+    """What the heat map and the plane of samples are drawn from, for any column of metadata that a reader picks.
+
+    ``column`` is the one that is picked first.
+    """
     table = sample_table(ds)
     columns: dict[str, Any] = {}
-    for name in table:
+    for name in coloring_columns(table):
         if is_continuous(table[name]):
             values = table[name].to_numpy(np.float64)
             columns[str(name)] = {"kind": "number", "values": [_plain(v) for v in values.tolist()]}
@@ -68,9 +73,30 @@ def sample_data(ds: xr.Dataset, made: Matrix, ordination: Ordination, n_compared
         "method": ordination.method,
         "n_compared": n_compared,
         "columns": columns,
+        "picked": column,
+        "names": row_names(ds, made.cag[made.rows]),
         "categories": CATEGORIES,
+        "dark": DARK_CATEGORIES,
         "scheme": SEQUENTIAL,
     }
+
+
+def row_names(ds: xr.Dataset, cags: NDArray[np.int64]) -> list[str]:
+    """What is known of these CAGs in a word or two: taxonomy or description of most genes, else a gene; or nothing."""
+    for name in ("cag_taxonomy", "cag_symbol", "cag_description", "cag_representative"):
+        if name in ds.variables and len(cags):
+            values = ds[name][: int(cags.max()) + 1].values
+            return [last_rank(str(values[cag])) for cag in cags.tolist()]
+    return ["" for _ in cags]
+
+
+def last_rank(text: str) -> str:
+    """The last named rank of a lineage such as ``k__Bacteria; p__Firmicutes; s__``; other text as it is."""
+    ranks = [part.strip() for part in re.split("[;|]", text)]
+    if len(ranks) < 2:
+        return text
+    named = [rank for rank in ranks if not re.fullmatch("(?:[a-z]__)?", rank)]
+    return named[-1] if named else ""
 
 
 def _plain(value: float) -> float | None:

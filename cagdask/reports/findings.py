@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cagdask.plot import numbers
-from cagdask.plot.samples import categories, is_continuous, sample_table
+from cagdask.plot.samples import categories, coloring_columns, is_continuous, sample_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,31 +54,87 @@ def headline(ds: xr.Dataset) -> str:
     )
 
 
+def method(ds: xr.Dataset) -> str:
+    """How the groups were found and why so, in one or two sentences."""
+    parameters = numbers.parameters_of(ds)
+    linkage, metric = ds.attrs.get("linkage", "average"), ds.attrs.get("metric", "cosine")
+    normalization = parameters.get("normalization", "not recorded")
+    steps = (
+        f"{linkage} linkage on {metric} distance up to {ds.attrs.get('max_dist', '?')}, normalization {normalization}"
+    )
+    refine = parameters.get("refine")
+    source = ds.attrs.get("source", "cagdask")
+    if refine == "noise-corrected":
+        return (
+            f"Found by {source} with an automatic threshold: {steps}; then groups that are one when the noise of their "
+            "genes is taken off were joined. So no distance has to be chosen, and the error rate is estimated on "
+            "shuffled genes."
+        )
+    joined = f"; then groups whose mean profiles are within {parameters.get('refine_dist', '?')} were joined"
+    return f"Found by {source}: {steps}{joined if refine == 'aggregate' else ''}."
+
+
 def trust(ds: xr.Dataset) -> list[str]:
-    """What is known of errors: the certificate, and the error rate where one was estimated."""
-    certified = ds.attrs.get("certified")
+    """What speaks for a result: the certificate, and the error rate where one was estimated and reached."""
     said = []
-    if certified is not None and str(certified).lower() in ("true", "1"):
+    if _is_certified(ds):
         linkage = ds.attrs.get("linkage", "average")
         said.append(f"Certified: every merge was proven to be the one that exact {linkage} linkage makes.")
-    elif certified is not None:
-        said.append("Not certified: the search was approximate, so some merges may be missing.")
-    words = _error_rate(ds)
-    return [*said, words] if words else said
+    found = error_rate(ds)
+    if found.get("in_words") and _is_reached(found):
+        said.append(_unmarked(found["in_words"]))
+    return said
 
 
-def _error_rate(ds: xr.Dataset) -> str:
-    """The sentence about the error rate, where one was estimated; empty where not."""
+def error_rate(ds: xr.Dataset) -> dict[str, Any]:
+    """What was estimated of errors on shuffled genes; empty where nothing was, or where it is damaged."""
     try:
-        words = json.loads(str(ds.attrs.get("error_rate", "{}"))).get("in_words", "")
-        return str(words).replace("`", "")  # names of parameters, marked for the command line
-    except (ValueError, AttributeError):
-        return ""
+        return dict(json.loads(str(ds.attrs.get("error_rate", "{}"))))
+    except (ValueError, TypeError):
+        return {}
+
+
+def _is_reached(found: dict[str, Any]) -> bool:
+    """Whether some support is enough for the error rate that was asked for."""
+    return found.get("support_bound", 0) is not None
+
+
+def _unmarked(words: Any) -> str:
+    """Words without the marks of parameters, which are for the command line."""
+    return str(words).replace("`", "")
+
+
+def _is_certified(ds: xr.Dataset) -> bool | None:
+    certified = ds.attrs.get("certified")
+    return None if certified is None else str(certified).lower() in ("true", "1")
+
+
+def _errors(ds: xr.Dataset) -> list[Caution | None]:
+    """What is to be said against a result from its certificate and its error rate."""
+    found: list[Caution | None] = []
+    if _is_certified(ds) is False:
+        found.append(Caution("Not certified", "The search was approximate, so some merges may be missing."))
+    rate = error_rate(ds)
+    if rate.get("in_words") and not _is_reached(rate):
+        found.append(Caution("The error rate is not reached", _unmarked(rate["in_words"])))
+    elif not rate:
+        found.append(_not_estimated(ds))
+    return found
+
+
+def _not_estimated(ds: xr.Dataset) -> Caution | None:
+    if numbers.parameters_of(ds).get("refine") is None or not (np.asarray(ds["cag_size"].values) >= 2).any():
+        return None
+    return Caution(
+        "No error rate was estimated",
+        "The threshold was given as a number, so how many genes are together by chance is not known. "
+        "cagdask run INPUT --max-dist auto estimates it on shuffled genes.",
+    )
 
 
 def warnings_of(ds: xr.Dataset, ordination: Ordination | None = None) -> list[Caution]:
     """Everything about a result that deserves a warning; an empty list where there is nothing."""
-    found = [_few_samples(ds), _dominant_gene(ds), _giant_cag(ds), *_doubtful_cags(ds)]
+    found = [*_errors(ds), _few_samples(ds), _dominant_gene(ds), _giant_cag(ds), *_doubtful_cags(ds)]
     if ordination is not None:
         found.append(_batch(ds, ordination))
     return [one for one in found if one is not None]
@@ -145,17 +201,27 @@ def _doubtful_cags(ds: xr.Dataset) -> list[Caution | None]:
 
 def _batch(ds: xr.Dataset, ordination: Ordination) -> Caution | None:
     """A metadata column that explains much of how samples differ: of interest, or a batch."""
-    axis, best = ordination.coordinates[:, 0], (BATCH, "")
-    table = sample_table(ds)
-    for name in table:
-        if not is_continuous(table[name]):
-            best = max(best, (_explained(axis, categories(table[name])), str(name)))
-    if not best[1]:
+    share, name = most_telling(ds, ordination)
+    if share < BATCH:
         return None
     return Caution(
-        f"{best[1]} explains {best[0]:.0%} of the main difference between samples",
+        f"{name} explains {share:.0%} of the main difference between samples",
         "If it is a batch (center, run, kit) and not what you study, groups may reflect it. Color the samples by it.",
     )
+
+
+def most_telling(ds: xr.Dataset, ordination: Ordination) -> tuple[float, str]:
+    """The column of categories that explains most of how samples differ, and the share of the first axis that it does.
+
+    Only columns that can color samples count; without one, the name is empty.
+    """
+    axis, best = ordination.coordinates[:, 0], (-1.0, "")
+    table = sample_table(ds)
+    for name in coloring_columns(table):
+        if not is_continuous(table[name]):
+            share = _explained(axis, categories(table[name]))
+            best = (share, name) if share > best[0] else best
+    return best
 
 
 def _explained(axis: NDArray[np.float64], words: NDArray[np.object_]) -> float:
@@ -170,22 +236,24 @@ def _explained(axis: NDArray[np.float64], words: NDArray[np.object_]) -> float:
     return max(0.0, 1 - (within / (n - k)) / (total / (n - 1)))
 
 
-def next_steps(ds: xr.Dataset) -> list[tuple[str, str]]:
-    """What to do with a result, each as words and the command."""
+def next_steps(ds: xr.Dataset, column: str = "") -> list[tuple[str, str]]:
+    """What to do with a result, each as words and the command; ``column`` is what samples are tested by."""
     where = shlex.quote(str(ds.encoding.get("source", "cags.zarr")).rstrip("/").rpartition("/")[2])
     max_dist = numbers.max_dist_of(ds)
     finer = f"{max_dist / 2:.3g}" if max_dist else "0.1"
     steps = [
-        ("Cut the same tree at a smaller threshold", f"cagdask cut {where} --max-dist {finer} --output finer"),
+        ("Walk through it: genes, groups, samples", f"cagdask explore {where}"),
+        ("Get smaller, tighter groups from the same tree", f"cagdask cut {where} --max-dist {finer} --output finer"),
         ("Find the CAGs most like the largest one", f"cagdask similar {where} 0"),
         ("Find latent factors of the CAGs", f"cagdask nmf {where} -k 5 --output factors"),
         ("Draw any picture of this page as a file", f"cagdask plot heat-map {where} -o heat-map.svg"),
     ]
-    table = sample_table(ds)
-    groups = [str(name) for name in table if not is_continuous(table[name]) and len(set(categories(table[name]))) > 1]
-    if groups:
-        command = f"cagdask test {where} --labels {shlex.quote(groups[0])} --output test.tsv"
-        steps.insert(1, (f"Test which CAGs differ by {groups[0]}", command))
+    if column:
+        name = shlex.quote(column)
+        steps[1:1] = [
+            (f"Test which CAGs differ by {column}", f"cagdask test {where} --labels {name} --output by-{name}.tsv"),
+            ("Show what was found on this page", f"cagdask report {where} --association by-{name}.tsv --overwrite"),
+        ]
     return steps
 
 

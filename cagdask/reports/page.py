@@ -154,16 +154,17 @@ def _template() -> jinja2.Template:
 
 def render(ds: xr.Dataset) -> str:
     """The page as text."""
-    from cagdask.plot.samples import largest_over_samples, ordination_of
+    from cagdask.plot.samples import largest_over_samples, ordination_of, sample_table
     from cagdask.reports import charts, page_data
 
     matrix = largest_over_samples(ds)
     ordination, n_compared = ordination_of(ds)
+    column = findings.most_telling(ds, ordination)[1]
     sizes = _sizes(ds)
     index = page_data.gene_index(ds)
     data: dict[str, Any] = {
         "charts": charts.page_charts(ds),
-        "samples": charts.sample_data(ds, matrix, ordination, n_compared),
+        "samples": charts.sample_data(ds, matrix, ordination, n_compared, column),
         "n_cags": int((sizes > 0).sum()),
         "cags": page_data.packed(page_data.cag_columns(ds, matrix.columns)),
         "genes": index,
@@ -173,11 +174,14 @@ def render(ds: xr.Dataset) -> str:
         headline=findings.headline(ds),
         trust=findings.trust(ds),
         cautions=findings.warnings_of(ds, ordination),
-        steps=findings.next_steps(ds),
+        method=findings.method(ds),
+        steps=findings.next_steps(ds, column),
         summary=summarize(ds),
         n_listed=page_data.n_listed(sizes),
         has_index=index is not None,
         columns=list(data["samples"]["columns"]),
+        column=column,
+        not_shown=sorted(set(map(str, sample_table(ds))) - set(data["samples"]["columns"])),
         panels=sum(name.startswith("threshold") for name in data["charts"]),
         drawn=set(data["charts"]),
         attrs=ds.attrs,

@@ -14,6 +14,8 @@
 
   // -- charts ------------------------------------------------------------------------------------------------------
 
+  const palette = () => dark.matches ? page.samples.dark : page.samples.categories;
+
   function looks() {
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(name).trim();
@@ -24,7 +26,7 @@
       legend: { ...text, titleFontWeight: "normal", labelLimit: 180, titleLimit: 260, columns: window.innerWidth < 600 ? 2 : 0 },
       title: { color: color("--ink"), fontSize: 13, fontWeight: "normal", anchor: "start" },
       view: { stroke: null },
-      range: { category: dark.matches ? ["#56b4e9", ...page.samples.categories.filter((c) => c !== "#56b4e9")] : page.samples.categories },
+      range: { category: palette() },
     };
   }
 
@@ -66,46 +68,86 @@
     });
   }
 
+  const kinds = (column) => [...new Set(column.values)].sort();
+
   const color = (column, legend) => ({
     field: "value", title: column.name,
     type: column.kind === "number" ? "quantitative" : "nominal",
-    scale: column.kind === "number" ? { scheme: samples.scheme } : { range: samples.categories },
+    scale: column.kind === "number" ? { scheme: samples.scheme } : { domain: kinds(column), range: palette() },
     legend: legend ? { orient: "top" } : null,
   });
 
+  function barsShown() {
+    const column = picked();
+    if (!byId("bars")?.checked) return column ? [column] : [];
+    const others = Object.entries(samples.columns).filter(([name]) => name !== column?.name).map(([name, held]) => ({ name, ...held }));
+    return column ? [column, ...others] : others;
+  }
+
+  function legends(columns) {
+    byId("legends").replaceChildren(...columns.map((column) => {
+      const line = document.createElement("p"), title = document.createElement("b");
+      title.textContent = column.name;
+      line.append(title);
+      const swatch = (background, text) => {
+        const item = document.createElement("span"), box = document.createElement("i");
+        box.style.background = background;
+        item.append(box, text);
+        line.append(item);
+        return box;
+      };
+      if (column.kind === "number") {
+        const known = column.values.filter((value) => value !== null);
+        const low = known.reduce((a, b) => Math.min(a, b), Infinity), high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+        line.append(String(low));
+        swatch("linear-gradient(to right, #440154, #3b528b, #21918c, #5ec962, #fde725)", String(high)).className = "scale";
+      } else kinds(column).forEach((kind, i) => swatch(palette()[i % palette().length], kind));
+      return line;
+    }));
+  }
+
   function drawSamples() {
     if (!samples.cags.length) return;
-    const column = picked();
+    const column = picked(), bars = barsShown();
     const order = orderBy(column);
-    const n = order.length, per = Math.max(1, Math.ceil(n / MOST));
-    const cells = [], bar = [];
+    const n = order.length, place = byId("chart-heat-map").clientWidth;
+    const name = (row) => "CAG " + samples.cags[row] + (samples.names[row] && place > 700 ? " " + samples.names[row] : "");
+    const room = place > 700 && samples.names.some((word) => word) ? 210 : 76;
+    const per = Math.max(1, Math.ceil(n / Math.min(MOST, Math.max(1, place - room))));
+    const cells = [], values = bars.map(() => []);
+    const labels = samples.cags.map((_, row) => name(row));
     for (let begin = 0; begin < n; begin += per) {
       const group = order.slice(begin, begin + per);
       const label = samples.samples[group[0]] + (group.length > 1 ? " … " + samples.samples[group.at(-1)] : "");
       samples.cags.forEach((cag, row) => {
         let sum = 0;
         for (const sample of group) sum += (share[row * n + sample] / 255) ** 2;
-        cells.push({ x: begin / per, cag: "CAG " + cag, v: Math.round(100 * Math.sqrt(sum / group.length)) / 100, sample: label });
+        cells.push({ x: begin / per, cag: labels[row], about: samples.names[row], v: Math.round(100 * Math.sqrt(sum / group.length)) / 100, sample: label });
       });
-      if (column) bar.push({ x: begin / per, value: column.values[group[0]], sample: label });
+      bars.forEach((bar, i) => values[i].push({ x: begin / per, row: bar.name, value: bar.values[group[0]], sample: label }));
     }
-    const x = { field: "x", type: "ordinal", axis: null };
-    const rows = samples.cags.map((cag) => "CAG " + cag);
-    const width = Math.max(120, byId("chart-heat-map").clientWidth - 76);
-    const labels = { title: null, labelOverlap: "greedy", labelSeparation: 0, labelFontSize: 11, domain: false, ticks: false, minExtent: 52 };
+    const columns = Math.ceil(n / per), most = cells.reduce((found, cell) => Math.max(found, cell.v), 0) || 1;
+    const free = Math.max(120, place - room);
+    const width = Math.max(1, Math.floor(free / columns)) * columns;  // whole pixels per column: no gaps between them
+    const x = { field: "x", type: "ordinal", axis: null, scale: { paddingInner: 0, paddingOuter: 0 } };
+    const text = { title: null, labelOverlap: "greedy", labelSeparation: 0, labelFontSize: 11, labelLimit: room - 12, domain: false, ticks: false, minExtent: room - 24, maxExtent: room - 24 };
     const map = {
-      width, height: Math.max(60, 16 * rows.length), data: { values: cells }, mark: "rect",
+      width, height: Math.max(60, 16 * labels.length), data: { values: cells }, mark: "rect",
       encoding: {
-        x, y: { field: "cag", type: "nominal", sort: rows, axis: labels },
-        color: { field: "v", type: "quantitative", title: "share of the row's largest (root)", scale: { scheme: samples.scheme, domain: [0, 1] }, legend: { orient: "bottom", gradientLength: 200 } },
-        tooltip: [{ field: "cag", title: "CAG" }, { field: "sample", title: "sample" }, { field: "v", title: "root of share" }],
+        x, y: { field: "cag", type: "nominal", sort: labels, axis: text },
+        color: { field: "v", type: "quantitative", title: "share of the row's largest (root)", scale: { scheme: samples.scheme, domain: [0, most] }, legend: { orient: "bottom", gradientLength: 200 } },
+        tooltip: [{ field: "cag", title: "CAG" }, ...(samples.names.some((word) => word) ? [{ field: "about", title: "most of its genes" }] : []), { field: "sample", title: "sample" }, { field: "v", title: "root of share" }],
       },
     };
-    const strip = {
-      width, height: 14, data: { values: bar }, mark: "rect",
-      encoding: { x, color: color(column ?? { name: "", kind: "word" }, true), tooltip: [{ field: "sample" }, { field: "value", title: column?.name }] },
-    };
-    draw("heat-map", { vconcat: column ? [strip, map] : [map], spacing: 4, resolve: { scale: { color: "independent" } } }, "canvas");
+    const strips = bars.map((bar, i) => ({
+      width, height: 14, data: { values: values[i] }, mark: "rect",
+      encoding: {
+        x, y: { field: "row", type: "nominal", axis: text }, color: color(bar, false),
+        tooltip: [{ field: "sample" }, { field: "value", title: bar.name }],
+      },
+    }));
+    draw("heat-map", { vconcat: [...strips, map], spacing: 3, resolve: { scale: { color: "independent" } } }, "canvas");
+    legends(bars);
     byId("binned").textContent = per > 1 ? ` Each column is the mean of up to ${per} neighboring samples.` : "";
     drawPlane(column);
   }
@@ -120,7 +162,7 @@
     };
     if (column) {
       encoding.color = color(column, true);
-      if (column.kind === "word") encoding.shape = { field: "value", type: "nominal", title: column.name, legend: { orient: "top" } };
+      if (column.kind === "word") encoding.shape = { field: "value", type: "nominal", title: column.name, scale: { domain: kinds(column) }, legend: { orient: "top" } };  // the same domain: one legend for both
     }
     draw("composition", { width: "container", height: 360, data: { values }, mark: { type: "point", filled: true, size: 55, opacity: 0.8 }, encoding });
     byId("method").textContent = ` ${samples.method} on ${samples.n_compared.toLocaleString("en")} CAGs.`;
@@ -129,7 +171,7 @@
   // -- the table of CAGs -------------------------------------------------------------------------------------------
 
   const ROWS = 25;
-  const HEADS = { cag: "CAG", size: "genes", prevalence: "prevalence", mean_abundance: "mean abundance", std_abundance: "std abundance", entropy: "entropy", cohesion: "cohesion", status: "status", gene: "gene", symbol: "symbol", taxonomy: "taxonomy", description: "description", shape: "shape" };
+  const HEADS = { cag: "CAG", size: "genes", shape: "shape", prevalence: "prevalence", cohesion: "cohesion", status: "status", symbol: "symbol", taxonomy: "taxonomy", description: "description", gene: "gene", mean_abundance: "mean abundance", std_abundance: "std abundance", entropy: "entropy" };
   const TEXT = new Set(["status", "gene", "symbol", "taxonomy", "description"]);
   let cags, columns, shapes, steps, shown = [], first = 0, sortBy = "cag", falling = false, open = -1, starts = null, names = null;
 
@@ -310,7 +352,7 @@
     byId("before").onclick = () => { first = Math.max(0, first - ROWS); table(); };
     byId("after").onclick = () => { first += ROWS; table(); };
     byId("find")?.addEventListener("input", find);
-    byId("column")?.addEventListener("input", drawSamples);
+    for (const id of ["column", "bars"]) byId(id)?.addEventListener("input", drawSamples);
     dark.addEventListener("change", drawAll);
     let width = window.innerWidth, waiting;
     window.addEventListener("resize", () => {

@@ -16,6 +16,7 @@ from cagdask.errors import SchemaError, StoreError
 from cagdask.plot.ordination import ordinate
 from cagdask.reports import findings, page_data
 from cagdask.reports import page as reporting
+from cagdask.reports.charts import last_rank
 from cagdask.reports.page_data import representative_rows
 from tests.conftest import MakeStore
 from tests.result_store import write_result_store
@@ -128,9 +129,14 @@ def test_the_error_rate_is_said_where_there_is_one(result: str) -> None:
 def test_what_next_names_a_column_that_has_groups(result: str) -> None:
     ds = storage.open_dataset(result)
     assert not any("cagdask test" in command for _, command in findings.next_steps(ds))
-    ds["sample_study"] = ("sample", ["one"] * 4)
-    ds["sample_site"] = ("sample", ["gut", "soil", "gut", "soil"])
-    (command,) = [command for _, command in findings.next_steps(ds) if "cagdask test" in command]
+    site = np.array(["gut", "soil"] * 4)
+    samples = xr.Dataset(
+        {"sample_coin": ("sample", list("abbaabba")), "sample_site": ("sample", site)},
+        coords={"sample_id": ("sample", list("abcdefgh"))},
+    )
+    plane = ordinate(np.array([site == "gut", site == "soil"], float), is_log_ratio=False)
+    assert findings.most_telling(samples, plane)[1] == "site"
+    (command,) = [command for _, command in findings.next_steps(ds, "site") if "cagdask test" in command]
     assert "--labels site" in command
 
 
@@ -191,3 +197,36 @@ def test_a_result_with_damaged_parameters_is_not_cut(tmp_path: Path) -> None:
         storage.open_group(url, writable=True).attrs["parameters"] = damaged
         with pytest.raises(SchemaError, match="its attribute parameters is damaged"):
             cut(url, max_dist=0.1)
+
+
+def test_an_error_rate_that_is_not_reached_is_a_caution(result: str) -> None:
+    ds = storage.open_dataset(result)
+    ds.attrs["error_rate"] = json.dumps({"in_words": "Shuffled genes form groups, too.", "support_bound": None})
+    assert len(findings.trust(ds)) == 1
+    assert any(one.detail == "Shuffled genes form groups, too." for one in findings.warnings_of(ds))
+    ds.attrs["error_rate"] = json.dumps({"in_words": "Few by chance.", "support_bound": 1.5})
+    assert findings.trust(ds)[-1] == "Few by chance."
+
+
+def test_a_given_threshold_is_told_from_an_automatic_one(result: str) -> None:
+    ds = storage.open_dataset(result)
+    assert "within 0.2 were joined" in findings.method(ds)
+    assert any(one.title == "No error rate was estimated" for one in findings.warnings_of(ds))
+    ds.attrs["parameters"] = json.dumps({"refine": "noise-corrected", "normalization": "clr"})
+    assert "automatic threshold" in findings.method(ds)
+
+
+def test_columns_that_can_not_color_samples_are_not_offered(result: str) -> None:
+    ds = storage.open_dataset(result)
+    ds["sample_study"] = ("sample", ["one"] * 4)
+    ds["sample_site"] = ("sample", ["gut", "soil", "gut", ""])
+    assert list(data_of(reporting.render(ds))["samples"]["columns"]) == ["site"]
+    assert "another one for each sample: study" in reporting.render(ds)
+
+
+@pytest.mark.parametrize(
+    ("lineage", "last"),
+    [("k__B;p__Firmicutes;g__;s__", "p__Firmicutes"), ("k__B|s__Blautia", "s__Blautia"), ("a kinase", "a kinase")],
+)
+def test_a_lineage_is_called_by_its_last_named_rank(lineage: str, last: str) -> None:
+    assert last_rank(lineage) == last

@@ -210,7 +210,9 @@ def test_metadata_is_joined_by_sample_and_by_gene(tmp_path: Path) -> None:
 def test_metadata_of_words_has_its_header_behind_a_hash_sign(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("gene\ta\tb\ng1\t1\t2\ng2\t3\t4\n")
     (tmp_path / "m.tsv").write_text("#SampleID\tVar\na\tlow\nb\thigh\n")
-    made = cagdask.ingest(str(tmp_path / "t.tsv"), store=str(tmp_path / "s.zarr"), metadata=str(tmp_path / "m.tsv"), client=InlineRunner())
+    made = cagdask.ingest(
+        str(tmp_path / "t.tsv"), store=str(tmp_path / "s.zarr"), metadata=str(tmp_path / "m.tsv"), client=InlineRunner()
+    )
     assert made["sample_Var"].values.tolist() == ["low", "high"]
 
 
