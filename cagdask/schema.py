@@ -27,6 +27,9 @@ RESULT_KIND = "cags"
 LEADERS_KIND, LABELS_KIND = "leaders", "labels"
 FACTORS_KIND = "factors"
 
+CAG_STATUSES = ("solid", "loose", "suspicious", "single-sample", "giant", "alone", "empty")
+"""Values of ``cag_status``."""
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -75,6 +78,21 @@ VARIABLES: dict[str, Variable] = _table(
         "gene_cag_distance", ("gene",), "float32", "cosine distance", "Distance of the gene to its CAG's mean direction"
     ),
     Variable(
+        "gene_cag_second",
+        ("gene",),
+        "int64",
+        "",
+        "Of all other CAGs of two genes or more, the one whose mean direction is nearest; -1 = there is none",
+    ),
+    Variable(
+        "gene_cag_margin",
+        ("gene",),
+        "float32",
+        "cosine distance",
+        "How much farther gene_cag_second is than the gene's own CAG (a gene alone is at 0 from its own); negative = "
+        "it is nearer; NaN = there is none",
+    ),
+    Variable(
         "gene_mean_abundance",
         ("gene",),
         "float32",
@@ -83,9 +101,6 @@ VARIABLES: dict[str, Variable] = _table(
     ),
     Variable(
         "gene_assigned", ("gene",), "bool", "", "Whether the gene was put to its CAG by its distance, not clustered"
-    ),
-    Variable(
-        "gene_cag_margin", ("gene",), "float32", "cosine distance", "How much farther the next CAG is, if assigned"
     ),
     Variable("gene_support", ("gene",), "float32", "samples", "How many samples carry the gene's profile, effectively"),
     Variable(
@@ -107,6 +122,21 @@ VARIABLES: dict[str, Variable] = _table(
     Variable("cag_entropy", ("cag",), "float32", "nat", "Shannon entropy of the CAG's distribution over samples"),
     Variable(
         "cag_cohesion", ("cag",), "float32", "similarity", "Mean similarity of two genes of the CAG; 1 for a gene alone"
+    ),
+    Variable(
+        "cag_cohesion_low",
+        ("cag",),
+        "float32",
+        "similarity",
+        "Lower end of the 95 % interval of cag_cohesion, by leaving out one gene at a time; NaN below three genes",
+    ),
+    Variable("cag_cohesion_high", ("cag",), "float32", "similarity", "Upper end of that interval"),
+    Variable(
+        "cag_status",
+        ("cag",),
+        "str",
+        "",
+        "solid, loose, suspicious, single-sample, giant, alone (one gene) or empty; the attribute meanings says when",
     ),
     Variable(
         "cag_representative",

@@ -89,10 +89,10 @@ def assign(
     Returns
     -------
     Dataset
-        A result store with the CAGs and numbers of ``to`` and, besides, ``gene_assigned`` (gene) bool and
-        ``gene_cag_margin`` (gene) float32, NaN for genes that were not assigned. ``gene_cag_distance`` is that to the
-        clustered members' mean direction. A CAG of one whose gene was assigned has size 0; a new gene that is near none
-        is a CAG of its own, numbered on. Attribute ``assignment`` (JSON) says how many were what.
+        A result store with the CAGs and numbers of ``to`` and, besides, ``gene_assigned`` (gene) bool.
+        ``gene_cag_distance`` and ``gene_cag_margin`` are taken from the clustered members' mean directions. A CAG
+        of one whose gene was assigned has size 0; a new gene near none is a CAG of its own, numbered on. Attribute
+        ``assignment`` (JSON) says how many were what.
 
     Raises
     ------
@@ -268,8 +268,7 @@ def _measure(
     runner.one("place CAGs with all genes", place, members, lengths, labels, joined, done=job.done)
     job.write(tree, joined, lengths, counts, attrs)
     group = storage.open_group(job.staged, writable=True)
-    for name in ("gene_assigned", "gene_cag_margin"):
-        storage.create_array(group, name, (job.n_genes,), chunks=(GENE_CHUNK,))
+    storage.create_array(group, "gene_assigned", (job.n_genes,), chunks=(GENE_CHUNK,))
     ranges = [(begin, min(begin + GENE_CHUNK, job.n_genes)) for begin in range(0, job.n_genes, GENE_CHUNK)]
     runner.map("write assigned genes", assignment_tasks.write_assigned, [(job.staged, labels, b, e) for b, e in ranges])
     storage.finish_group(storage.open_group(job.staged, writable=True))

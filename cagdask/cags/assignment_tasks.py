@@ -57,7 +57,6 @@ class NearestFiles(Files):
     gene: Int64 = array(np.int64, "gene", "gene row")
     cag: Int64 = array(np.int64, "gene", "number of the nearest CAG; -1 for none")
     distance: Float64 = array(np.float64, "gene", "cosine distance to its direction")
-    margin: Float64 = array(np.float64, "gene", "how much farther the second-nearest CAG is; NaN if there is none")
     support: Float64 = array(np.float64, "gene", "samples, effectively, on which the similarity rests")
 
 
@@ -65,7 +64,6 @@ class AssignedFiles(CagFiles):
     """The CAG of each gene after assignment. Written by :func:`write_assignment`; read by all that measure."""
 
     assigned: NDArray[np.bool_] = array(np.bool_, "gene", "whether the gene was assigned")
-    margin: NDArray[np.float32] = array(np.float32, "gene", "that of the nearest CAG; NaN for genes not assigned")
 
 
 # -- genes of two stores as one --------------------------------------------------------------------------------------
@@ -160,11 +158,9 @@ def find_nearest(profiles: str, members: str, groups: list[str], min_size: int, 
             directions = take_rows(url, large_enough)
             nearest.update(rows, directions, cags.number[place + large_enough], unit=True)
         place += n
-    margin = np.full(len(rows), np.nan)
-    np.subtract(nearest.second / 2, nearest.best / 2, out=margin, where=np.isfinite(nearest.second))
     cag = np.where(nearest.group == NO_GROUP, -1, nearest.group)
     support = _support(rows, np.searchsorted(cags.number, cag), cag >= 0, groups)
-    NearestFiles(gene=gene[free], cag=cag, distance=nearest.best / 2, margin=margin, support=support).write(folder)
+    NearestFiles(gene=gene[free], cag=cag, distance=nearest.best / 2, support=support).write(folder)
     return len(rows)
 
 
@@ -209,7 +205,7 @@ def write_assignment(
     gene_cag[:n_old] = storage.open_array(result, "gene_cag")[:]
     linkage_cag[:n_old] = storage.open_array(result, "gene_linkage_cag")[:]
     n_cags = storage.open_array(result, "cag_size").shape[0]
-    assigned, margin = np.zeros(n_genes, bool), np.full(n_genes, np.nan, np.float32)
+    assigned = np.zeros(n_genes, bool)
     furthest = on_grid(max_dist)
     for url in nearest:
         found = NearestFiles.open(url)
@@ -217,7 +213,6 @@ def write_assignment(
         gene = found.gene[is_near]
         gene_cag[gene] = found.cag[is_near]
         assigned[gene] = True
-        margin[gene] = found.margin[is_near]
     alone = n_old + np.flatnonzero(gene_cag[n_old:] < 0)
     if len(alone):
         n_samples = storage.open_array(store, "sample_id").shape[0]
@@ -227,7 +222,7 @@ def write_assignment(
         n_cags += len(alone)
     size = np.bincount(gene_cag[gene_cag >= 0], minlength=n_cags)
     before = _count_earlier(result, assigned[:n_old])
-    AssignedFiles(cag=gene_cag, linkage_cag=linkage_cag, size=size, assigned=assigned, margin=margin).write(folder)
+    AssignedFiles(cag=gene_cag, linkage_cag=linkage_cag, size=size, assigned=assigned).write(folder)
     return {
         "n_cags": n_cags,
         "n_assigned": int(assigned.sum()),
@@ -272,10 +267,10 @@ def all_members(members: str, labels: str, folder: str) -> int:
 
 
 def write_assigned(result: str, labels: str, begin: int, end: int) -> int:
-    """Task: which of the genes ``begin:end`` of a result store were assigned, and by what margin."""
-    files = AssignedFiles.open(labels, begin, end)
-    for variable, of_genes in (("gene_assigned", files.assigned), ("gene_cag_margin", files.margin)):
-        storage.open_array(result, variable, writable=True)[begin:end] = of_genes
+    """Task: which of the genes ``begin:end`` of a result store were assigned."""
+    storage.open_array(result, "gene_assigned", writable=True)[begin:end] = AssignedFiles.open(
+        labels, begin, end
+    ).assigned
     return end - begin
 
 

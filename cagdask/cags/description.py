@@ -1,9 +1,10 @@
-"""What a CAG is, in words: its representative gene, and what most of its genes are said to be.
+"""What a CAG is, in words: its representative gene, what most of its genes are said to be, and how sure it is.
 
     gene_cag, gene_cag_distance --sort--> the gene nearest to each CAG's mean direction --> its name
     gene_taxonomy (any gene_* of text) --hash--> the most frequent value in each CAG    --> the value, and its share
+    distances, margins, status of genes                 --confidence--> interval of the cohesion, and a word
 
-One task; it holds 60 bytes per gene, and the words of one chunk of genes and of all CAGs.
+One task; it holds 80 bytes per gene, and the words of one chunk of genes and of all CAGs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import schema, storage
-from cagdask.cags.results import CagFiles, MeasuredFiles
+from cagdask.cags import confidence
+from cagdask.cags.results import STATUSES, UNSUPPORTED, CagFiles, MeasuredFiles, StatusFiles
 from cagdask.io.fields import FREE
 from cagdask.io.gene_matching import hashes_of
 
@@ -70,8 +72,10 @@ def create_words(group: zarr.Group, source: zarr.Group, n_cags: int, rows: int) 
         storage.create_array(group, f"{of_cag}{SHARE}", (n_cags,), dtype="float32", attrs=share, **options)
 
 
-def describe_cags(store: str, result: str, labels: str, measured: list[str]) -> int:
-    """Task: representative genes and most frequent words, in the arrays that :func:`create_words` made.
+def describe_cags(
+    store: str, result: str, labels: str, measured: list[str], judged: str | None, least_cohesion: float
+) -> int:
+    """Task: representative genes, status, and the most frequent words, in arrays that were made before.
 
     Parameters
     ----------
@@ -83,10 +87,17 @@ def describe_cags(store: str, result: str, labels: str, measured: list[str]) -> 
         Folder of a :class:`cagdask.cags.results.CagFiles`.
     measured
         Folders of the :class:`cagdask.cags.results.MeasuredFiles` of all genes, in their order.
+    judged
+        Folder of a :class:`cagdask.cags.results.StatusFiles`, if an error rate was estimated.
+    least_cohesion
+        That below which a CAG is loose.
     """
     cags = CagFiles.open(labels)
     label, size = cags.cag, cags.size
-    distance = np.concatenate([MeasuredFiles.open(url).distance for url in measured])
+    of_genes = list(MeasuredFiles.open_all(measured))
+    distance = np.concatenate([files.distance for files in of_genes])
+    margin = np.concatenate([files.margin for files in of_genes])
+    _write_confidence(result, cags, distance, margin, judged, least_cohesion)
     rows = representatives(label, distance, len(size))
     _write(result, "cag_representative", _text_at(store, "gene_id", rows))
     for name, of_cag in words_of_genes(storage.open_group(store)).items():
@@ -95,6 +106,33 @@ def describe_cags(store: str, result: str, labels: str, measured: list[str]) -> 
         share = np.divide(count, size, out=np.zeros(len(size)), where=size > 0)
         _write(result, f"{of_cag}{SHARE}", share.astype(np.float32))
     return len(size)
+
+
+def _write_confidence(
+    result: str, cags: CagFiles, distance: Float32, margin: Float32, judged: str | None, least_cohesion: float
+) -> None:
+    """Interval of the cohesion, and status, of each CAG, from measures that the result holds already."""
+    n_cags = len(cags.size)
+
+    def of_cags(which: NDArray[np.bool_]) -> Int64:
+        return np.bincount(cags.cag[which & (cags.cag >= 0)], minlength=n_cags)
+
+    cohesion = np.asarray(storage.open_array(result, "cag_cohesion")[:])
+    n_samples = storage.open_array(result, "sample_id").shape[0]
+    prevalence = np.asarray(storage.open_array(result, "cag_prevalence")[:], np.float64)
+    status = StatusFiles.open(judged).status if judged is not None else np.zeros(len(cags.cag), np.int8)
+    words = confidence.cag_status(
+        np.asarray(cags.size),
+        np.rint(prevalence * n_samples).astype(np.int64),
+        cohesion,
+        of_cags(margin < 0),
+        of_cags(status == STATUSES.index(UNSUPPORTED)),
+        least_cohesion,
+    )
+    _write(result, "cag_status", words.astype(np.dtypes.StringDType()))
+    low, high = confidence.cohesion_interval(np.asarray(cags.cag), distance, cohesion)
+    _write(result, "cag_cohesion_low", low)
+    _write(result, "cag_cohesion_high", high)
 
 
 def representatives(label: Int64, distance: Float32, n_cags: int) -> Int64:

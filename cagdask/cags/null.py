@@ -18,9 +18,14 @@ it is at most the rate that was asked for. A gene below it is also taken as supp
 Of many genes, only every k-th is shuffled. Chance partners grow with the number of genes: if a share ``p`` of ``n``
 shuffled genes is grouped, then ``1 - (1 - p)^k`` of ``k n`` would be, as long as partners are independent.
 
+The interval of the rate is that of ``p`` by Clopper and Pearson [2]_, carried through the same formulas. Genes that
+chance groups come together, so what is counted is groups of their mean size, not genes.
+
 References
 ----------
 .. [1] Storey and Tibshirani (2003). Statistical significance for genomewide studies. PNAS 100:9440-9445.
+.. [2] Clopper and Pearson (1934). The use of confidence or fiducial limits illustrated in the case of the binomial.
+   Biometrika 26:404-413.
 """
 
 from __future__ import annotations
@@ -105,7 +110,7 @@ def judge(
         support[files.gene] = files.support
     size = np.where(real.cag >= 0, real.size[real.cag], 0)
     chance = np.where(by_chance.cag >= 0, by_chance.size[by_chance.cag], 0)
-    levels, rate = error_rate(support, size > 1, chance > 1, by_chance.cag >= 0, step)
+    levels, rate, low, high = error_rate(support, size > 1, chance, step)
     within = np.flatnonzero(rate <= fdr)
     bound = float(levels[within[0]]) if len(within) else None
     largest = int(by_chance.size.max(initial=0))
@@ -122,7 +127,16 @@ def judge(
     found = {
         "fdr": fdr,
         "support_bound": bound,
-        "curve": [{"support": round(float(levels[i]), 3), "fdr": round(float(rate[i]), 6)} for i in shown],
+        "fdr_interval": [round(float(x[within[0]]), 6) for x in (low, high)] if len(within) else None,
+        "curve": [
+            {
+                "support": round(float(levels[i]), 3),
+                "fdr": round(float(rate[i]), 6),
+                "fdr_low": round(float(low[i]), 6),
+                "fdr_high": round(float(high[i]), 6),
+            }
+            for i in shown
+        ],
         "n_shuffled": int((by_chance.cag >= 0).sum()),
         "n_shuffled_grouped": int((chance > 1).sum()),
         "largest_by_chance": largest,
@@ -140,7 +154,8 @@ def in_words(found: dict[str, Any]) -> str:
     if found["support_bound"] is not None:
         text = (
             f"Genes with a support of {found['support_bound']:.1f} samples or more: at most {rate} of those in groups "
-            "are there by chance, as estimated on shuffled genes."
+            f"are there by chance, as estimated on {found['n_shuffled']:,} shuffled genes (95 % interval "
+            f"{found['fdr_interval'][0]:.2g} to {found['fdr_interval'][1]:.2g})."
         )
     elif not found["n_shuffled_grouped"]:
         text = (
@@ -171,31 +186,32 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def error_rate(
-    support: Float32, grouped: NDArray[np.bool_], by_chance: NDArray[np.bool_], shuffled: NDArray[np.bool_], step: int
-) -> tuple[Float64, Float64]:
+    support: Float32, grouped: NDArray[np.bool_], chance: Int64, step: int
+) -> tuple[Float64, Float64, Float64, Float64]:
     """Estimated share of grouped genes that chance would group, by support.
 
     Parameters
     ----------
     support
         Of each gene, shape (n_genes,).
-    grouped, by_chance
-        Whether the gene, and the same gene shuffled, is in a group of two or more, shape (n_genes,).
-    shuffled
-        Whether the gene was shuffled, shape (n_genes,).
+    grouped
+        Whether the gene is in a group of two or more, shape (n_genes,).
+    chance
+        Genes in the group of the same gene shuffled, 0 if it was not shuffled, shape (n_genes,).
     step
         Every how many-th gene was.
 
     Returns
     -------
-    levels, rate
-        Supports, ascending, and FDR among the genes of at least that support.
+    levels, rate, low, high
+        Supports, ascending, and FDR among the genes of at least that support, with its 95 % interval.
 
     Examples
     --------
     >>> s, yes = np.array([1, 1, 2, 2], np.float32), np.ones(4, bool)
-    >>> error_rate(s, yes, np.array([True, False, False, False]), yes, 1)
-    (array([1., 2.]), array([0.5, 0.5]))
+    >>> levels, rate, low, high = error_rate(s, yes, np.array([2, 1, 1, 1]), 1)
+    >>> levels, rate, low.round(2), high.round(2)
+    (array([1., 2.]), array([0.5, 0.5]), array([0., 0.]), array([1.19, 1.48]))
     """
     levels = np.unique(support[grouped].astype(np.float64))
 
@@ -203,6 +219,26 @@ def error_rate(
         found = np.sort(support[which].astype(np.float64))
         return np.asarray(len(found) - np.searchsorted(found, levels), np.float64)
 
-    share = at_least(by_chance) / np.maximum(1, at_least(shuffled))
-    expected = (1 - (1 - share) ** step) * at_least(support > 0)
-    return levels, (1 + expected) / np.maximum(1, at_least(grouped))
+    n, by_chance = at_least(chance > 0), at_least(chance > 1)
+    together = max(2.0, float(chance[chance > 1].mean())) if (chance > 1).any() else 2.0
+    shares = (by_chance / np.maximum(1, n), *share_interval(by_chance / together, n / together))
+    of_all, found = at_least(support > 0), np.maximum(1, at_least(grouped))
+    rate, low, high = ((1 - (1 - share) ** step) * of_all for share in shares)
+    return levels, (1 + rate) / found, low / found, (1 + high) / found
+
+
+def share_interval(found: Float64, n: Float64) -> tuple[Float64, Float64]:
+    """95 % interval of a share of which ``found`` of ``n`` were counted, (n_shares,) each; numbers may be broken.
+
+    Examples
+    --------
+    >>> low, high = share_interval(np.array([0.0, 5.0]), np.array([10.0, 10.0]))
+    >>> low.round(3), high.round(3)
+    (array([0.   , 0.187]), array([0.308, 0.813]))
+    """
+    from scipy.special import betaincinv
+
+    missed = np.maximum(n - found, 0)
+    low = np.where(found > 0, betaincinv(np.maximum(found, 1e-9), missed + 1, 0.025), 0.0)
+    high = np.where(missed > 0, betaincinv(found + 1, np.maximum(missed, 1e-9), 0.975), 1.0)
+    return low, high

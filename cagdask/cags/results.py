@@ -19,7 +19,7 @@ from cagdask.engine.linkage.components import roots_of
 from cagdask.engine.linkage.merging import MergeFiles
 from cagdask.engine.linkage.refinement_table import DirectionFiles, TableFiles
 from cagdask.engine.rows import sums
-from cagdask.engine.rows.files import FoldFiles, GroupFiles, ProfileFiles, load_rows, smaller_form, take_rows
+from cagdask.engine.rows.files import FoldFiles, GroupFiles, ProfileFiles, load_rows, smaller_form
 from cagdask.engine.rows.profiles import FILTERED
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
@@ -36,9 +36,19 @@ GENE_VARIABLES = (
     "gene_cag",
     "gene_linkage_cag",
     "gene_cag_distance",
+    "gene_cag_second",
+    "gene_cag_margin",
     "gene_mean_abundance",
 )
 """What :func:`write_genes` writes; the length only where it is known."""
+MEASURED_VARIABLES = {
+    "distance": "gene_cag_distance",
+    "second": "gene_cag_second",
+    "margin": "gene_cag_margin",
+    "mean_abundance": "gene_mean_abundance",
+    "prevalence": "gene_prevalence",
+}
+"""Where what :func:`measure_genes` found is kept."""
 STATUS_VARIABLES = ("gene_support", "gene_status")
 """What it writes beside these if an error rate was estimated."""
 
@@ -102,6 +112,8 @@ class MeasuredFiles(Files):
     """What is known of each gene of a block. Written by :func:`measure_genes`, read by :func:`write_genes`."""
 
     distance: Float32 = array(np.float32, "gene", "cosine distance to the CAG's mean direction")
+    second: Int64 = array(np.int64, "gene", "CAG of the nearest other mean direction; -1 for none")
+    margin: Float32 = array(np.float32, "gene", "how much farther that is; NaN for none")
     mean_abundance: Float32 = array(np.float32, "gene", "mean over samples, in the unit of the normalized table")
     prevalence: Float32 = array(np.float32, "gene", "share of samples that have the gene, in [0, 1]")
 
@@ -202,11 +214,11 @@ def measure_genes(
     Writes a :class:`MeasuredFiles`, and beside it a part of the sums of the normalized, unfloored table, and one of the
     table as ingested. One block as float32 and twice as float64, and the directions of its groups.
     """
+    from cagdask.cags.fit import fit_of
+
     block = np.asarray(storage.open_array(store, "abundance")[begin:end], dtype=np.float32)
     label = CagFiles.open(labels, begin, end).cag
-    distance = np.zeros(end - begin, np.float32)
-    with_profile = ProfileFiles.open(profiles).gene - begin
-    distance[with_profile] = _distances(load_rows(profiles), label[with_profile], labels, groups)
+    fit = fit_of(profiles, label, begin, labels, groups)
     statistics = SampleStatistics.from_bytes(storage.read_bytes(recipe["statistics"]))
     values = methods.normalize_block(block, recipe["normalization"], statistics, floored=False)
     present = block != 0
@@ -215,7 +227,7 @@ def measure_genes(
     del values  # it makes room for the other table
     sums.write_part(raw_part_of(folder), label, block.astype(np.float64))
     MeasuredFiles(
-        distance=distance,
+        **fit,
         mean_abundance=mean_abundance,
         prevalence=(present.sum(axis=1) / present.shape[1]).astype(np.float32),
     ).write(folder)
@@ -226,20 +238,6 @@ def row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of each row, the same bits whatever other rows are there."""
     means: NDArray[np.float64] = np.ascontiguousarray(values).sum(axis=1) / values.shape[1]
     return means
-
-
-def _distances(rows: NDArray[np.float64], label: Int64, labels: str, groups: list[str]) -> NDArray[np.float32]:
-    """Cosine distance of each profile to its CAG's mean direction; 0 for a gene alone."""
-    files = LabelFiles.open(labels)
-    block, row = files.block[label], files.row[label]
-    distance = np.zeros(len(rows))
-    has_company = files.size[label] > 1
-    for b in np.unique(block[has_company]):
-        in_block = np.flatnonzero(has_company & (block == b))
-        in_block = in_block[np.argsort(row[in_block], kind="stable")]  # directions are read in the order of the file
-        directions = take_rows(groups[b], row[in_block])
-        distance[in_block] = 1 - np.einsum("ij,ij->i", rows[in_block], directions)
-    return np.clip(distance, 0, 2).astype(np.float32)
 
 
 def write_cags(
@@ -307,9 +305,8 @@ def write_genes(
         for url, (b, e) in zip(measured, ranges, strict=True)
         if b < end and e > begin
     ]
-    values["gene_cag_distance"] = np.concatenate([block.distance for block in blocks])
-    values["gene_mean_abundance"] = np.concatenate([block.mean_abundance for block in blocks])
-    values["gene_prevalence"] = np.concatenate([block.prevalence for block in blocks])
+    for name, variable in MEASURED_VARIABLES.items():
+        values[variable] = np.concatenate([getattr(block, name) for block in blocks])
     if judged is not None:
         files = StatusFiles.open(judged, begin, end)
         values["gene_support"] = files.support

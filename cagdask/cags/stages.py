@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cagdask import schema, storage
-from cagdask.cags import description, results
+from cagdask.cags import confidence, description, results
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.work import Work
 from cagdask.engine.linkage import average, refinement, single
@@ -310,7 +310,9 @@ class Clustering(Work):
             unit="genes",
             weights=[e - b for b, e in of_genes],
         )
-        self.runner.one(DESCRIBE_CAGS, description.describe_cags, self.store, self.staged, labels, measured)
+        least = confidence.least_cohesion(self.parameters)
+        item = (self.store, self.staged, labels, measured, self.judged, least)
+        self.runner.one(DESCRIBE_CAGS, description.describe_cags, *item)
         self.runner.one(WRITE_MERGES, results.write_merges, self.staged, tree)
         storage.finish_group(storage.open_group(self.staged, writable=True))
 
@@ -325,7 +327,10 @@ class Clustering(Work):
         description.create_words(group, source, n_cags, rows)
         for name, variable in schema.VARIABLES.items():
             if variable.dims == ("cag",):
-                storage.create_array(group, name, (n_cags,), chunks=(rows,))
+                attrs = schema.attributes(name)
+                if name == "cag_status":
+                    attrs["meanings"] = confidence.meanings(self.parameters)
+                storage.create_array(group, name, (n_cags,), chunks=(rows,), attrs=attrs)
         for name in ("cag_abundance", "cag_sum"):
             storage.create_array(group, name, (n_cags, self.n_samples), chunks=(rows, self.n_samples))
         storage.create_array(group, "merge_child", (n_merges, 2), chunks=(GENE_CHUNK, 2))

@@ -21,16 +21,6 @@ MAX_POINTS = 1_500
 """CAGs that a chart with a point per CAG shows: the largest."""
 N_THRESHOLDS = 80
 """Points of a threshold curve."""
-LOOSE = 0.1
-"""A CAG is loose if its cohesion is this much below the similarity that its genes were joined at."""
-LEAST_WITH_NOISE = 0.3
-"""Cohesion below which a CAG is loose if groups were joined by their similarity without noise, whatever the noise."""
-VERY_LARGE = 20_000
-"""Genes from which a CAG is more than one genome is likely to have."""
-
-STATUS = ("solid", "loose", "in one sample", "very large")
-"""What a CAG may be called; the first that is none of the others."""
-
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
@@ -130,19 +120,10 @@ def threshold_table(ds: xr.Dataset) -> pd.DataFrame:
 
 
 def cag_status(ds: xr.Dataset) -> NDArray[np.object_]:
-    """A word of :data:`STATUS` for every CAG, shape (n_cags,); that of the result where it has one."""
+    """The word that a result has for each CAG, shape (n_cags,); "not known" for one of a version that had none."""
     if "cag_status" in ds.variables:
         return np.asarray(ds["cag_status"].values, object)
-    sizes, prevalence = ds["cag_size"].values, ds["cag_prevalence"].values
-    status = np.full(len(sizes), STATUS[0], object)
-    max_dist = max_dist_of(ds)
-    if "cag_cohesion" in ds.variables and max_dist is not None:
-        noise_corrected = parameters_of(ds).get("refine") == "noise-corrected"
-        least = LEAST_WITH_NOISE if noise_corrected else 1 - max_dist - LOOSE
-        status[(sizes > 1) & (ds["cag_cohesion"].values < least)] = "loose"
-    status[(sizes > 1) & (np.rint(prevalence * ds.sizes["sample"]) <= 1)] = "in one sample"
-    status[sizes >= VERY_LARGE] = "very large"
-    return status
+    return np.full(ds.sizes["cag"], "not known", object)
 
 
 def cag_points(ds: xr.Dataset) -> tuple[pd.DataFrame, int]:

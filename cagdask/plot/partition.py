@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cagdask import schema
 from cagdask.plot import numbers
 from cagdask.plot.results import open_result
 from cagdask.plot.style import CONFIG, ORANGE, WIDTH, finished
@@ -196,7 +197,7 @@ def _points(table: Any, y: Any) -> Any:
 
     tooltip = [alt.Tooltip("cag:Q", title="CAG"), alt.Tooltip("size:Q", title="genes", format=",")]
     tooltip += [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("prevalence", "cohesion") if name in table]
-    order = [name for name in numbers.STATUS if (table["status"] == name).any()]
+    order = [name for name in schema.CAG_STATUSES if (table["status"] == name).any()]
     order += sorted(set(table["status"]) - set(order))
     chart = (
         alt.Chart(table)

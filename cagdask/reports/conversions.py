@@ -17,7 +17,7 @@ import numpy as np
 
 from cagdask import arguments
 from cagdask.plot.results import open_result
-from cagdask.reports.tables import CAG_COLUMNS, GENE_COLUMNS, column_names
+from cagdask.reports.columns import CAG_COLUMNS, GENE_COLUMNS, column_names
 
 if TYPE_CHECKING:
     import anndata

@@ -186,14 +186,17 @@ def _doubtful_cags(ds: xr.Dataset) -> list[Caution | None]:
     sizes, status = ds["cag_size"].values, numbers.cag_status(ds)
     grouped = max(1, int(sizes[sizes >= 2].sum()))
     said = {
-        "in one sample": "Their genes are together in one sample only. That is no evidence of one genome.",
-        "loose": "Their genes are less alike than the threshold suggests. A smaller threshold splits them.",
-        "very large": f"They have {numbers.VERY_LARGE:,} genes or more: more than one genome is likely to have.",
+        "single-sample": "Their genes are together in one sample only. That is no evidence of one genome.",
+        "loose": "Their genes are less alike than those of one genome usually are. A smaller threshold splits them.",
+        "suspicious": "Many of their genes are nearer to another CAG, or have too little support (cag_status).",
+        "giant": "They have more genes than one genome is likely to have.",
     }
+    if _giant_cag(ds) is not None:  # said already
+        del said["giant"]
     found: list[Caution | None] = []
     for word, detail in said.items():
         here = (status == word) & (sizes >= 2)
-        if sizes[here].sum() >= MANY * grouped or (word == "very large" and here.any()):
+        if sizes[here].sum() >= MANY * grouped or (word == "giant" and here.any()):
             title = f"{int(here.sum()):,} CAGs are {word}"
             found.append(Caution(f"{title} ({sizes[here].sum() / grouped:.0%} of the grouped genes)", detail))
     return found

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import storage
+from cagdask import schema, storage
 from cagdask.errors import SchemaError
 from cagdask.plot import numbers
 from cagdask.reports.tables import genes_by_cag
@@ -68,7 +68,7 @@ def cag_columns(ds: xr.Dataset, order: NDArray[np.int64]) -> dict[str, Any]:
     for name in _COLUMNS:
         if f"cag_{name}" in ds.variables:
             found[name] = _rounded(ds[f"cag_{name}"].values[:n])
-    words = list(numbers.STATUS)
+    words = list(schema.CAG_STATUSES)
     status = numbers.cag_status(ds)[:n]
     words += sorted(set(status) - set(words))
     found["status"] = [words.index(word) for word in status]

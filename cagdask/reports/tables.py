@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.errors import InputError, SchemaError
+from cagdask.reports.columns import CAG_COLUMNS, GENE_COLUMNS, column_names
 from cagdask.reports.writers import WRITERS, gzipped
 
 if TYPE_CHECKING:
@@ -37,24 +38,6 @@ BLOCK_BYTES = 32 * 2**20
 """Most bytes of one block of a table with a column per sample."""
 WINDOW = 4_000_000
 """Genes whose names are held at once while they are listed in the order of their CAGs."""
-
-GENE_COLUMNS = {
-    "gene_id": "gene_id",
-    "cag": "gene_cag",
-    "cag_distance": "gene_cag_distance",
-    "prevalence": "gene_prevalence",
-    "mean_abundance": "gene_mean_abundance",
-}
-STATUS_COLUMNS = {"support": "gene_support", "status": "gene_status"}
-"""Of genes, where an error rate was estimated; before all other columns of some results."""
-CAG_COLUMNS = {
-    "size": "cag_size",
-    "prevalence": "cag_prevalence",
-    "mean_abundance": "cag_mean_abundance",
-    "std_abundance": "cag_std_abundance",
-    "entropy": "cag_entropy",
-    "cohesion": "cag_cohesion",
-}
 
 Array = NDArray[Any]
 
@@ -134,33 +117,6 @@ def _type_of(array: Any) -> pa.DataType:
     return pa.string() if array.dtype.kind in "OUT" else pa.from_numpy_dtype(np.dtype(array.dtype))
 
 
-def column_names(
-    shapes: dict[str, tuple[int, ...]], prefix: str, fixed: dict[str, str], left_out: Iterable[str] = ()
-) -> dict[str, str]:
-    """Columns of a table of genes or CAGs, and the variables that they are.
-
-    Parameters
-    ----------
-    shapes
-        Shapes of the variables of a result.
-    prefix
-        ``gene_`` or ``cag_``.
-    fixed
-        The columns that every table has. All others with a value per gene or CAG come after them, by name: what is
-        known of some results, such as metadata.
-    left_out
-        Variables that are no columns.
-    """
-    n = shapes.get(next(iter(fixed.values())))
-    skipped = {*fixed.values(), *left_out}
-    found = dict(fixed)
-    for name in [*STATUS_COLUMNS.values(), *sorted(shapes.keys() - set(STATUS_COLUMNS.values()))]:
-        if name.startswith(prefix) and name not in skipped and shapes.get(name) == n:
-            short = name.removeprefix(prefix)
-            found[name if short in found or short == "cag" else short] = name
-    return found
-
-
 def _columns(group: zarr.Group, prefix: str, fixed: dict[str, str], left_out: Iterable[str] = ()) -> dict[str, Any]:
     shapes = {name: array_of(group, name).shape for name in group.array_keys()}
     return {column: array_of(group, name) for column, name in column_names(shapes, prefix, fixed, left_out).items()}
@@ -169,7 +125,7 @@ def _columns(group: zarr.Group, prefix: str, fixed: dict[str, str], left_out: It
 def genes_table(group: zarr.Group) -> Table:
     """gene_id, cag, cag_distance, prevalence, mean_abundance; genes in the order of the store.
 
-    Then what else the result says of genes: metadata (length, taxonomy, ...), status.
+    Then what else the result says of genes: status, metadata (length, taxonomy, ...), the second choice.
     """
     return _of_columns(_columns(group, "gene_", GENE_COLUMNS, ["gene_linkage_cag"]))
 

@@ -14,7 +14,7 @@ from cagdask.cags import description
 from cagdask.cags.assignment import assign
 from cagdask.cags.clustering import find_cags
 from cagdask.cags.cutting import cut
-from cagdask.reports import tables
+from cagdask.reports import columns, tables
 from cagdask.simulation.writing import simulate_abundance
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for
@@ -89,7 +89,7 @@ def test_sums_representatives_and_words_are_those_of_pandas(
 
     tables.write_file("genes.parquet", result, str(tmp_path))
     genes = pd.read_parquet(tmp_path / "genes.parquet")
-    assert list(genes)[:5] == list(tables.GENE_COLUMNS)
+    assert list(genes)[:5] == list(columns.GENE_COLUMNS)
     assert genes["taxonomy"].tolist() == table["gene_taxonomy"].tolist()
     assert genes["length"].tolist() == table["gene_length"].tolist()
     tables.write_file("cags.parquet", result, str(tmp_path))

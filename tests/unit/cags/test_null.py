@@ -58,9 +58,11 @@ def test_error_rate_of_a_sample_is_that_of_all_if_partners_are_independent() -> 
     yes = np.ones(1000, bool)
     shuffled = np.arange(1000) % 2 == 0
     by_chance = np.arange(1000) % 4 == 0
-    levels, rate = null.error_rate(np.full(1000, 3, np.float32), yes, by_chance, shuffled, 2)
+    chance = np.where(shuffled, np.where(by_chance, 2, 1), 0)
+    levels, rate, low, high = null.error_rate(np.full(1000, 3, np.float32), yes, chance, 2)
     assert levels.tolist() == [3]
     assert rate == pytest.approx([751 / 1000])
+    assert 0.68 < low[0] < 0.7 < 0.8 < high[0] < 0.82  # 125 of 250 pairs: .5 +- .063, and 1 - (1 - p)^2 of it
 
 
 def test_genes_that_chance_groups_as_well_are_marked(tmp_path: Path) -> None:
