@@ -5,12 +5,17 @@
 
 A store has all samples of some genes together, so both passes read rows, and nothing is turned. Sums go over parts of
 the table that follow from its shape alone and are added row by row: the bytes of the output do not depend on
-chunks, workers and memory. A survey holds some rows six times in float64; the other pass holds the samples of every
-gene (4 + 8 bytes each), some rows twice, and a strip of sums of every gene.
+chunks, workers and memory.
+
+A task reads a stored chunk, or several small ones, and works on blocks of its rows that take :data:`BLOCK_BYTES`: what
+it holds follows from the chunks and these bytes, not from the number of samples. The second pass holds the samples of
+every gene, too (4 bytes each), and a strip of :data:`STRIP` rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,7 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.cags.measures import entropy
 from cagdask.errors import InputError
+from cagdask.expression import cosine_kernel as kernels
 from cagdask.expression import measures
 from cagdask.expression.kernels import Float64
 from cagdask.storage.arrays import Files, array
@@ -27,11 +33,14 @@ N_PARTS = 64
 PART_BYTES = 2**24
 """Sums over genes are cut into so many parts at most, whatever the workers, and into fewer of at least this size: a
 stored chunk is decompressed by each part that reaches into it."""
-MOST_ROWS = 256
-"""Rows of a block, at most."""
-STRIP_BYTES, LEAST_STRIP, MOST_STRIP = 2**22, 16, 64
-"""Unit vectors that are added up at once, and rows of them: they are read n times, so they should stay in the cache."""
-SURVEY_COPIES, COSINE_COPIES = 6 * 8, 3 * 8
+PIECE_BYTES = 2**22
+"""Stored chunks that are read at once; a larger one is read whole."""
+BLOCK_BYTES = 2**24
+"""What the rows of a block take in the survey, with all copies."""
+STRIP = 32
+"""Rows whose sums are added up together: their values are read ``n_around`` times, so they should stay in the cache."""
+SURVEY_COPIES = 6 * 8
+"""Bytes of a value in the survey."""
 
 
 class GeneMeasures(Files):
@@ -72,8 +81,19 @@ class LengthFiles(Files):
     inverse: Float64 = array(np.float64, "sample", "1 / length of its vector over all genes, 0 for one of zeros")
 
 
-def _steps(begin: int, end: int, rows: int) -> list[tuple[int, int]]:
-    return [(low, min(low + rows, end)) for low in range(begin, end, rows)]
+def piece_rows(chunk_rows: int, n_samples: int) -> int:
+    """Rows that are read at once: whole stored chunks."""
+    return chunk_rows * max(1, PIECE_BYTES // (4 * chunk_rows * n_samples))
+
+
+def _blocks(source: Any, begin: int, end: int, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Rows ``begin`` to ``end``, some at a time, each block with its first row; a stored chunk is read once."""
+    step = piece_rows(source.chunks[0], source.shape[1])
+    edges = sorted({begin, end, *range(-(-begin // step) * step, end, step)})
+    for low, high in pairwise(edges):
+        piece = np.asarray(source[low:high])
+        for first in range(0, high - low, rows):
+            yield low + first, piece[first : first + rows]
 
 
 def survey_task(
@@ -94,8 +114,7 @@ def survey_task(
     given = GroupFiles.open(groups) if groups else None
     found: list[dict[str, Any]] = []
     samples = []
-    for low, high in _steps(begin, end, rows):
-        block = np.asarray(source[low:high])
+    for low, block in _blocks(source, begin, end, rows):
         _refuse(url, low, block)
         partly_sorted = measures.ordered(block, percentile, (ranks[0], ranks[1]))
         samples += [
@@ -139,24 +158,13 @@ def _refuse(url: str, begin: int, block: NDArray[np.float32]) -> None:
         )
 
 
-def cosine_task(url: str, begin: int, end: int, rows: int, members: str, lengths: str, folder: str) -> int:
+def cosine_task(url: str, begin: int, end: int, members: str, lengths: str, folder: str) -> int:
     """Add up, over genes ``begin`` to ``end``, the square of the sum of the unit vectors of every gene's samples."""
-    from scipy import sparse
-
     source = storage.open_array(url, "abundance")
-    inverse = LengthFiles.open(lengths).inverse
-    chosen = MemberFiles.open(members).sample
-    n_genes, n = chosen.shape
-    sums = sparse.csr_array(
-        (np.ones(chosen.size), chosen.ravel(), np.arange(0, chosen.size + 1, n)), shape=(n_genes, len(inverse))
-    )
-    total = np.zeros(n_genes)
-    width = max(LEAST_STRIP, min(MOST_STRIP, STRIP_BYTES // (8 * len(inverse))))
-    for low, high in _steps(begin, end, rows):
-        unit = np.asarray(source[low:high]) * inverse
-        for first in range(0, high - low, width):
-            found = sums @ np.ascontiguousarray(unit[first : first + width].T)
-            for column in found.T:  # one row of the table after the other, however many are read at once
-                total += column * column
+    inverse = np.asarray(LengthFiles.open(lengths).inverse)
+    chosen = np.asarray(MemberFiles.open(members).sample)
+    total = np.zeros(len(chosen))
+    for _, block in _blocks(source, begin, end, STRIP):
+        kernels.add_squared_sums(np.ascontiguousarray(block.T), inverse, chosen, total)
     SquareFiles(squares=total).write(folder)
     return end - begin

@@ -98,7 +98,7 @@ def expression_metrics(
     Notes
     -----
     Takes n_genes² · n_around multiplications for the cosines, on no more than the table itself: 2 · 10⁴ genes take
-    about a minute of processor time, whatever the samples. Equal values are ordered as the samples are.
+    about half a minute of processor time, whatever the samples. Equal values are ordered as the samples are.
     """
     asked = METRICS.check(**METRICS.defaults | dict(options))
     if output is not None:
@@ -190,19 +190,22 @@ class Metrics(Work):
         """Check that a row fits a worker, and start or resume the work folder."""
         url, shape = str(ds.encoding["source"]), (ds.sizes["gene"], ds.sizes["sample"])
         n_genes, n_samples = shape
-        need = max(tasks.SURVEY_COPIES * n_samples, tasks.COSINE_COPIES * n_samples + _fixed(shape, asked["n_around"]))
-        runner.check_fits("metrics", need, f"a gene of {n_samples:,} samples, and {n_genes:,} lists of samples")
+        held = _held(url, shape)
+        survey = held + tasks.SURVEY_COPIES * n_samples
+        cosines = held + 4 * n_genes * min(asked["n_around"], n_samples) + 4 * n_samples * tasks.STRIP + 8 * n_samples
+        runner.check_fits(
+            "metrics", max(survey, cosines), f"a gene of {n_samples:,} samples, and {n_genes:,} lists of samples"
+        )
         recipe = {"command": "metrics", "source": url, "digest": ds.attrs.get("input_digest")} | asked
         folder, _ = storage.begin_work(target, recipe, overwrite=overwrite)
         return cls(folder, runner, url, shape)
 
-    def _over_genes(self, stage: str, task: Any, rows: int, *arguments: Any) -> list[str]:
+    def _over_genes(self, stage: str, task: Any, *arguments: Any) -> list[str]:
         n_genes, n_samples = self.shape
         n_parts = max(1, min(tasks.N_PARTS, n_genes, 4 * n_genes * n_samples // tasks.PART_BYTES))
         parts = list(pairwise(n_genes * i // n_parts for i in range(n_parts + 1)))
         places = [self.path(stage, str(low)) for low, _ in parts]
-        rows = max(1, min(rows, tasks.MOST_ROWS))
-        items = [(self.url, *part, rows, *arguments, place) for part, place in zip(parts, places, strict=True)]
+        items = [(self.url, *part, *arguments, place) for part, place in zip(parts, places, strict=True)]
         self.runner.map(stage, task, items, done=self.done, unit="genes", weights=[high - low for low, high in parts])
         return places
 
@@ -211,7 +214,6 @@ class Metrics(Work):
     ) -> pd.DataFrame:
         """Both passes, and the table."""
         n_samples = self.shape[1]
-        budget = self.runner.task_budget // 2
         folder = None
         if groups is not None:
             folder = self.path("groups")
@@ -219,7 +221,8 @@ class Metrics(Work):
         ranks = measures.window(n_samples, percentile, n_around)
         if ranks[1] - ranks[0] < n_around:
             logger.warning("only %d of %d samples lie around percentile %g", ranks[1] - ranks[0], n_around, percentile)
-        rows = budget // (tasks.SURVEY_COPIES * n_samples)
+        room = min(tasks.BLOCK_BYTES, self.runner.task_budget - _held(self.url, self.shape))
+        rows = max(1, room // (tasks.SURVEY_COPIES * n_samples))
         places = self._over_genes("survey", tasks.survey_task, rows, percentile, list(ranks), folder)
         length = np.sqrt(_added(storage.join(place, "squares") for place in places))
         inverse = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
@@ -230,21 +233,18 @@ class Metrics(Work):
         sample = np.concatenate([part.sample for part in parts])
         n_held = (inverse[sample] > 0).sum(axis=1)
         tasks.MemberFiles(sample=sample).write(self.path("members"))
-        rows = (budget - _fixed(self.shape, n_around)) // (tasks.COSINE_COPIES * n_samples)
         chosen = self.path("members"), self.path("lengths")
-        squares = _added(self._over_genes("cosines", tasks.cosine_task, rows, *chosen))
+        squares = _added(self._over_genes("cosines", tasks.cosine_task, *chosen))
         of_parts = tasks.GeneMeasures.open_all([storage.join(place, "genes") for place in places])
         found = [one.by_name() for one in of_parts]
         columns = {name: np.concatenate([one[name] for one in found]) for name in tasks.GeneMeasures.declared}
         return _table(ds, columns, squares, n_held, groups, ranks[1] - ranks[0] if compat else None)
 
 
-def _fixed(shape: tuple[int, int], n_around: int) -> int:
-    """Bytes of the second pass whatever its rows: samples of every gene, a strip of unit vectors, sums of it."""
-    n_genes, n_samples = shape
-    strip = max(tasks.STRIP_BYTES, 8 * n_samples * tasks.LEAST_STRIP)
-    strip = min(strip, 8 * n_samples * tasks.MOST_STRIP)
-    return 12 * n_genes * min(n_around, n_samples) + strip + 8 * n_genes * (tasks.MOST_STRIP + 2)
+def _held(url: str, shape: tuple[int, int]) -> int:
+    """Bytes of the stored chunks that a task reads at once, decoded and where they go."""
+    rows = tasks.piece_rows(storage.open_array(url, "abundance").chunks[0], shape[1])
+    return 8 * shape[1] * min(rows, shape[0])
 
 
 def _added(places: Any) -> Float64:

@@ -94,7 +94,7 @@ def test_bits_do_not_depend_on_chunks_memory_or_a_killed_run(
     monkeypatch.setattr(measure_tasks, "PART_BYTES", 4 * 40 * 10)  # ten genes: 20 parts
     values = logs(200, 40)
     first = measured(abundance_store(values, chunk_rows=200))
-    second = measured(abundance_store(values, chunk_rows=3), memory_for(230_000))
+    second = measured(abundance_store(values, chunk_rows=3), memory_for(120_000))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
     class Killed(InlineRunner):
