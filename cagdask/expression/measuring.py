@@ -40,6 +40,7 @@ from cagdask.expression import measures
 from cagdask.expression.kernels import Float64
 from cagdask.expression.options import METRICS, MetricsOptions
 from cagdask.io.inputs import takes_any_input
+from cagdask.labels.sets import read_label_set
 from cagdask.storage.frames import write_frame
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def expression_metrics(
     **options
         ``percentile`` (95) of each gene over samples, above 0 and below 100. ``n_around`` (100, at least 2) samples
         around it whose mean cosine similarity is computed; at the upper end, and of fewer samples, there are fewer.
-        ``groups``: metadata of samples (``tissue`` for ``sample_tissue``) over whose means specificity is computed as
-        well; samples without a value are left out there. ``compat="archs4"`` adds the columns of the published
-        scripts: ``signal_archs4``, and ``mean_cosine_archs4``, which is 2 · mean + 2 / (n − 1), NaN for a gene without
+        ``groups``: labels over whose means specificity is computed as well: metadata of samples (``tissue`` for
+        ``sample_tissue``), a table with samples in its first column (and ``label_column``), or a folder of lists;
+        samples without one are left out there. ``compat="archs4"`` adds the columns of the published scripts:
+        ``signal_archs4``, and ``mean_cosine_archs4``, which is 2 · mean + 2 / (n − 1), NaN for a gene without
         and 0 for one with a single sample.
 
     Returns
@@ -106,7 +108,9 @@ def expression_metrics(
             raise ValueError(f"`output={output!r}` must end in .tsv or .parquet.")
         storage.check_target(storage.absolute(output), overwrite=overwrite)
     ds = _open(source)
-    groups = _groups(ds, source, asked["groups"]) if asked["groups"] else None
+    if asked["label_column"] and not asked["groups"]:
+        raise ValueError("`label_column` is of a table of `groups`. Name that, too.")
+    groups = _groups(ds, asked["groups"], asked["label_column"]) if asked["groups"] else None
     with (
         ExitStack() as stack,
         as_runner(
@@ -141,7 +145,7 @@ def _open(source: str) -> xr.Dataset:
 
 @dataclass(frozen=True)
 class _Groups:
-    """Groups of samples by a column of their metadata."""
+    """Groups of samples by their labels: samples by group, and where each group begins among them."""
 
     column: str
     names: list[str]
@@ -149,25 +153,26 @@ class _Groups:
     starts: NDArray[np.int64]
 
 
-def _groups(ds: xr.Dataset, source: str, column: str) -> _Groups:
-    known = [str(name).removeprefix("sample_") for name in ds.variables if str(name).startswith("sample_")]
-    known = [name for name in known if name != "id"]
-    short = column.removeprefix("sample_")
-    if short not in known:
-        raise InputError(f"{source}: has no metadata {column!r} of samples (it has {', '.join(known) or 'none'}).")
-    values = [str(value) for value in ds[f"sample_{short}"].values.tolist()]
-    labels, codes = np.unique(np.array(values, object).astype(str), return_inverse=True)
-    left_out = np.isin(labels, ("", "nan", "None"))[codes]
-    kept = np.flatnonzero(~left_out)
-    if left_out.any():
-        logger.warning(
-            "%s: %d of %d samples have no %s; they are in no group", source, left_out.sum(), len(codes), short
-        )
-    order = kept[np.argsort(codes[kept], kind="stable")].astype(np.int64)
-    used, starts = np.unique(codes[order], return_index=True)
+def _groups(ds: xr.Dataset, groups: str, column: str | None) -> _Groups:
+    """Groups of samples from labels of any form; a sample may be in several."""
+    url, samples = str(ds.encoding["source"]), [str(name) for name in ds["sample_id"].values.tolist()]
+    if column is None and not storage.exists(groups):
+        groups = groups.removeprefix("sample_")
+    found = read_label_set(groups, url, samples, column=column)
+    for message in found.messages():
+        logger.warning("%s", message)
+    used = [i for i, n in enumerate(found.member.sum(axis=0).tolist()) if n]
     if len(used) < 2:
-        raise InputError(f"{source}: {column!r} has {len(used)} group; specificity over groups needs two.")
-    return _Groups(short, [str(name) for name in labels[used]], order, starts.astype(np.int64))
+        raise InputError(f"{groups}: has {len(used)} group of samples; specificity over groups needs two.")
+    members = [np.flatnonzero(found.member[:, i]) for i in used]
+    starts = np.cumsum([0, *(len(one) for one in members[:-1])])
+    names = [found.names[i] for i in used]
+    return _Groups(column or _short(groups), names, np.concatenate(members).astype(np.int64), starts.astype(np.int64))
+
+
+def _short(groups: str) -> str:
+    """What columns of the table are called by: the metadata, or the name of a file or folder without its end."""
+    return storage.name_of(groups).partition(".")[0] if storage.exists(groups) else groups
 
 
 @dataclass

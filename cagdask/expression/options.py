@@ -13,6 +13,7 @@ class MetricsOptions(TypedDict, total=False):
     percentile: float
     n_around: int
     groups: str | None
+    label_column: str | None
     compat: str | None
 
 
@@ -23,9 +24,11 @@ METRICS = Options(
         flags=("--around",),
     ),
     Option(
-        "groups", None, "Sample metadata: specificity over the means of its groups, too.", optional=True,
-        metavar="COLUMN",
+        "groups", None, "Labels of samples, over whose means specificity is given, too: a metadata column, a TSV or "
+        "CSV, or a folder of lists.", optional=True, metavar="COLUMN|FILE|FOLDER",
     ),
+    Option("label_column", None, "Column of the table with the groups; default: its second.", optional=True,
+           metavar="NAME"),
     Option(
         "compat", None, "Add the columns of ARCHS4's scripts.", optional=True, choices=("archs4",),
     ),

@@ -115,7 +115,7 @@ def test_bits_do_not_depend_on_chunks_memory_or_a_killed_run(
 
 
 def test_specificity_over_groups_is_that_of_their_means(
-    abundance_store: MakeStore, caplog: pytest.LogCaptureFixture
+    abundance_store: MakeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = logs(20, 30)
     source = abundance_store(values)
@@ -125,7 +125,7 @@ def test_specificity_over_groups_is_that_of_their_means(
     storage.finish_group(group)
     with caplog.at_level(logging.WARNING):
         frame = measured(source, groups="tissue")
-    assert "6 of 30 samples have no tissue" in caplog.text
+    assert "6 of 30 samples have no label" in caplog.text
     means = pd.DataFrame(values.T.astype(np.float64)).groupby(tissue).mean().drop(index="").T
     most = means.max(axis=1)
     with np.errstate(invalid="ignore"):
@@ -133,8 +133,21 @@ def test_specificity_over_groups_is_that_of_their_means(
     np.testing.assert_allclose(frame["tau_tissue"], np.where(most > 0, tau, np.nan), rtol=1e-9)
     top = [means.columns[row.argmax()] if row.max() else "" for row in means.to_numpy()]
     assert list(frame["top_tissue"]) == top
-    with pytest.raises(InputError, match=r"no metadata 'organ' of samples \(it has tissue\)"):
+    with pytest.raises(InputError, match=r"organ: is no folder, no file and no column of .* \(it has tissue\)"):
         measured(source, groups="organ")
+    names = [f"sample_{j:03d}" for j in range(30)]
+    pd.DataFrame({"study": 1, "organ": tissue}, index=names).to_csv(tmp_path / "t.csv", index_label="sample")
+    of_table = measured(source, groups=str(tmp_path / "t.csv"), label_column="organ")
+    pd.testing.assert_frame_equal(of_table.rename(columns=lambda name: name.replace("organ", "tissue")), frame)
+    (tmp_path / "lists").mkdir()
+    for name in "abc":
+        text = "\n".join(one for one, of in zip(names, tissue, strict=True) if of == name)
+        (tmp_path / "lists" / f"{name}.txt").write_text(text + ("\nsample_000" if name == "a" else ""))  # in b, too
+    lists = measured(source, groups=str(tmp_path / "lists"))
+    a = np.isin(np.arange(30), [0, *np.flatnonzero(tissue == "a")])
+    assert lists["top_lists"][6] == max("abc", key=lambda x: values[6, a if x == "a" else tissue == x].mean())
+    by_group = np.array([values[6, a if x == "a" else tissue == x].astype(np.float64).mean() for x in "abc"])
+    np.testing.assert_allclose(lists.tau_lists[6], (1 - by_group / by_group.max()).sum() / 2, rtol=1e-9)
 
 
 @given(
