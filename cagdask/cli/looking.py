@@ -114,16 +114,29 @@ def plan(setting: Setting, source: str, memory_limit: str, **options: Any) -> Ou
 @click.command(cls=TaskCommand)
 @click.argument("result", metavar="RESULT")
 @click.option("--output", metavar="FILE", help="File to write; default: report.html beside the result.")
+@click.option(
+    "--association",
+    metavar="FILE",
+    multiple=True,
+    help="Table that cagdask test wrote for RESULT; may be repeated. Default: those .tsv beside the result store.",
+)
+@click.option("--compare", metavar="OTHER", help="Another result: show how both agree.")
 @writes
-def report(setting: Setting, result: str, output: str | None) -> Outcome:
+def report(
+    setting: Setting, result: str, output: str | None, association: tuple[str, ...], compare: str | None
+) -> Outcome:
     """Write an HTML page about a result.
 
     RESULT is a cags.zarr, or the folder of a run that holds one. The page needs nothing from elsewhere.
+
+    Example: cagdask report my-cags --association by-diagnosis.tsv --compare finer --overwrite
     """
     from cagdask.reports.page import report as library_report
 
-    where = library_report(result, output=output, overwrite=setting.overwrite)
-    return {"output": where}, where
+    where = library_report(
+        result, output=output, association=association or None, compare=compare, overwrite=setting.overwrite
+    )
+    return {"output": where}, f"{where}\nOpen it in a browser; it needs no network."
 
 
 @click.command(cls=TaskCommand)

@@ -5,6 +5,9 @@
     expression  distributions of values before and after normalization
     samples     heat map and composition of samples
     compared    the groups of two results beside each other
+    dendrogram  the merge tree within one CAG
+    association effects and p values of a test
+    factors     the strongest genes of the components of an nmf
     classification   label counts, F1, confusion matrix, ROC and calibration of a classifier
     style       colors, fonts, and writing a chart to a file
 
@@ -18,9 +21,15 @@ that works offline carries 0.9 MB of program (Bokeh: 1.3 MB, and text is pixels 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from cagdask.plot.association import volcano
 from cagdask.plot.compared import comparison
+from cagdask.plot.dendrogram import dendrogram
 from cagdask.plot.expression import density
-from cagdask.plot.partition import cohesion, coverage, prevalence, sizes, threshold_curve
+from cagdask.plot.factors import loadings
+from cagdask.plot.partition import cohesion, coverage, error_rate, prevalence, sizes, threshold_curve
 from cagdask.plot.samples import composition, heat_map
 from cagdask.plot.style import save
 
@@ -32,22 +41,31 @@ PLOTS = {
     "prevalence": prevalence,
     "heat-map": heat_map,
     "composition": composition,
+    "dendrogram": dendrogram,
+    "error-rate": error_rate,
 }
 """Every picture of a result by its name on the command line."""
 STORE_PLOTS = {"density": density}
 """Every picture of a store of abundances or expression."""
+OTHER_PLOTS: dict[str, Callable[..., Any]] = {"volcano": volcano, "loadings": loadings}
+"""Pictures of the output of ``cagdask test`` and of ``cagdask nmf``."""
 
 __all__ = [
+    "OTHER_PLOTS",
     "PLOTS",
     "STORE_PLOTS",
     "cohesion",
     "comparison",
     "composition",
     "coverage",
+    "dendrogram",
     "density",
+    "error_rate",
     "heat_map",
+    "loadings",
     "prevalence",
     "save",
     "sizes",
     "threshold_curve",
+    "volcano",
 ]

@@ -40,7 +40,7 @@ def comparison(first: str | xr.Dataset, second: str | xr.Dataset) -> alt.Chart:
     return (
         chart.mark_rect()
         .encode(
-            x=alt.X("second:N", sort=columns, title="CAG of the second result", axis=alt.Axis(labelAngle=-60)),
+            x=alt.X("second:N", sort=columns, title="CAG of the second result", axis=alt.Axis(labelAngle=-90)),
             y=alt.Y("first:N", sort=rows, title="CAG of the first result"),
             color=alt.Color(
                 "share:Q",

@@ -41,6 +41,14 @@ def parameters_of(ds: xr.Dataset) -> dict[str, Any]:
         return {}
 
 
+def error_rate(ds: xr.Dataset) -> dict[str, Any]:
+    """What was estimated of errors on shuffled genes; empty where nothing was, or where it is damaged."""
+    try:
+        return dict(json.loads(str(ds.attrs.get("error_rate", "{}"))))
+    except (ValueError, TypeError):
+        return {}
+
+
 def size_classes(sizes: Int64) -> pd.DataFrame:
     """CAGs and their genes in classes of size 1, 2, 3–4, 5–8, …: columns ``genes``, ``n_cags``, ``n_genes``."""
     import pandas as pd

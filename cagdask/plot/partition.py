@@ -149,6 +149,41 @@ def _panel(rows: Any, name: str, max_dist: float | None) -> Any:
     return (line + rule).properties(height=90)
 
 
+def error_rate(result: str | xr.Dataset) -> alt.LayerChart:
+    """Share of the grouped genes that chance may have grouped, against the support that is asked of a gene.
+
+    Parameters
+    ----------
+    result
+        Result store, folder of a run, or dataset; made with ``max_dist="auto"``.
+
+    Raises
+    ------
+    ValueError
+        No error rate was estimated.
+    """
+    import altair as alt
+    import pandas as pd
+
+    found = numbers.error_rate(open_result(result))
+    if not found.get("curve"):
+        raise ValueError("this result has no error rate. Cluster with `max_dist='auto'`, which estimates one.")
+    table = pd.DataFrame(found["curve"])[["support", "fdr"]]
+    shares = alt.Axis(format=".1~%", values=[0, 0.001, 0.01, 0.1, 1])
+    small = alt.Scale(type="symlog", constant=0.001, domain=[0, 1])
+    base = alt.Chart(table).encode(
+        x=alt.X("support:Q", scale=alt.Scale(type="log"), title="support of a gene, at least", axis=_log_axis()),
+        y=alt.Y("fdr:Q", title="grouped by chance", axis=shares, scale=small),
+        tooltip=[alt.Tooltip("support:Q", format=".3f"), alt.Tooltip("fdr:Q", title="by chance", format=".2%")],
+    )
+    asked = (
+        alt.Chart(alt.Data(values=[{"asked": found["fdr"]}]))
+        .mark_rule(color=ORANGE, strokeDash=[4, 3])
+        .encode(y="asked:Q", tooltip=[alt.Tooltip("asked:Q", title="asked for", format=".2%")])
+    )
+    return finished(base.mark_line(point=True) + asked)
+
+
 def finished_panels(chart: Any) -> Any:
     """Several panels with the looks that all charts have."""
     return chart.configure(**CONFIG)

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cagdask.plot import cohesion, coverage, prevalence, sizes
+from cagdask.plot import cohesion, coverage, error_rate, numbers, prevalence, sizes
 from cagdask.plot.ordination import Ordination
 from cagdask.plot.partition import threshold_panels
 from cagdask.plot.samples import Matrix, categories, coloring_columns, is_continuous, sample_table
 from cagdask.plot.style import CATEGORIES, DARK_CATEGORIES, SEQUENTIAL
+from cagdask.reports.naming import row_names
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from cagdask.reports.additions import Addition
 
 HEIGHT = 240
 """Of a chart on the page, in pixels."""
@@ -37,14 +38,26 @@ def page_charts(ds: xr.Dataset) -> dict[str, dict[str, Any]]:
     if largest >= 2 and "cag_cohesion" in ds.variables:
         made["cohesion"] = cohesion(ds)
     charts = {name: _for_page(chart, HEIGHT) for name, chart in made.items()}
+    if numbers.error_rate(ds).get("curve"):
+        charts["error-rate"] = _for_page(error_rate(ds), HEIGHT)
     if len(ds["merge_height"]):
         charts |= {f"threshold-{i}": _for_page(panel, 110) for i, panel in enumerate(threshold_panels(ds))}
     return charts
 
 
-def _for_page(chart: Any, height: int) -> dict[str, Any]:
+def added_charts(tested: list[Addition], other: Addition | None) -> dict[str, dict[str, Any]]:
+    """Charts of tests and of another result, by the id of their place."""
+    made = {f"volcano-{i}": _for_page(one.chart, 300) for i, one in enumerate(tested)}
+    if other is not None:
+        made["comparison"] = _for_page(other.chart.properties(title=""), None)
+        made["comparison"]["encoding"]["color"]["legend"] |= {"orient": "bottom", "gradientLength": 150}
+    return made
+
+
+def _for_page(chart: Any, height: int | None) -> dict[str, Any]:
     # Tests check what altair would check here; at each run it would take a third of a second.
-    spec: dict[str, Any] = chart.properties(width="container", height=height).to_dict(validate=False)
+    spec: dict[str, Any] = chart.properties(width="container").to_dict(validate=False)
+    spec["height"] = height or spec["height"]
     spec.pop("config", None)  # the page's script says how charts look
     return spec
 
@@ -79,24 +92,6 @@ def sample_data(ds: xr.Dataset, made: Matrix, ordination: Ordination, n_compared
         "dark": DARK_CATEGORIES,
         "scheme": SEQUENTIAL,
     }
-
-
-def row_names(ds: xr.Dataset, cags: NDArray[np.int64]) -> list[str]:
-    """What is known of these CAGs in a word or two: taxonomy or description of most genes, else a gene; or nothing."""
-    for name in ("cag_taxonomy", "cag_symbol", "cag_description", "cag_representative"):
-        if name in ds.variables and len(cags):
-            values = ds[name][: int(cags.max()) + 1].values
-            return [last_rank(str(values[cag])) for cag in cags.tolist()]
-    return ["" for _ in cags]
-
-
-def last_rank(text: str) -> str:
-    """The last named rank of a lineage such as ``k__Bacteria; p__Firmicutes; s__``; other text as it is."""
-    ranks = [part.strip() for part in re.split("[;|]", text)]
-    if len(ranks) < 2:
-        return text
-    named = [rank for rank in ranks if not re.fullmatch("(?:[a-z]__)?", rank)]
-    return named[-1] if named else ""
 
 
 def _plain(value: float) -> float | None:

@@ -5,7 +5,6 @@ Numbers come from the arrays with a value per CAG or per gene; nothing is read t
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,18 +79,10 @@ def trust(ds: xr.Dataset) -> list[str]:
     if _is_certified(ds):
         linkage = ds.attrs.get("linkage", "average")
         said.append(f"Certified: every merge was proven to be the one that exact {linkage} linkage makes.")
-    found = error_rate(ds)
+    found = numbers.error_rate(ds)
     if found.get("in_words") and _is_reached(found):
         said.append(_unmarked(found["in_words"]))
     return said
-
-
-def error_rate(ds: xr.Dataset) -> dict[str, Any]:
-    """What was estimated of errors on shuffled genes; empty where nothing was, or where it is damaged."""
-    try:
-        return dict(json.loads(str(ds.attrs.get("error_rate", "{}"))))
-    except (ValueError, TypeError):
-        return {}
 
 
 def _is_reached(found: dict[str, Any]) -> bool:
@@ -114,7 +105,7 @@ def _errors(ds: xr.Dataset) -> list[Caution | None]:
     found: list[Caution | None] = []
     if _is_certified(ds) is False:
         found.append(Caution("Not certified", "The search was approximate, so some merges may be missing."))
-    rate = error_rate(ds)
+    rate = numbers.error_rate(ds)
     if rate.get("in_words") and not _is_reached(rate):
         found.append(Caution("The error rate is not reached", _unmarked(rate["in_words"])))
     elif not rate:
@@ -244,11 +235,12 @@ def next_steps(ds: xr.Dataset, column: str = "") -> list[tuple[str, str]]:
     where = shlex.quote(str(ds.encoding.get("source", "cags.zarr")).rstrip("/").rpartition("/")[2])
     max_dist = numbers.max_dist_of(ds)
     finer = f"{max_dist / 2:.3g}" if max_dist else "0.1"
+    signs = " --nonneg feature-shift" if numbers.parameters_of(ds).get("normalization") == "clr" else ""
     steps = [
         ("Walk through it: genes, groups, samples", f"cagdask explore {where}"),
         ("Get smaller, tighter groups from the same tree", f"cagdask cut {where} --max-dist {finer} --output finer"),
         ("Find the CAGs most like the largest one", f"cagdask similar {where} 0"),
-        ("Find latent factors of the CAGs", f"cagdask nmf {where} -k 5 --output factors"),
+        ("Find latent factors of the CAGs", f"cagdask nmf {where} -k 5{signs} --output factors"),
         ("Draw any picture of this page as a file", f"cagdask plot heat-map {where} -o heat-map.svg"),
     ]
     if column:

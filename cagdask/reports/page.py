@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,14 @@ def _plain(value: float) -> float | None:
 # -- the page --------------------------------------------------------------------------------------------------------
 
 
-def report(result: str | xr.Dataset, *, output: str | None = None, overwrite: bool = False) -> str:
+def report(
+    result: str | xr.Dataset,
+    *,
+    output: str | None = None,
+    association: str | Sequence[str] | None = None,
+    compare: str | None = None,
+    overwrite: bool = False,
+) -> str:
     """Write a self-contained HTML page about a result.
 
     Parameters
@@ -111,6 +119,11 @@ def report(result: str | xr.Dataset, *, output: str | None = None, overwrite: bo
         Result store, folder of a run, or dataset.
     output
         File to write; by default ``report.html`` beside the result store.
+    association
+        Tables that ``cagdask test`` wrote for this result, to be shown with it. By default those TSV files beside the
+        result store that begin like one.
+    compare
+        Another result to compare with: result store or folder of a run.
     overwrite
         Replace the file if it is there.
 
@@ -125,6 +138,8 @@ def report(result: str | xr.Dataset, *, output: str | None = None, overwrite: bo
         There is no such result, or the file is there already.
     ValueError
         No output is given for a dataset that is not a store.
+    InputError
+        A table is no test of the CAGs of this result, or the other result has no gene in common with it.
     """
     ds = open_result(result)
     if output is None:
@@ -133,7 +148,8 @@ def report(result: str | xr.Dataset, *, output: str | None = None, overwrite: bo
         output = storage.join(storage.parent_of(ds.encoding["source"]), "report.html")
     output = storage.absolute(output)
     storage.check_target(output, overwrite=overwrite)
-    storage.write_bytes(output, render(ds).encode())
+    tables = [association] if isinstance(association, str) else association
+    storage.write_bytes(output, render(ds, tables, compare).encode())
     return output
 
 
@@ -152,18 +168,20 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-def render(ds: xr.Dataset) -> str:
-    """The page as text."""
+def render(ds: xr.Dataset, association: Sequence[str] | None = None, compare: str | None = None) -> str:
+    """The page as text; ``association`` and ``compare`` as for :func:`report`."""
     from cagdask.plot.samples import largest_over_samples, ordination_of, sample_table
-    from cagdask.reports import charts, page_data
+    from cagdask.reports import additions, charts, page_data
 
     matrix = largest_over_samples(ds)
     ordination, n_compared = ordination_of(ds)
     column = findings.most_telling(ds, ordination)[1]
     sizes = _sizes(ds)
     index = page_data.gene_index(ds)
+    tested = additions.associations(ds, association)
+    other = additions.compared_with(ds, compare) if compare else None
     data: dict[str, Any] = {
-        "charts": charts.page_charts(ds),
+        "charts": charts.page_charts(ds) | charts.added_charts(tested, other),
         "samples": charts.sample_data(ds, matrix, ordination, n_compared, column),
         "n_cags": int((sizes > 0).sum()),
         "cags": page_data.packed(page_data.cag_columns(ds, matrix.columns)),
@@ -184,6 +202,8 @@ def render(ds: xr.Dataset) -> str:
         not_shown=sorted(set(map(str, sample_table(ds))) - set(data["samples"]["columns"])),
         panels=sum(name.startswith("threshold") for name in data["charts"]),
         drawn=set(data["charts"]),
+        tested=tested,
+        other=other,
         attrs=ds.attrs,
         parameters=parameters_of(ds),
         versions=provenance.versions(),

@@ -46,6 +46,11 @@ SMALL = """() => [...document.querySelectorAll("body *")]
   .filter((e) => parseFloat(getComputedStyle(e).fontSize) < 10).map((e) => e.textContent.slice(0, 40))"""
 
 
+TESTED = "cag\teffect\tp_value\tq_value\n" + "".join(
+    f"{i}\t{i / 50 - 0.4}\t{0.03 * i + 1e-9}\t0.9\n" for i in range(30)
+)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
@@ -59,7 +64,16 @@ def write_page(folder: Path, labels: list[int], samples: list[str], **columns: A
     ds = cagdask.open_dataset(url).load()
     for name, values in columns.items():
         ds[f"sample_{name}"] = ("sample", np.asarray(values))
-    (folder / "report.html").write_text(render(ds))
+    if len(labels) > 100:
+        other = write_result_store(str(folder / "other.zarr"), [label // 2 for label in labels], samples=samples)
+        (folder / "by-site.tsv").write_text(TESTED)
+        tested = [str(folder / "by-site.tsv")]
+        ds.attrs["error_rate"] = json.dumps(
+            {"fdr": 0.01, "curve": [{"support": 1, "fdr": 0.2}, {"support": 9, "fdr": 0}]}
+        )
+        (folder / "report.html").write_text(render(ds, tested, other))
+    else:
+        (folder / "report.html").write_text(render(ds))
     return folder / "report.html"
 
 
@@ -146,6 +160,22 @@ def test_a_gene_leads_to_its_cag_and_a_cag_to_its_genes(opened: Opened) -> None:
     assert len(opened.rows()) == 1
     opened.page.wait_for_function("document.querySelector('.members').textContent.startsWith('gene60')")
     assert opened.page.inner_text(".members").split(", ") == [f"gene{i}" for i in range(60, 69)]
+
+
+def test_a_top_hit_leads_to_the_table(opened: Opened) -> None:
+    opened.page.click(".to-cag[value='7']")
+    assert opened.page.inner_text("#count").startswith("1 of")
+    opened.page.wait_for_selector("tr.open")
+    assert opened.page.input_value("#search") == "CAG 7"
+
+
+def test_a_bar_is_drawn_for_each_column(opened: Opened) -> None:
+    assert opened.page.inner_text("#legends").split()[0] == "site"
+    opened.page.check("#bars")
+    opened.page.wait_for_function("document.querySelectorAll('#legends p').length === 2")
+    assert "gut" in opened.page.inner_text("#legends")
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert opened.complaints == []
 
 
 def test_samples_are_colored_by_what_is_picked(opened: Opened) -> None:

@@ -128,7 +128,8 @@
     }
     const columns = Math.ceil(n / per), most = cells.reduce((found, cell) => Math.max(found, cell.v), 0) || 1;
     const free = Math.max(120, place - room);
-    const width = Math.max(1, Math.floor(free / columns)) * columns;  // whole pixels per column: no gaps between them
+    const whole = Math.max(1, Math.floor(free / columns)) * columns;  // whole pixels per column: no gaps between them
+    const width = whole > 0.8 * free ? whole : free;
     const x = { field: "x", type: "ordinal", axis: null, scale: { paddingInner: 0, paddingOuter: 0 } };
     const text = { title: null, labelOverlap: "greedy", labelSeparation: 0, labelFontSize: 11, labelLimit: room - 12, domain: false, ticks: false, minExtent: room - 24, maxExtent: room - 24 };
     const map = {
@@ -305,6 +306,14 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
+  function show(i) {
+    byId("search").value = "CAG " + i; byId("least").value = 1; byId("status").value = "";
+    filter();
+    open = i;
+    table();
+    byId("table").scrollIntoView();
+  }
+
   // -- from a gene to its CAG --------------------------------------------------------------------------------------
 
   async function find() {
@@ -327,7 +336,7 @@
       if (inside) {
         const button = document.createElement("button");
         button.type = "button"; button.textContent = `CAG ${low} (${cags.size[low].toLocaleString("en")} genes)`;
-        button.onclick = () => { byId("search").value = "CAG " + low; byId("least").value = 1; byId("status").value = ""; filter(); open = low; table(); byId("table").scrollIntoView(); };
+        button.onclick = () => show(low);
         item.append(button);
       } else item.append("alone");
       list.append(item);
@@ -348,6 +357,10 @@
     head();
     filter();
     for (const id of ["search", "least", "status"]) byId(id).addEventListener("input", filter);
+    for (const button of document.querySelectorAll(".to-cag")) {
+      button.setAttribute("aria-label", `CAG ${button.value}: show it in the table`);
+      button.onclick = () => show(Number(button.value));
+    }
     byId("download").onclick = download;
     byId("before").onclick = () => { first = Math.max(0, first - ROWS); table(); };
     byId("after").onclick = () => { first += ROWS; table(); };

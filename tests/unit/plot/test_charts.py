@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import cagdask
-from cagdask.cli.plot import NAMES
+from cagdask.cli.plot import NAMES, OTHER_NAMES
 from cagdask.errors import StoreError
-from cagdask.plot import PLOTS, save
+from cagdask.plot import OTHER_PLOTS, PLOTS, save
 from cagdask.plot.samples import binned, categories
 from tests.result_store import write_result_store
 
@@ -22,13 +22,19 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_command_knows_every_picture() -> None:
     assert tuple(PLOTS) == NAMES
+    assert tuple(OTHER_PLOTS) == OTHER_NAMES
 
 
-@pytest.mark.parametrize("name", [name for name in PLOTS])
+@pytest.mark.parametrize("name", [name for name in PLOTS if name != "error-rate"])
 def test_every_picture_is_drawn_with_its_axis_titles(result: str, name: str, tmp_path: Path) -> None:
     where = save(PLOTS[name](result), str(tmp_path / "a.svg"))
     text = Path(where).read_text()
-    title = {"composition": "axis 1", "heat-map": "CAG 0", "threshold-curve": "genes alone"}.get(name, "CAG")
+    title = {
+        "composition": "axis 1",
+        "heat-map": "CAG 0",
+        "threshold-curve": "genes alone",
+        "dendrogram": "distance",
+    }.get(name, "CAG")
     assert title in text
 
 

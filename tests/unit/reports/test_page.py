@@ -12,11 +12,11 @@ import pytest
 import xarray as xr
 
 from cagdask import cut, storage
-from cagdask.errors import SchemaError, StoreError
+from cagdask.errors import InputError, SchemaError, StoreError
 from cagdask.plot.ordination import ordinate
 from cagdask.reports import findings, page_data
 from cagdask.reports import page as reporting
-from cagdask.reports.charts import last_rank
+from cagdask.reports.naming import last_rank
 from cagdask.reports.page_data import representative_rows
 from tests.conftest import MakeStore
 from tests.result_store import write_result_store
@@ -230,3 +230,37 @@ def test_columns_that_can_not_color_samples_are_not_offered(result: str) -> None
 )
 def test_a_lineage_is_called_by_its_last_named_rank(lineage: str, last: str) -> None:
     assert last_rank(lineage) == last
+
+
+TESTED = "cag\teffect\tp_value\tq_value\n1\t0.5\t0.001\t0.006\n0\t-0.1\t0.5\t0.6\n2\t0.2\t\t\n"
+
+
+def test_a_test_beside_the_result_is_shown_with_it(result: str, tmp_path: Path) -> None:
+    (tmp_path / "by-site.tsv").write_text(TESTED)
+    (tmp_path / "other.tsv").write_text("cag\tsize\n0\t1\n")
+    page = reporting.render(storage.open_dataset(result))
+    assert "1 of 2 tested CAGs differ at a false discovery rate of 5%" in page
+    assert "<h3>by-site</h3>" in page
+    assert "<h3>other</h3>" not in page
+    drawn = data_of(page)["charts"]["volcano-0"]
+    (points,) = drawn["datasets"].values()
+    assert [(row["cag"], row["effect"]) for row in points] == [(1, 0.5), (0, -0.1)]
+    assert "volcano-0" not in data_of(reporting.render(storage.open_dataset(result), ()))["charts"]
+
+
+def test_a_test_of_another_result_is_refused_if_named_and_left_out_if_found(result: str, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(TESTED.replace("2\t0.2", "99\t0.2"))
+    assert "<h3>a</h3>" not in reporting.render(storage.open_dataset(result))
+    with pytest.raises(InputError, match=r"a\.tsv: has a CAG 99, and this result has 6"):
+        reporting.report(result, association=str(tmp_path / "a.tsv"))
+    (tmp_path / "b.tsv").write_text(TESTED.replace("cag", "gene"))
+    with pytest.raises(InputError, match="tests genes, not CAGs"):
+        reporting.report(result, association=[str(tmp_path / "b.tsv")])
+
+
+def test_two_results_are_compared_on_the_page(result: str, tmp_path: Path) -> None:
+    other = write_result_store(str(tmp_path / "other.zarr"), [0] * 5 + [1] * 4 + [2] * 4 + [3] * 2 + [4, 5, 6, -1])
+    page = reporting.render(storage.open_dataset(result), compare=other)
+    assert "Of the CAGs of this result 2 are the same there" in page
+    assert "1 are split, 0 are" in page
+    assert "comparison" in data_of(page)["charts"]
