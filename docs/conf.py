@@ -14,6 +14,7 @@ version = release = installed_version("cagdask")
 extensions = [
     "code_map",
     "data_model",
+    "drawings",
     "myst_parser",
     "numpydoc",
     "program_help",

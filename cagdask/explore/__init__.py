@@ -1,8 +1,15 @@
 """A result to walk through in a browser: from a gene to its CAG, its neighbors, its samples, and other thresholds.
 
-    session   answers to every question the page asks, from the Zarr store, read when first needed
-    app       the page: Panel and Bokeh, served to this machine alone unless told otherwise
+    session       answers to every question the page asks, from the Zarr store, read when first needed
+      gene_names      names, searched while one types
+      gene_vectors    profiles of all genes in memory: similar genes, analogies
+      subtree         the merges of one CAG, cut at any distance
+      cag_map         all CAGs and genes in a plane
+    views         what the page shows, as tables with a name, and the command that writes each
+      drawings        the same as pictures in files
+    page          widgets, and what each of them changes; figures has the pictures in the browser
+    app           serving the page to this machine alone unless told otherwise; writing one view as a file
 
-A session holds the labels of the genes, the merge tree, and the names; profiles of CAGs are read row by row. That is
-about 100 bytes per gene, and 4 bytes per CAG of two genes or more and sample once neighbors are asked for.
+A session holds about 100 bytes per gene for labels, merge tree and names, one byte per gene and sample for similar
+genes, and 4 bytes per CAG of two genes or more and sample once neighbors are asked for.
 """

@@ -1,16 +1,16 @@
-"""Questions about one result, each answered in a fraction of a second, for a million genes too.
+"""Questions about one result or store, each answered in a fraction of a second, for a million genes too.
 
-    name or part of it --Arrow string search--> genes --label--> CAG --row of cag_abundance--> samples
-                                                          |
-                                        merge tree cut at a height, within its members --> smaller groups
+    name or part of it --Arrow text search--> genes --label--> CAG --row of cag_abundance--> samples
+                                                |               |--merges within it--> smaller groups
+                                                |               '--map of all CAGs--> a place
+                                                '--profiles in memory--> similar genes, analogies
 
-Nothing is read before it is needed; what was read stays. Names are read in the background when a session opens, since
-they take longest.
+Nothing is read before it is needed; what was read stays. Names, the map and profiles take seconds for a million genes:
+:meth:`Session.read_ahead` reads them in the background.
 """
 
 from __future__ import annotations
 
-import shlex
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,21 +19,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import storage
-from cagdask.engine.linkage.tree import cut_merges
+from cagdask import storage, stores
+from cagdask.errors import SchemaError
+from cagdask.explore.cag_map import CagMap, gene_places, lay_out
+from cagdask.explore.gene_names import MOST_HITS, GeneNames
+from cagdask.explore.gene_vectors import GeneVectors, NotReadyError
+from cagdask.explore.subtree import MergeTree
 from cagdask.plot import numbers
-from cagdask.plot.results import open_result
 from cagdask.plot.samples import sample_table
+from cagdask.vectors.ranking import unit_rows
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
-    import xarray as xr
 
-MOST_HITS = 50
-"""Genes that a search lists."""
 MOST_MEMBERS = 1_000
 """Genes of a CAG that are listed; the nearest to its mean direction first."""
+BLOCK_BYTES = 16 * 2**20
+"""Profiles of CAGs that are read at a time."""
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -41,70 +43,113 @@ Float32 = NDArray[np.float32]
 
 @dataclass
 class Session:
-    """One opened result.
+    """One opened result, or a store of genes without CAGs.
 
     Attributes
     ----------
     url
-        The result store, or the folder of a run that holds one.
+        The result store, the folder of a run that holds one, or a store of abundances or of an embedding.
     """
 
     url: str
-    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _mapping: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    # -- what is opened ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def ds(self) -> xr.Dataset:
-        """The result, lazily."""
-        return open_result(self.url)
+    def ds(self) -> Any:
+        """The result, or the store, as a :class:`~cagdask.storage.StoreView`; only metadata is read.
 
-    @cached_property
+        Raises
+        ------
+        StoreError
+            Nothing is there.
+        SchemaError
+            It holds no genes.
+        """
+        url = stores.result_url(self.url)
+        ds = storage.look(url if stores.is_store(url) else stores.abundance_url(self.url))
+        if "gene_id" not in ds.variables:
+            raise SchemaError(f"{ds.url}: holds no genes. Name a result, the folder of a run, or a store of genes.")
+        if "gene_cag" in ds.variables:
+            stores.open_result(ds.url)
+        return ds
+
+    @property
     def source(self) -> str:
-        """Where the result store is."""
-        return str(self.ds.encoding["source"])
+        """Where the result, or the store, is."""
+        return str(self.ds.url)
+
+    @cached_property
+    def has_cags(self) -> bool:
+        """Whether genes are in CAGs."""
+        return "gene_cag" in self.ds.variables
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """How the result was made."""
+        return numbers.parameters_of(self.ds)
+
+    @cached_property
+    def metric(self) -> str:
+        """What the page compares profiles by: ``correlation`` if the result is by correlation or ranks."""
+        return "cosine" if self.ds.attrs.get("metric", "cosine") == "cosine" else "correlation"
 
     @cached_property
     def label(self) -> Int64:
         """CAG of each gene, shape (n_genes,), -1 for genes filtered out."""
-        return np.asarray(self._values("gene_cag"))
+        return self._values("gene_cag") if self.has_cags else np.full(self.ds["gene_id"].shape[0], -1)
 
     @cached_property
     def sizes(self) -> Int64:
         """Genes per CAG, shape (n_cags,)."""
-        return np.asarray(self._values("cag_size"))
+        return self._values("cag_size") if self.has_cags else np.zeros(0, np.int64)
 
     @cached_property
     def samples(self) -> pd.DataFrame:
         """Metadata of the samples, indexed by sample id; no column where there is none."""
-        return sample_table(self.ds)
+        import pandas as pd
+
+        if "sample_id" in self.ds.variables:
+            return sample_table(self.ds)
+        return pd.DataFrame(index=[f"component {i}" for i in range(self.ds.sizes.get("component", 0))])
 
     def _values(self, name: str) -> NDArray[Any]:
         return np.asarray(storage.open_array(self.source, name)[:])
 
-    # -- names -------------------------------------------------------------------------------------------------------
-
-    def read_names_ahead(self) -> threading.Thread:
-        """Begin to read the names of the genes, while a reader looks at the first page."""
-        thread = threading.Thread(target=lambda: self.names, daemon=True, name="cagdask-names")
-        thread.start()
-        return thread
-
-    @property
-    def names(self) -> pa.StringArray:
-        """Names of the genes, in the order of the store."""
-        with self._reading:
-            return self._names
+    # -- genes -------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _names(self) -> Any:
-        import pyarrow as pa
+    def names(self) -> GeneNames:
+        """Names of the genes."""
+        return GeneNames(self.source)
 
-        array = storage.open_array(self.source, "gene_id")
-        step = max(storage.ID_CHUNK, array.chunks[0])
-        parts = [
-            pa.array(np.asarray(array[begin : begin + step]).astype(object), type=pa.large_string())
-            for begin in range(0, array.shape[0], step)
-        ]
-        return pa.concat_arrays(parts) if parts else pa.array([], pa.large_string())
+    @cached_property
+    def vectors(self) -> GeneVectors | None:
+        """Profiles of the genes; None if the store that was clustered is not at hand."""
+        if not self.has_cags:
+            return GeneVectors(self.source)
+        store = stores.clustered_store(self.source)
+        if store is None or not stores.is_store(store):
+            return None
+        parameters = self.parameters
+        normalization = parameters.get("normalization")
+        floor = parameters.get("clr_floor") if normalization == "clr" else None
+        return GeneVectors(store, normalization, floor, self.metric)
+
+    def read_ahead(self) -> threading.Thread:
+        """Begin to read what takes seconds, while a reader looks at the first page."""
+
+        def read() -> None:
+            self.names.all()
+            if self.vectors is not None:
+                self.vectors.load()
+            if self.has_cags:
+                self.cag_map(wait=True)
+
+        thread = threading.Thread(target=read, daemon=True, name="cagdask-read-ahead")
+        thread.start()
+        return thread
 
     def find(self, text: str, most: int = MOST_HITS) -> pd.DataFrame:
         """Genes whose name holds a text, whatever its case; those that begin with it first.
@@ -112,29 +157,57 @@ class Session:
         Returns
         -------
         DataFrame
-            Columns ``gene``, ``cag`` (-1 = filtered out), ``genes`` (size of the CAG); at most ``most`` rows.
+            Columns ``gene``, ``cag`` (-1 = filtered out), ``genes`` (size of the CAG); at most ``most`` rows. Without
+            CAGs only ``gene``.
         """
+        return self._genes(self.names.find(text, most))
+
+    def _genes(self, rows: Int64) -> pd.DataFrame:
         import pandas as pd
-        import pyarrow.compute as pc
 
-        text = text.strip()
-        if not text:
-            nothing = np.zeros(0, np.int64)
-            return pd.DataFrame({"gene": np.zeros(0, object), "cag": nothing, "genes": nothing})
-        begins = pc.starts_with(self.names, text, ignore_case=True)
-        holds = pc.match_substring(self.names, text, ignore_case=True)
-        first = np.flatnonzero(begins.to_numpy(zero_copy_only=False))[:most]
-        others = np.flatnonzero(pc.and_not(holds, begins).to_numpy(zero_copy_only=False))[: most - len(first)]
-        rows = np.concatenate([first, others])
-        cags = self.label[rows]
-        return pd.DataFrame(
-            {"gene": self._named(rows), "cag": cags, "genes": np.where(cags >= 0, self.sizes[np.maximum(cags, 0)], 0)}
-        )
+        table = pd.DataFrame({"gene": self.names.at(rows)}, dtype=object)
+        if self.has_cags:
+            cags = self.label[rows]
+            sizes = self.sizes if len(self.sizes) else np.zeros(1, np.int64)
+            table["cag"], table["genes"] = cags, np.where(cags >= 0, sizes[np.maximum(cags, 0)], 0)
+        return table
 
-    def _named(self, rows: Int64) -> list[str]:
-        import pyarrow as pa
+    def similar_genes(self, gene: str, k: int = 10) -> pd.DataFrame:
+        """Genes with the most similar profile: columns of :meth:`find`, and ``similarity``, best first.
 
-        return [str(name) for name in self.names.take(pa.array(rows)).to_pylist()]
+        Raises
+        ------
+        NotReadyError, ValueError, CagdaskError
+            Profiles are being read, or can not be; there is no such gene.
+        """
+        row = self.names.row(gene)
+        rows, scores = self._ready_vectors().similar(row, k)
+        return self._genes(rows).assign(similarity=scores)
+
+    def analogous_genes(self, a: str, b: str, c: str, k: int = 10) -> pd.DataFrame:
+        """Genes d for which a is to b as c is to d: as :meth:`similar_genes`.
+
+        Raises
+        ------
+        NotReadyError, ValueError, CagdaskError
+            As for :meth:`similar_genes`.
+        """
+        rows, scores = self._ready_vectors().fourth(self.names.row(a), self.names.row(b), self.names.row(c), k)
+        return self._genes(rows).assign(similarity=scores)
+
+    def _ready_vectors(self) -> GeneVectors:
+        if self.vectors is None:
+            raise ValueError(
+                "profiles of the genes are in the store that was clustered, which is not beside this result. Keep "
+                "abundance.zarr in its folder, or explore that store."
+            )
+        self.vectors.check()
+        return self.vectors
+
+    def gene_profile(self, gene: str) -> Float32:
+        """Normalized profile of a gene, shape (n_samples,); as for :meth:`similar_genes`."""
+        vectors = self._ready_vectors()
+        return np.asarray(vectors.vectors.read_at(np.array([self.names.row(gene)]))[0])
 
     # -- one CAG -----------------------------------------------------------------------------------------------------
 
@@ -170,7 +243,7 @@ class Session:
 
         rows = self.rows_of(cag)
         rows = rows[np.argsort(self.distance[rows], kind="stable")][:MOST_MEMBERS]
-        columns = {"gene": self._named(rows), "distance": self.distance[rows]}
+        columns = {"gene": self.names.at(rows), "distance": self.distance[rows]}
         if self.margin is not None:
             columns["margin"] = self.margin[rows]
         return pd.DataFrame(columns)
@@ -184,10 +257,11 @@ class Session:
         """Size and measures of a CAG by name."""
         self.check(cag)
         names = ("prevalence", "mean_abundance", "std_abundance", "entropy", "cohesion")
-        found = {name: float(self._measures(name)[cag]) for name in names if f"cag_{name}" in self.ds.variables}
+        found = {name: float(self.measures(name)[cag]) for name in names if f"cag_{name}" in self.ds.variables}
         return {"genes": float(self.sizes[cag])} | found
 
-    def _measures(self, name: str) -> NDArray[Any]:
+    def measures(self, name: str) -> NDArray[Any]:
+        """A measure of every CAG, shape (n_cags,)."""
         kept: dict[str, NDArray[Any]] = self.__dict__.setdefault("_measured", {})
         if name not in kept:
             kept[name] = self._values(f"cag_{name}")
@@ -199,19 +273,14 @@ class Session:
     def _directions(self) -> tuple[Int64, Float32]:
         """Numbers and unit profiles of the CAGs of two genes or more."""
         n = int(np.count_nonzero(self.sizes >= 2)) or len(self.sizes)  # CAGs are ordered by size
-        rows = np.asarray(storage.open_array(self.source, "cag_abundance")[:n])
-        length = np.linalg.norm(rows, axis=1, keepdims=True)
-        np.divide(rows, length, out=rows, where=length > 0)
-        return np.arange(n), rows
+        return np.arange(n), unit_rows(np.asarray(storage.open_array(self.source, "cag_abundance")[:n]), self.metric)
 
     def nearest_cags(self, cag: int, k: int = 10) -> pd.DataFrame:
-        """CAGs of two genes or more with the most similar profile: ``cag``, ``genes``, ``similarity`` (cosine)."""
+        """CAGs of two genes or more with the most similar profile: ``cag``, ``genes``, ``similarity``."""
         import pandas as pd
 
         cags, unit = self._directions
-        own = self.profile(cag)
-        length = float(np.linalg.norm(own))
-        similarity = unit @ (own / length if length > 0 else own)
+        similarity = unit @ unit_rows(self.profile(cag)[None], self.metric)[0]
         similarity[cags == cag] = -np.inf
         k = min(k, len(cags) - (cag < len(cags)))
         best = np.argpartition(-similarity, k - 1)[:k] if k > 0 else np.zeros(0, np.int64)
@@ -220,16 +289,43 @@ class Session:
             {"cag": cags[best], "genes": self.sizes[cags[best]], "similarity": similarity[best].round(4)}
         )
 
+    def cag_map(self, *, wait: bool = False) -> CagMap:
+        """Places of all CAGs in a plane; laid out once.
+
+        Raises
+        ------
+        NotReadyError
+            It is not laid out yet, and ``wait`` is not set.
+        """
+        if not wait and "_cag_map" not in self.__dict__:
+            raise NotReadyError("the map is being laid out, which takes some seconds. Come back in a moment.")
+        with self._mapping:
+            return self._cag_map
+
+    @cached_property
+    def _cag_map(self) -> CagMap:
+        array = storage.open_array(self.source, "cag_abundance")
+        n, chunk = array.shape[0], max(1, array.chunks[0])
+        step = max(chunk, BLOCK_BYTES // (4 * array.shape[1]) // chunk * chunk)
+        blocks = (np.asarray(array[begin : begin + step]) for begin in range(0, n, step))
+        return lay_out(blocks, n, metric=self.metric)
+
+    @cached_property
+    def gene_places(self) -> Float32:
+        """Places of all genes on the map, shape (n_genes, 2); the map has to be laid out."""
+        return gene_places(self.cag_map(), self.label, self.distance, self.sizes)
+
     # -- other thresholds --------------------------------------------------------------------------------------------
 
     @cached_property
-    def _tree(self) -> tuple[Int64, NDArray[np.float64]]:
-        return self._values("merge_child"), self._values("merge_height")
+    def tree(self) -> MergeTree:
+        """All merges of the result."""
+        return MergeTree(self._values("merge_child"), self._values("merge_height"), self.label)
 
     @cached_property
     def max_dist(self) -> float:
         """The threshold of the result; the highest merge where it is not recorded."""
-        height = self._tree[1]
+        height = self.tree.height
         return numbers.max_dist_of(self.ds) or float(height[-1] if len(height) else 0.0)
 
     def split(self, cag: int, max_dist: float) -> pd.DataFrame:
@@ -242,17 +338,13 @@ class Session:
         """
         import pandas as pd
 
-        rows = self.rows_of(cag)
-        child, height = self._tree
-        head = cut_merges(child, height, len(self.label), max_dist)[rows]
-        heads, counts = np.unique(head, return_counts=True)
-        grouped = heads[counts >= 2][np.argsort(-counts[counts >= 2], kind="stable")]
-        genes, names = np.sort(counts[counts >= 2])[::-1].tolist(), self._named(grouped)
+        self.check(cag)
+        tree = self.tree.of(cag)
+        heads, counts = np.unique(tree.heads(max_dist), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        order = order[counts[order] >= 2]
+        genes, names = counts[order].tolist(), self.names.at(tree.rows[heads[order]])
         alone = int(np.count_nonzero(counts == 1))
         if alone:
             genes, names = [*genes, alone], [*names, "each alone"]
         return pd.DataFrame({"genes": genes, "first gene": names})
-
-    def cut_command(self, max_dist: float) -> str:
-        """The command that makes a result of this threshold."""
-        return f"cagdask cut {shlex.quote(self.source)} --max-dist {max_dist:.4g} --output finer.zarr"

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.s3_server import S3Server
+
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
@@ -112,13 +114,32 @@ def test_readme(folder: Path) -> None:
     [
         "tutorials/first-cags",
         "tutorials/classify-a-cohort",
+        "tutorials/explore-an-embedding",
+        "tutorials/find-programs",
+        "tutorials/measure-expression",
+        "tutorials/your-own-table",
         "how-to/bring-your-own-table",
+        "how-to/migrate-from-find-cags",
         "how-to/size-a-run",
         "how-to/use-one-big-node",
     ],
 )
 def test_docs(folder: Path, page: str) -> None:
     run_blocks(f"docs/{page}.md", folder)
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_s3(folder: Path, s3: S3Server) -> None:
+    s3.make_bucket("my-bucket")
+    run_blocks("docs/tutorials/work-on-s3.md", folder)
+    assert len((folder / "differences.tsv").read_text().splitlines()) > 6
+
+
+@pytest.mark.slow
+def test_docs_that_explore_a_result(folder: Path) -> None:
+    run(["sh", "-c", "cagdask run my-table.tsv --metadata my-samples.tsv --output my-cags"], folder)
+    run_blocks("docs/how-to/explore-a-result.md", folder)
+    assert len((folder / "members.tsv").read_text().splitlines()) == 11
 
 
 @pytest.mark.slow

@@ -1,19 +1,27 @@
-"""The explorer in a real browser: a gene is found, its CAG opened, cut, and compared."""
+"""The explorer in a real browser: a gene is found, its CAG opened, cut, and compared; nothing of a store is run."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cagdask
+from cagdask.explore.session import Session
 from cagdask.simulation.writing import simulate_store
 from tests.inline_runner import InlineRunner
+from tests.s3_server import S3Server
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("panel")
@@ -22,14 +30,23 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
+HOSTILE = "<img src=x onerror=window.stolen=1>"
+CELL = ".tabulator-cell:has-text('{}')"
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run's folder of 400 genes; names of genes, samples and groups of samples try to be HTML."""
     folder = tmp_path_factory.mktemp("explored")
-    simulate_store(str(folder / "cohort.zarr"), n_genes=400, n_samples=25, seed=2)
+    simulate_store(str(folder / "plain.zarr"), n_genes=400, n_samples=25, seed=2)
+    ds = cagdask.open_dataset(str(folder / "plain.zarr")).load()
+    genes, samples = ds.gene_id.values.astype(object), ds.sample_id.values.astype(object)
+    genes[0], samples[0] = f"gene_000{HOSTILE}", f"sample{HOSTILE}"
+    diet = np.where(np.arange(25) % 2, "fiber", f"western{HOSTILE}")
+    ds = ds.assign_coords(gene_id=("gene", genes.astype(str)), sample_id=("sample", samples.astype(str)))
+    cagdask.save_dataset(ds.assign(sample_diet=("sample", diet)), str(folder / "abundance.zarr"))
     cagdask.find_cags(
-        str(folder / "cohort.zarr"),
+        str(folder / "abundance.zarr"),
         max_dist=0.4,
         refine="none",
         output=str(folder / "cags.zarr"),
@@ -38,41 +55,145 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="module")
-def served(result: str) -> Iterator[str]:
+@contextmanager
+def serving(result: str) -> Iterator[tuple[str, int]]:
+    """The page's address, and the process that serves it."""
     command = [sys.executable, "-m", "cagdask", "explore", result, "--port", "0", "--no-show"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
             found = next(m for line in process.stderr if (m := re.search(r"http://localhost:\d+/", line)))
-            yield found[0]
+            yield found[0], process.pid
         finally:
             process.terminate()
             process.wait(20)
 
 
-def test_a_gene_leads_to_its_cag_and_what_it_falls_into(served: str, result: str) -> None:
-    ds = cagdask.open_dataset(f"{result}/cags.zarr")
-    gene = str(ds.gene_id.values[ds.gene_cag.values == 3][0])
-    requests: list[str] = []
-    complaints: list[str] = []
+@pytest.fixture(scope="module")
+def served(result: str) -> Iterator[str]:
+    with serving(result) as (address, _):
+        yield address
+
+
+class Page:
+    """A browser's page, what it asked for, and what it complained of."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page = browser.new_page(**options)
+        self.page.on("request", lambda asked: self.requests.append(asked.url))
+        self.page.on("pageerror", lambda err: self.complaints.append(str(err)))
+        self.page.on("console", self._hear)
+        self.page.on("response", self._see)
+        self.address = address
+        self.page.goto(address)
+
+    def _hear(self, said: Any) -> None:
+        if said.type == "error" and not said.text.startswith("Failed to load resource"):
+            self.complaints.append(said.text)
+
+    def _see(self, response: Any) -> None:
+        if response.status >= 400 and not response.url.endswith("/favicon.ico"):  # which a browser asks for by itself
+            self.complaints.append(f"{response.status} {response.url}")
+
+    def check(self) -> None:
+        """Nothing went wrong, nothing of the store was run, and no other machine was asked."""
+        assert self.complaints == []
+        assert self.page.evaluate("window.stolen") is None
+        own = (self.address, self.address.replace("http", "ws"), "data:", "blob:")
+        assert [url for url in self.requests if not url.startswith(own)] == []
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page: Any = browser.new_page()
-        page.on("request", lambda asked: requests.append(asked.url))
-        page.on("pageerror", lambda err: complaints.append(str(err)))
-        page.goto(served)
+        yield browser
+        browser.close()
+
+
+def test_a_gene_leads_to_its_cag_and_on(served: str, result: str, tmp_path: Path) -> None:
+    ds = cagdask.open_dataset(f"{result}/cags.zarr")
+    gene = str(ds.gene_id.values[ds.gene_cag.values == 3][0])
+    with chromium() as browser:
+        made = Page(browser, served)
+        page = made.page
         page.wait_for_selector(f"text=/CAG 0: {int(ds.cag_size[0])} genes/", timeout=60_000)
         page.type("input[placeholder^='name']", gene)
-        page.click(f".tabulator-cell:has-text('{gene}')")
+        page.click(CELL.format(gene))
         page.wait_for_selector(f"text=/CAG 3: {int(ds.cag_size[3])} genes/")
         page.click("text=Most similar CAGs")
         page.wait_for_selector("text=similarity")
         page.click("text=Other thresholds")
         page.wait_for_selector("text=/cagdask cut .* --max-dist 0.4/")
-        browser.close()
-    assert complaints == []
-    assert all(url.startswith((served, served.replace("http", "ws"), "data:", "blob:")) for url in requests)
+        page.focus(".noUi-handle")
+        for _ in range(20):
+            page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("text=/--view split --cag 3 --max-dist 0.3[0-9]/")
+        page.click("text=Similar genes")
+        near = cagdask.similar(f"{result}/abundance.zarr", gene, client=InlineRunner()).gene[0]
+        page.wait_for_selector(CELL.format(near))
+        with page.expect_download() as downloading:
+            page.locator("text=Download table").nth(1).click()  # the first is that of the CAG's samples
+        downloading.value.save_as(tmp_path / "similar.tsv")
+        made.check()
+    command = [sys.executable, "-m", "cagdask", "explore", result, "--view", "similar", "--gene", gene]
+    subprocess.run([*command, "--output", str(tmp_path / "command.tsv")], check=True, capture_output=True)
+    assert (tmp_path / "similar.tsv").read_bytes() == (tmp_path / "command.tsv").read_bytes()
+
+
+def test_names_of_a_store_are_shown_as_text(served: str) -> None:
+    with chromium() as browser:
+        made = Page(browser, served)
+        page = made.page
+        page.type("input[placeholder^='name']", "onerror")
+        page.click(CELL.format("onerror"))
+        page.select_option("select", "diet")
+        page.wait_for_selector("text=Genes")
+        page.click("text=Similar genes")
+        page.wait_for_selector("text=/--view similar --gene/")
+        page.click("text=Heat map")
+        page.wait_for_selector("text=/--view heat-map --rows 40 --by diet/")
+        page.locator(".bk-Canvas").last.scroll_into_view_if_needed()
+        canvas = page.locator(".bk-Canvas").last.bounding_box()
+        page.mouse.move(canvas["x"] + canvas["width"] / 3, canvas["y"] + canvas["height"] / 2)  # a tooltip
+        page.wait_for_timeout(300)
+        made.check()
+
+
+def test_the_map_zooms_and_opens_a_cag(served: str, result: str) -> None:
+    with chromium() as browser:
+        made = Page(browser, served)
+        page = made.page
+        page.wait_for_selector("text=/CAG 0: /", timeout=60_000)
+        page.click("text=/^Map$/")
+        page.wait_for_selector("text=/--view map/", timeout=60_000)
+        page.locator(".bk-Canvas").last.scroll_into_view_if_needed()
+        canvas = page.locator(".bk-Canvas").last.bounding_box()
+        x, y = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.wheel(0, -300)
+        page.wait_for_timeout(500)
+        places = Session(result)
+        places.cag_map(wait=True)
+        page.mouse.click(x, y)  # the middle of the map, which zooming about it does not move
+        nearest = int(np.argmin((places.cag_map().place ** 2).sum(axis=1)))
+        page.wait_for_selector(f"text=/^CAG {nearest}: /")
+        made.check()
+
+
+def test_a_result_on_s3_opens_as_one_on_a_disk(result: str, s3_url: str, s3: S3Server) -> None:
+    for name in ("abundance.zarr", "cags.zarr"):
+        cagdask.save_dataset(cagdask.open_dataset(f"{result}/{name}"), f"{s3_url}/{name}")
+    with serving(s3_url) as (address, _), chromium() as browser:
+        made = Page(browser, address)
+        made.page.wait_for_selector("text=/CAG 0: /", timeout=60_000)
+        made.page.type("input[placeholder^='name']", "gene_010")
+        made.page.click(CELL.format("gene_010"))
+        made.page.click("text=Similar genes")
+        made.page.wait_for_selector(f"text=/cagdask explore {re.escape(s3_url)}/")
+        made.check()
 
 
 def test_another_address_asks_for_a_password(result: str) -> None:
@@ -85,3 +206,80 @@ def test_another_address_asks_for_a_password(result: str) -> None:
         server.stop()
     with pytest.raises(cagdask.errors.StoreError):
         explore(f"{result}/nothing.zarr", block=False)
+
+
+# -- a million genes ---------------------------------------------------------------------------------------------------
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has held."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.fixture(scope="module")
+def million(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A result of a million genes: that of CAGDASK_MILLION_GENES, or one that is made, which takes minutes."""
+    if given := os.environ.get("CAGDASK_MILLION_GENES"):
+        return given
+    folder = tmp_path_factory.mktemp("million")
+    simulate_store(str(folder / "abundance.zarr"), n_genes=1_000_000, n_samples=200, seed=0)
+    command = [sys.executable, "-m", "cagdask", "cluster", "abundance.zarr", "--output", ".", "--max-dist", "0.2"]
+    subprocess.run([*command, "--workers", "2", "--overwrite"], cwd=folder, check=True, capture_output=True)
+    return str(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_million_genes_open_in_3_s_and_each_step_takes_half_a_second(million: str) -> None:
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, step: Callable[[], Any]) -> None:
+        begin = time.perf_counter()
+        step()
+        seconds[name] = time.perf_counter() - begin
+
+    with serving(million) as (address, pid), chromium() as browser:
+        browser.new_page().goto("about:blank")
+        begin = time.perf_counter()
+        made = Page(browser, address)
+        page = made.page
+        page.set_default_timeout(120_000)
+        page.wait_for_selector("text=/CAG 0: /")
+        opened = time.perf_counter() - begin
+        page.click("text=/^Map$/")
+        page.wait_for_selector("text=/--view map/")  # all that is read in the background has been read
+        page.click("text=/^Genes$/")
+        page.wait_for_selector("text=/--view members/")
+
+        def search(gene: str) -> None:
+            page.fill("input[placeholder^='name']", gene)
+            page.wait_for_selector(CELL.format(gene))
+
+        def cag(number: int) -> None:
+            box = page.locator("input[type=text].bk-input, input.bk-input[type=number]").nth(1)
+            box.fill(str(number))
+            box.press("Enter")
+            page.wait_for_selector(f"text=/^CAG {number}: /")
+
+        def tab(name: str, shown: str) -> None:
+            page.click(f"text=/^{name}$/")
+            page.wait_for_selector(f"text=/{shown}/")
+
+        for number in (11, 222, 3333):
+            timed(f"open CAG {number}", lambda number=number: cag(number))
+        for gene in ("gene_123456", "gene_999999", "gene_000077"):
+            timed(f"find {gene}", lambda gene=gene: search(gene))
+            timed(f"open {gene}", lambda gene=gene: page.click(CELL.format(gene)))
+            timed("similar genes", lambda gene=gene: tab("Similar genes", f"--view similar --gene {gene}"))
+            timed("nearest CAGs", lambda: tab("Most similar CAGs", "--view nearest"))
+            timed("threshold", lambda: tab("Other thresholds", "--view split"))
+            timed("heat map", lambda: tab("Heat map", "--view heat-map"))
+            timed("map", lambda: tab("Map", "--view map"))
+        made.check()
+        peak = peak_mib(pid)
+    median = statistics.median(seconds.values())
+    print(f"opens in {opened:.2f} s, median step {median:.2f} s, peak {peak:.0f} MiB", seconds)
+    assert opened <= 3
+    assert median <= 0.5
+    assert peak <= 1024

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import dendrogram
 
 import cagdask
+from cagdask.explore.gene_vectors import NotReadyError
 from cagdask.explore.session import Session
 from cagdask.simulation.writing import simulate_store
 from tests.inline_runner import InlineRunner
@@ -12,16 +17,16 @@ from tests.inline_runner import InlineRunner
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     folder = tmp_path_factory.mktemp("explore")
-    simulate_store(str(folder / "cohort.zarr"), n_genes=400, n_samples=25, seed=2)
+    simulate_store(str(folder / "abundance.zarr"), n_genes=400, n_samples=25, seed=2)
     cagdask.find_cags(
-        str(folder / "cohort.zarr"),
+        str(folder / "abundance.zarr"),
         max_dist=0.4,
         refine="none",
         output=str(folder / "cags.zarr"),
         client=InlineRunner(),
     )
     made = Session(str(folder))
-    made.read_names_ahead().join(60)
+    made.read_ahead().join(60)
     return made
 
 
@@ -60,13 +65,74 @@ def test_nearest_cags_are_those_of_all_cosines(session: Session) -> None:
 
 @pytest.mark.parametrize("at", [0.0, 0.1, 0.2, 0.4])
 def test_a_cag_splits_as_cut_splits_it(session: Session, at: float) -> None:
-    store = session.source.replace("cags.zarr", "cohort.zarr")
+    store = session.source.replace("cags.zarr", "abundance.zarr")
     finer = cagdask.cut(session.source, max_dist=at, store=store, client=InlineRunner()).gene_cag.values
     _, counts = np.unique(finer[session.label == 0], return_counts=True)
     table = session.split(0, at)
     grouped = sorted(counts[counts >= 2], reverse=True)
     alone = int((counts == 1).sum())
     assert list(table.genes) == [*grouped, *([alone] if alone else [])]
+
+
+def test_similar_genes_are_those_of_the_command(session: Session) -> None:
+    store = session.source.replace("cags.zarr", "abundance.zarr")
+    asked = "gene_007"
+    expected = cagdask.similar(store, asked, k=8, client=InlineRunner())
+    found = session.similar_genes(asked, 8)
+    assert list(found.gene) == list(expected.gene)
+    np.testing.assert_array_equal(found.similarity, expected.similarity)
+    ds = session.ds
+    rows = [int(np.flatnonzero(ds["gene_id"].values == gene)[0]) for gene in found.gene]
+    assert list(found.cag) == list(ds["gene_cag"].values[rows])
+
+
+def test_an_analogy_is_that_of_the_command(session: Session) -> None:
+    store = session.source.replace("cags.zarr", "abundance.zarr")
+    a, b, c = "gene_007", "gene_100", "gene_200"
+    expected = cagdask.analogies(store, a, b, given=c, k=6, client=InlineRunner())
+    found = session.analogous_genes(a, b, c, 6)
+    assert list(found.gene) == list(expected.gene_d)
+    np.testing.assert_array_equal(found.similarity, expected.similarity)
+
+
+@pytest.mark.parametrize("most", [5, 20, 200])
+def test_a_dendrogram_is_that_of_scipy(session: Session, most: int) -> None:
+    """Of the most merges that are shown, the heights are the largest, and each tip stands for the genes below it."""
+    tree = session.tree.of(0)
+    made = tree.dendrogram(most)
+    assert len(made.tip) == min(most, len(tree.rows))
+    assert made.genes.sum() == len(tree.rows)
+    np.testing.assert_array_equal(made.y[:, 1], tree.height[len(tree.height) - len(made.y) :])
+    if most >= len(tree.rows):
+        table = np.column_stack([tree.child, tree.height, np.zeros(len(tree.height))])
+        sizes = np.ones(2 * len(tree.rows) - 1)
+        for i, (a, b) in enumerate(tree.child):
+            sizes[len(tree.rows) + i] = table[i, 3] = sizes[a] + sizes[b]
+        expected = dendrogram(table, no_plot=True)
+        assert sorted(map(tuple, np.sort(np.asarray(expected["dcoord"]), axis=1).round(9))) == sorted(
+            map(tuple, np.sort(made.y, axis=1).round(9))
+        )
+
+
+def test_a_store_without_profiles_says_so(session: Session, tmp_path: Path) -> None:
+    shutil.copytree(session.source, tmp_path / "alone.zarr")
+    alone = Session(str(tmp_path / "alone.zarr"))
+    assert list(alone.members(0).gene) == list(session.members(0).gene)
+    with pytest.raises(ValueError, match=r"Keep abundance\.zarr in its folder"):
+        alone.similar_genes("gene_007")
+
+
+def test_a_gene_that_is_not_there_is_refused_with_names_like_it(session: Session) -> None:
+    with pytest.raises(ValueError, match=r"there is no gene 'GENE_00'\. Names that contain it: gene_001, gene_002"):
+        session.similar_genes("GENE_00")
+
+
+def test_profiles_that_are_still_being_read_are_said_to_be(session: Session) -> None:
+    fresh = Session(session.url)
+    with pytest.raises(NotReadyError, match="0%"):
+        fresh.similar_genes("gene_007")
+    with pytest.raises(NotReadyError, match="being laid out"):
+        fresh.cag_map()
 
 
 def test_a_cag_that_is_not_there_is_refused(session: Session) -> None:

@@ -1,0 +1,179 @@
+"""Pictures of the page: Bokeh figures, drawn by the browser, from what a session answers.
+
+The map is an image of some 400 × 400 pixels that this process counts anew for every part that is looked at, so that a
+browser never holds a point per gene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cagdask.explore.cag_map import density
+from cagdask.explore.drawings import color_of
+from cagdask.explore.session import Session
+from cagdask.explore.subtree import Dendrogram
+from cagdask.explore.views import Choice, HeatMap, heat_map_of, samples_of
+from cagdask.plot.style import BLUE, ORANGE
+
+PIXELS = 400
+"""Of the map, along each side."""
+TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
+
+
+def _figure(**options: Any) -> Any:
+    from bokeh.plotting import figure
+
+    options = {"sizing_mode": "stretch_width", "tools": TOOLS, "toolbar_location": "above"} | options
+    made = figure(**options)
+    made.toolbar.logo = None
+    return made
+
+
+def samples_figure(session: Session, choice: Choice) -> Any:
+    """A bar for each sample, grouped and colored by a column of the metadata."""
+    from bokeh.models import HoverTool
+
+    table = samples_of(session, choice)
+    words = table["group"].to_numpy() if choice.by else np.full(len(table), "", object)
+    picture = _figure(height=280, y_axis_label="abundance")
+    tooltips = [("sample", "@sample"), ("abundance", "@top"), *([(choice.by, "@word")] if choice.by else [])]
+    picture.add_tools(HoverTool(tooltips=tooltips))
+    for kind, color in color_of(sorted(set(words))).items():
+        places = np.flatnonzero(words == kind)
+        data = {"x": places, "top": table["abundance"].to_numpy()[places], "word": [kind] * len(places),
+                "sample": table["sample"].to_numpy()[places]}  # fmt: skip
+        legend = {"legend_label": kind} if choice.by else {}
+        picture.vbar("x", top="top", width=0.9, source=data, color=color, **legend)
+    picture.xaxis.visible = False
+    picture.xgrid.visible = False
+    return picture
+
+
+def heat_map_figure(session: Session, choice: Choice, open_cag: Callable[[int], None]) -> Any:
+    """The largest CAGs over samples; a tap opens a CAG, and every zoom shows finer cells."""
+    from bokeh.events import Tap
+    from bokeh.models import ColorBar, HoverTool, LinearColorMapper
+
+    made = heat_map_of(session, choice)
+    rows, columns = made.share.shape
+    mapper = LinearColorMapper(palette="Viridis256", low=0, high=1)
+    picture = _figure(height=min(640, max(240, 15 * rows)), x_range=(0, columns), y_range=(rows, 0))
+    names = np.broadcast_to(np.asarray(made.sample, object), made.share.shape)
+    cags = np.broadcast_to(made.cag[:, None].astype(np.int32), made.share.shape)
+    if made.share.size <= 100_000:  # a name per cell is sent
+        data = {"image": [made.share], "cag": [cags], "sample": [names.tolist()]}
+        tooltips = [("CAG", "@cag"), ("sample", "@sample"), ("root of share", "@image")]
+    else:
+        data = {"image": [made.share], "cag": [cags]}
+        tooltips = [("CAG", "@cag"), ("root of share", "@image")]
+    data |= {"x": [0], "y": [0], "dw": [columns], "dh": [rows]}
+    picture.image("image", x="x", y="y", dw="dw", dh="dh", source=data, color_mapper=mapper, level="image")
+    picture.add_tools(HoverTool(tooltips=tooltips))
+    picture.add_layout(ColorBar(color_mapper=mapper, title="root of share"), "right")
+    if choice.by:
+        _add_strip(picture, made)
+    shown = range(0, rows, max(1, rows // 35))
+    picture.yaxis.ticker = [i + 0.5 for i in shown]
+    picture.yaxis.major_label_overrides = {i + 0.5: f"CAG {made.cag[i]}" for i in shown}
+    picture.xaxis.visible = False
+    picture.grid.visible = False
+    picture.on_event(Tap, lambda event: _open_row(event, made, open_cag))
+    return picture
+
+
+def _open_row(event: Any, made: HeatMap, open_cag: Callable[[int], None]) -> None:
+    if event.y is not None and 0 <= event.y < len(made.cag):
+        open_cag(int(made.cag[int(event.y)]))
+
+
+def _add_strip(picture: Any, made: HeatMap) -> None:
+    """A bar above the heat map that says which samples are of which group."""
+    height = len(made.cag) * 0.03
+    for kind, color in color_of(sorted(set(made.word))).items():
+        places = np.flatnonzero(made.word == kind)
+        picture.quad(left=places[0], right=places[-1] + 1, top=-2 * height, bottom=-height, color=color,
+                     legend_label=kind)  # fmt: skip
+    picture.y_range.end = -2.5 * height
+
+
+class MapFigure:
+    """The map of all genes: zooming counts pixels anew, a tap opens the nearest CAG.
+
+    Attributes
+    ----------
+    picture
+        The Bokeh figure.
+    """
+
+    def __init__(self, session: Session, cag: int, open_cag: Callable[[int], None]) -> None:
+        from bokeh.events import RangesUpdate, Tap
+        from bokeh.models import ColumnDataSource, LinearColorMapper
+
+        self.session, self.open_cag = session, open_cag
+        edge = session.cag_map().edge
+        whole = (-edge, edge)
+        self.picture = _figure(height=560, x_range=whole, y_range=whole, match_aspect=True, active_scroll="wheel_zoom")
+        self.image = ColumnDataSource(data=self._counted(whole, whole))
+        mapper = LinearColorMapper(palette="Viridis256", low=0, nan_color="rgba(0,0,0,0)")
+        self.picture.image("image", x="x", y="y", dw="dw", dh="dh", source=self.image, color_mapper=mapper)
+        self.ring = ColumnDataSource(data={"x": [], "y": []})
+        self.picture.scatter("x", "y", source=self.ring, size=18, fill_alpha=0, line_color=ORANGE, line_width=3)
+        self.mark(cag)
+        self.picture.axis.visible = False
+        self.picture.grid.visible = False
+        self.picture.on_event(RangesUpdate, lambda event: self.look_at((event.x0, event.x1), (event.y0, event.y1)))
+        self.picture.on_event(Tap, lambda event: self.tap(event.x, event.y))
+
+    def _counted(self, x: tuple[float, float], y: tuple[float, float]) -> dict[str, Any]:
+        counts = density(self.session.gene_places, x, y, (PIXELS, PIXELS))
+        image = np.log1p(counts).astype(np.float32)
+        image[counts == 0] = np.nan
+        return {"image": [image], "x": [x[0]], "y": [y[0]], "dw": [x[1] - x[0]], "dh": [y[1] - y[0]]}
+
+    def look_at(self, x: tuple[float, float], y: tuple[float, float]) -> None:
+        """Count the pixels of another part of the map."""
+        self.image.data = self._counted(x, y)
+
+    def mark(self, cag: int) -> None:
+        """Put a ring around a CAG."""
+        x, y = self.session.cag_map().place[cag].tolist()
+        self.ring.data = {"x": [x], "y": [y]}
+
+    def tap(self, x: float, y: float) -> None:
+        """Open the CAG nearest to a point."""
+        place = self.session.cag_map().place
+        self.open_cag(int(np.argmin((place[:, 0] - x) ** 2 + (place[:, 1] - y) ** 2)))
+
+
+class DendrogramFigure:
+    """The merges of a CAG, with a line where they are cut.
+
+    Attributes
+    ----------
+    picture
+        The Bokeh figure.
+    """
+
+    def __init__(self, made: Dendrogram, cut: float, highest: float) -> None:
+        from bokeh.models import ColumnDataSource, Span
+
+        self.height = made.y[:, 1] if len(made.y) else np.zeros(0)
+        self.picture = _figure(height=260, y_axis_label="distance", y_range=(0, max(highest, 1e-6) * 1.05))
+        lines = {"xs": made.x.tolist(), "ys": made.y.tolist(), "color": self._colors(cut)}
+        self.lines = ColumnDataSource(data=lines)
+        self.picture.multi_line("xs", "ys", color="color", source=self.lines)
+        self.span = Span(location=cut, dimension="width", line_color=ORANGE, line_dash="dashed", line_width=2)
+        self.picture.add_layout(self.span)
+        self.picture.xaxis.visible = False
+        self.picture.xgrid.visible = False
+
+    def _colors(self, cut: float) -> list[str]:
+        return [BLUE if height <= cut else "#a0a8b0" for height in self.height]
+
+    def cut_at(self, cut: float) -> None:
+        """Move the line."""
+        self.span.location = cut
+        self.lines.patch({"color": [(slice(len(self.height)), self._colors(cut))]}) if len(self.height) else None
