@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.cags.description import metadata_of_genes
 from cagdask.cags.results import CagFiles, LabelFiles, MemberFiles, MergeTableFiles
+from cagdask.engine.grid import STEP, on_grid
 from cagdask.engine.linkage.refinement_table import DirectionFiles
-from cagdask.engine.rows.files import STEP, ProfileFiles, load_rows, on_grid, take_rows
+from cagdask.engine.rows.files import ProfileFiles, load_rows, take_rows
 from cagdask.engine.search.nearest_group import NO_GROUP, Nearest
 from cagdask.io.gene_matching import rows_by_name
 from cagdask.storage.arrays import Files, array

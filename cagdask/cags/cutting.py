@@ -17,7 +17,7 @@ from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.compute.work import scratch_folder
-from cagdask.engine.rows.files import on_grid
+from cagdask.engine.grid import on_grid
 from cagdask.errors import SchemaError
 
 if TYPE_CHECKING:

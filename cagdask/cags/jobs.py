@@ -20,12 +20,12 @@ from cagdask.cags.parameters import Parameters
 from cagdask.cags.strata import codes_of
 from cagdask.compute import memory, settings
 from cagdask.compute.runner import Runner
-from cagdask.engine.plan.task_memory import EnginePlan, plan_engine
 from cagdask.errors import InputError, SchemaError
 from cagdask.normalization.sample_statistics import sample_statistics
 
 if TYPE_CHECKING:
     from cagdask.cags.stages import Clustering, Groups
+    from cagdask.engine.plan.task_memory import EnginePlan  # the engine compiles: that takes half a second to import
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ def check_source(
 
 def work_bytes(n_genes: int, n_samples: int) -> int:
     """About how many bytes clustering handles: the matrix, and what the largest tasks hold at once."""
+    from cagdask.engine.plan.task_memory import plan_engine
+
     n_threads = settings.n_cores()
     plan = plan_engine(n_genes, max(1, n_samples), memory.task_budget(2**32), n_threads)
     return 4 * n_genes * n_samples + n_threads * max(plan.task_bytes.values())
@@ -78,6 +80,8 @@ def work_bytes(n_genes: int, n_samples: int) -> int:
 
 def checked_plan(n_genes: int, n_samples: int, linkage: str, runner: Runner) -> EnginePlan:
     """The plan of a run, refused if a task can not fit its worker."""
+    from cagdask.engine.plan.task_memory import plan_engine
+
     plan = plan_engine(n_genes, n_samples, runner.task_budget, runner.n_threads, linkage)
     _check_plan(plan, n_genes, n_samples, runner)
     return plan
@@ -95,6 +99,7 @@ def begin(
     """A job in its work folder, and the attributes of the store; ``command`` is the word for the history."""
     runner.load("cagdask.cags.stages")
     from cagdask.cags.stages import Clustering
+    from cagdask.engine.plan.task_memory import EnginePlan
 
     n_genes, n_samples = check_source(store, parameters)
     runner.check_reach([store], [target])

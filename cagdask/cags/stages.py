@@ -15,11 +15,12 @@ from cagdask import schema, storage
 from cagdask.cags import confidence, description, results
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.work import Work
+from cagdask.engine.grid import on_grid
 from cagdask.engine.linkage import average, refinement, single
 from cagdask.engine.linkage.rounds import LinkagePlan, Linked
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.rows import profiles
-from cagdask.engine.rows.files import Block, on_grid
+from cagdask.engine.rows.files import Block
 from cagdask.engine.stage_names import (
     CUT,
     DESCRIBE_CAGS,

@@ -10,6 +10,7 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
+from cagdask.compute.without_pandas import use_arrow_without_pandas
 from cagdask.storage import s3, s3_settings
 
 _FORWARDED = tuple(name for name in s3_settings.VARIABLES if name != "AWS_PROFILE")
@@ -38,6 +39,7 @@ class QuietWorker(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """In the worker's main thread, where its event loop runs."""
+        use_arrow_without_pandas()
         s3.in_driver = False
         for name in ("distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,8 +1,8 @@
 """The report of a small run, made by a process that gets ready while the run goes on.
 
 To import the libraries that draw the report takes longer than to cluster a small table. A second process imports them
-meanwhile. The page has the same bytes as that of :func:`cagdask.report`; if the second process fails in any way, this
-process makes the page.
+meanwhile, and draws an example: much of a library is loaded when it is first used. The page has the same bytes as that
+of :func:`cagdask.report`; if the second process fails in any way, this process makes the page.
 
 The program of the second process is this module. It reads one line of JSON from its standard input: the arguments of
 :func:`cagdask.report`, and the S3 secrets, which it does not inherit. It ends with code 0 when the page is written. It
@@ -11,23 +11,47 @@ also ends at the end of its input, so it never outlives the run.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from cagdask.storage import s3_settings
 
-Report = Callable[..., Any]
-"""Writes the page of a result; arguments of :func:`cagdask.report`."""
+
+class PageMaker:
+    """Writes the page of a result: called with the arguments of :func:`cagdask.report`.
+
+    Parameters
+    ----------
+    process
+        The one that gets ready to do it; without one, this process does it.
+    """
+
+    def __init__(self, process: subprocess.Popen[str] | None = None) -> None:
+        self._process = process
+
+    def __call__(self, result: str, **where: Any) -> None:
+        """Write the page; the process beside does it, or this one."""
+        if self._process is None or not _ask(self._process, {"result": result, **where}):
+            from cagdask.reports.page import report
+
+            report(result, **where)  # it says what is wrong, or does better
+
+    def stop(self) -> None:
+        """End the process beside; at the latest when the run ends."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 @contextmanager
-def report_beside() -> Iterator[Report]:
+def report_beside() -> Iterator[PageMaker]:
     """Start the process that will make a report; at the end of the block it is gone."""
     with s3_settings.hidden():
         process = subprocess.Popen(
@@ -38,31 +62,27 @@ def report_beside() -> Iterator[Report]:
             start_new_session=True,  # Ctrl-C is for the run, which then ends this process
             text=True,
         )
+    maker = PageMaker(process)
     try:
-        yield lambda result, **where: _ask(process, {"result": result, **where})
+        yield maker
     finally:
-        process.kill()
-        process.communicate()
+        maker.stop()
 
 
-def _ask(process: subprocess.Popen[str], arguments: dict[str, Any]) -> None:
-    try:
+def _ask(process: subprocess.Popen[str], arguments: dict[str, Any]) -> bool:
+    """Whether the process made the page."""
+    with suppress(BrokenPipeError):
         process.communicate(json.dumps({"arguments": arguments, "secrets": s3_settings.secrets()}))
-    except BrokenPipeError:
-        pass
-    if process.wait() != 0:
-        from cagdask.reports.page import report
-
-        report(**arguments)  # it says what is wrong, or does better
+    return process.wait() == 0
 
 
 def main() -> None:
     """Get ready, wait for a line, write the page."""
-    for name in ("altair", "jinja2", "pandas", "scipy.cluster.hierarchy", "xarray", "zarr"):
-        import_module(name)
-    from cagdask.reports import charts, page
+    gc.disable()  # a page takes a second, and nothing that is imported is ever garbage
+    from cagdask.reports import example, page
 
-    charts.program()
+    with suppress(Exception):  # what is wrong is said when the page is made
+        example.draw()
     line = sys.stdin.readline()
     if line:
         asked = json.loads(line)

@@ -154,7 +154,8 @@ def report(
 
 
 @lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
+def template() -> jinja2.Template:
+    """The page, compiled once."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -187,7 +188,7 @@ def render(ds: xr.Dataset, association: Sequence[str] | None = None, compare: st
         "cags": page_data.packed(page_data.cag_columns(ds, matrix.columns)),
         "genes": index,
     }
-    return _template().render(
+    return template().render(
         name=findings.cohort_name(ds),
         headline=findings.headline(ds),
         trust=findings.trust(ds),

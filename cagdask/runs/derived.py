@@ -149,9 +149,10 @@ def _write(
     recipe = recipe | {"source_digest": origin.digest}
     progress = resume.begin(output, recipe, {command: CAGS}, names, overwrite=overwrite)
     with (
+        files.report_ahead(output, where) as maker,
         resume.cleaning_up(progress),
         as_runner(**where) as runner,
-        files.reporting(progress, runner) as write_report,
+        files.reporting(progress, runner, maker) as write_report,
     ):
         if command not in progress.done:
             with progress.stage(command, runner):

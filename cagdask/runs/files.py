@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage
-from cagdask.reports import page, tables
-from cagdask.reports.beside import report_beside
+from cagdask.compute.runner import Runner
+from cagdask.reports import tables
+from cagdask.reports.beside import PageMaker, report_beside
 from cagdask.stores import CAGS, PARTIAL, REPORT, RUN
 
 if TYPE_CHECKING:
-    from cagdask.compute.runner import Runner
     from cagdask.runs.resume import Progress
 
 
@@ -78,25 +78,42 @@ def write_tables(progress: Progress, runner: Runner) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def reporting(progress: Progress, runner: Runner, *, wanted: bool = True) -> Iterator[Callable[[], None]]:
-    """Give what writes the page about the result in the folder, to be called once the result is there.
+def report_ahead(output: str, where: dict[str, Any], *, wanted: bool = True) -> Iterator[PageMaker]:
+    """Give what writes a page: where a run may compute in this process, another one that gets ready from now on.
 
-    Beside a run in this process another process gets ready to do it meanwhile.
+    Parameters
+    ----------
+    output
+        Folder of the run.
+    where
+        Where to compute: ``client``, ``n_workers``.
+    wanted
+        Whether there will be a page.
     """
-    is_beside = wanted and runner.in_process and bool(sys.executable) and not storage.is_remote(progress.output)
-    with report_beside() if is_beside else nullcontext(page.report) as report:
+    client = where.get("client")
+    may_be_here = client.in_process if isinstance(client, Runner) else client is None and not where.get("n_workers")
+    is_beside = wanted and may_be_here and bool(sys.executable) and not storage.is_remote(output)
+    with report_beside() if is_beside else nullcontext(PageMaker()) as maker:
+        yield maker
 
-        def write() -> None:
-            with progress.stage("report", runner):
-                report(
-                    storage.join(progress.output, CAGS), output=storage.join(progress.output, REPORT), overwrite=True
-                )
 
-        yield write
+@contextmanager
+def reporting(progress: Progress, runner: Runner, maker: PageMaker) -> Iterator[Callable[[], None]]:
+    """Give what writes the page about the result in the folder, to be called once the result is there."""
+    if not runner.in_process:
+        maker.stop()  # such a run may take hours
+
+    def write() -> None:
+        with progress.stage("report", runner):
+            maker(storage.join(progress.output, CAGS), output=storage.join(progress.output, REPORT), overwrite=True)
+
+    yield write
 
 
 def finish(progress: Progress, runner: Runner, origin: Origin, written: list[dict[str, Any]], names: list[str]) -> None:
     """Write ``run.json``, the sign that all is there."""
+    from cagdask.reports import page
+
     result = storage.look(storage.join(progress.output, CAGS))
     abundance = storage.open_group(origin.store)
     summary = page.summarize(result)

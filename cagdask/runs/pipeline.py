@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from cagdask import storage
 from cagdask.arguments import Options
-from cagdask.cags.clustering import cluster_store
 from cagdask.cags.jobs import check_source
 from cagdask.cags.options import CLUSTER
 from cagdask.cags.parameters import Parameters
@@ -223,31 +222,37 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
     output = storage.absolute(output)
     formats = files.checked_formats(where.pop("formats", ()))
     storage.check_target(output, overwrite=True)
-    found = resume.look_at(source, no_header=bool(chosen.get("no_header", False)))
+    reports = (REPORT,) if command == "run" else ()
+    with files.report_ahead(output, where, wanted=bool(reports)) as maker:
+        found = resume.look_at(source, no_header=bool(chosen.get("no_header", False)))
+        _check(found, chosen)
+        products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
+        names = [*products.values(), *tables.file_names(formats), *reports, RUN]
+        recipe = _recipe(command, found, chosen) | ({"formats": formats} if formats else {})
+        overwrite = where.pop("overwrite")
+        progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
+        store = found.url if found.is_store else storage.join(output, ABUNDANCE)
+        with (
+            resume.cleaning_up(progress),
+            as_runner(**where, work_bytes=found.work_bytes) as runner,
+            files.reporting(progress, runner, maker) as write_report,
+        ):
+            if not found.is_store and "ingest" not in progress.done:
+                _ingest_stage(found, store, chosen, progress, runner)
+            written = _cluster_stages(store, progress, runner)
+            if reports:
+                write_report()
+            files.finish(progress, runner, files.Origin(store, found.digest, found.n_bytes), written, names)
+    return storage.join(output, CAGS)
+
+
+def _check(found: resume.Source, chosen: dict[str, Any]) -> None:
+    """Refuse an input that can not be clustered with these options."""
     if found.is_store:
         _check_no_ingest(found, chosen)
         check_source(found.url, _parameters(chosen))
     else:
         _check_before_ingest(found, INGEST.defaults | chosen)
-    products = ({} if found.is_store else {"ingest": ABUNDANCE}) | {"cluster": CAGS}
-    reports = (REPORT,) if command == "run" else ()
-    names = [*products.values(), *tables.file_names(formats), *reports, RUN]
-    recipe = _recipe(command, found, chosen) | ({"formats": formats} if formats else {})
-    overwrite = where.pop("overwrite")
-    progress = resume.begin(output, recipe, products, names, options=tuple(INGEST_DEFAULTS), overwrite=overwrite)
-    store = found.url if found.is_store else storage.join(output, ABUNDANCE)
-    with (
-        resume.cleaning_up(progress),
-        as_runner(**where, work_bytes=found.work_bytes) as runner,
-        files.reporting(progress, runner, wanted=bool(reports)) as write_report,
-    ):
-        if not found.is_store and "ingest" not in progress.done:
-            _ingest_stage(found, store, chosen, progress, runner)
-        written = _cluster_stages(store, progress, runner)
-        if reports:
-            write_report()
-        files.finish(progress, runner, files.Origin(store, found.digest, found.n_bytes), written, names)
-    return storage.join(output, CAGS)
 
 
 def _ingest_stage(
@@ -294,6 +299,8 @@ def _recipe(command: str, found: resume.Source, parameters: dict[str, Any]) -> d
 
 
 def _cluster_stages(store: str, progress: resume.Progress, runner: Runner) -> list[dict[str, Any]]:
+    from cagdask.cags.clustering import cluster_store
+
     result = storage.join(progress.output, CAGS)
     tables.check_sample_names(tables.sample_names(storage.open_group(store)), "cag")
     if "cluster" not in progress.done:

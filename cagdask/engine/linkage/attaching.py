@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.compute.memory import one_thread
+from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.noise_correction import (
     ATTACHED,
     ATTACHED_LEAST,
@@ -26,7 +27,7 @@ from cagdask.engine.linkage.noise_correction import (
 from cagdask.engine.linkage.refinement import ROWS_AT_ONCE, _in_parts, _lengths, _pack, _rows_of, _sizes
 from cagdask.engine.linkage.refinement_table import NONE, DirectionFiles, TableFiles, next_table
 from cagdask.engine.linkage.rounds import LinkagePlan, Mapper, Round
-from cagdask.engine.rows.files import STEP, Block, load_rows, product, rounded, smaller_form, take_rows
+from cagdask.engine.rows.files import Block, load_rows, product, rounded, smaller_form, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
 from cagdask.engine.stage_names import ATTACH, CHOOSE_PAIRS, COMPARE, JOIN_PAIRS
 from cagdask.storage.arrays import Files, array

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.engine.rows.files import STEP
+from cagdask.engine.grid import STEP
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.components import root_of
-from cagdask.engine.rows.files import STEP, product, rounded
+from cagdask.engine.rows.files import product, rounded
 
 UNKNOWN, WAITS, FINISHED = -3, -2, -1
 """States of a group; a state of 0 or more is the nearest group."""

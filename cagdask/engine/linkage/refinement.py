@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.refinement_table import (
     NONE,
     ComparedFiles,
@@ -37,16 +38,7 @@ from cagdask.engine.linkage.refinement_table import (
     next_table,
 )
 from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Mapper, Round, order_rows, search
-from cagdask.engine.rows.files import (
-    STEP,
-    Block,
-    GroupFiles,
-    RowFiles,
-    concatenate_rows,
-    load_rows,
-    smaller_form,
-    take_rows,
-)
+from cagdask.engine.rows.files import Block, GroupFiles, RowFiles, concatenate_rows, load_rows, smaller_form, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
 from cagdask.engine.stage_names import CHOOSE_PAIRS, COMPARE, GATHER, JOIN_PAIRS, REFINE, refinement_round
 from cagdask.storage.arrays import array

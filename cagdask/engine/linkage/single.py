@@ -20,10 +20,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.components import root_of, roots_of
 from cagdask.engine.linkage.merging import MergeFiles
 from cagdask.engine.linkage.rounds import LinkagePlan, Linked, Mapper, Round, order_rows, search
-from cagdask.engine.rows.files import STEP, Block, GroupFiles, smaller_form, take_rows
+from cagdask.engine.rows.files import Block, GroupFiles, smaller_form, take_rows
 from cagdask.engine.search.neighbors import ComponentFiles, ListFiles, components_of
 from cagdask.engine.stage_names import JOIN, MARK_JOINED, TAKE_OPEN, linkage_round
 from cagdask.storage.arrays import array

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.engine.rows.files import on_grid
+from cagdask.engine.grid import on_grid
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -21,14 +21,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.engine.grid import STEP
 from cagdask.storage.arrays import Files, array, read_only
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-STEP = 1e10
-"""Similarities are rounded to 1 / STEP before they are compared: equal in exact arithmetic is equal here."""
 SUMS = 4
 """Sums that a dot product is the total of; the last ``n_samples % SUMS`` samples are added to the first."""
 SPARSE_BELOW = 0.3
@@ -261,11 +260,6 @@ def copy_row(rows: Stored, i: int, to: Float64) -> None:
         to[:] = 0
         for at in range(rows.begin[SUMS * i], rows.begin[SUMS * (i + 1)]):
             to[rows.column[at]] = rows.value[at]
-
-
-def on_grid(x: float) -> float:
-    """``x`` to the nearest multiple of 1 / STEP, outside of compiled code; thresholds are compared like this."""
-    return float(np.rint(x * STEP) / STEP)
 
 
 @njit(inline="always", cache=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.engine.rows.files import STEP
+from cagdask.engine.grid import STEP
 
 Float64 = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.engine.rows.files import STEP
+from cagdask.engine.grid import STEP
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.compute.memory import one_thread
-from cagdask.engine.rows.files import STEP, lengths, rounded, stored_rows
+from cagdask.engine.grid import STEP
+from cagdask.engine.rows.files import lengths, rounded, stored_rows
 from cagdask.engine.search.chunks import ChunkFiles, DirectoryFiles, directory_of
 from cagdask.engine.search.kernels import (
     COUNTS,

@@ -60,6 +60,25 @@ def test_it_ends_with_the_run(processes: list[Any]) -> None:
     assert processes[0].returncode is not None
 
 
+def test_where_it_was_stopped_this_process_makes_the_page(result: str, tmp_path: Path, processes: list[Any]) -> None:  # noqa: F811
+    with beside.report_beside() as write_report:
+        write_report.stop()
+        assert processes[0].returncode is not None
+        write_report(result, output=str(tmp_path / "a.html"), overwrite=False)
+    assert (tmp_path / "a.html").exists()
+
+
+def test_it_is_ready_before_there_is_a_result() -> None:
+    """Drawing the example succeeds and loads what a page needs, and neither compiler nor Dask is among it."""
+    code = (
+        "import sys; from cagdask.reports import example; example.draw(); before = set(sys.modules)\n"
+        "print([name for name in ('numba', 'dask', 'xarray', 'sklearn') if name in before])\n"
+        "print(sorted({'altair', 'pandas', 'jinja2', 'scipy.cluster.hierarchy'} - before))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
 def test_it_ends_with_its_input() -> None:
     ended = subprocess.run([sys.executable, "-m", "cagdask.reports.beside"], input="", text=True, timeout=120)
     assert ended.returncode == 0

@@ -1,0 +1,36 @@
+"""PyArrow that does not look for pandas."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_arrow_imports_no_pandas_and_still_gives_it_when_asked() -> None:
+    code = """
+import sys
+from cagdask.compute.without_pandas import use_arrow_without_pandas
+use_arrow_without_pandas()
+import numpy as np, pyarrow as pa, pyarrow.compute as pc
+names = pa.array(["a", "b"], pa.string())
+assert pc.index(names, "b").as_py() == 1
+assert pa.array(np.array([1.5, np.nan])).to_numpy().tolist()[0] == 1.5
+print("pandas" in sys.modules)
+frame = pa.table({"name": names}).to_pandas()
+print("pandas" in sys.modules, frame["name"].tolist())
+assert not any(type(finder).__name__ == "_NoPandas" for finder in sys.meta_path)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["False", "True ['a', 'b']"]
+
+
+def test_where_pandas_is_there_arrow_knows_it() -> None:
+    code = """
+import pandas as pd
+from cagdask.compute.without_pandas import use_arrow_without_pandas
+use_arrow_without_pandas()
+import pyarrow as pa
+print(pa.array(pd.Series([1.0, None])).null_count)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "1"
