@@ -173,5 +173,6 @@ def cluster_store(
     counts["multiply_adds_share"] = counts["multiply_adds"] / (job.n_genes**2 * job.n_samples)
     if linked.recall is not None:
         attrs["search_recall"] = counts["search_recall"] = linked.recall
-    finish(job, target, tree, groups, attrs, "find_cags", certified=parameters.search == "exact")
+    certified = parameters.search == "exact"
+    finish(job, target, tree, groups, attrs, "find_cags", certified=certified, about=counts)
     return counts

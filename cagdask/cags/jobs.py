@@ -130,9 +130,17 @@ def _digest_of(store: str, runner: Runner) -> str:
 
 
 def finish(
-    job: Clustering, target: str, tree: str, groups: Groups, attrs: dict[str, Any], command: str, *, certified: bool
+    job: Clustering,
+    target: str,
+    tree: str,
+    groups: Groups,
+    attrs: dict[str, Any],
+    command: str,
+    *,
+    certified: bool,
+    about: dict[str, Any] | None = None,
 ) -> None:
-    """Label and measure the groups, and publish the result store."""
+    """Label and measure the groups, and publish the result store; ``about`` as for :func:`cagdask.storage.publish`."""
     labels = job.label(tree, groups)
     if job.parameters.refine == "noise-corrected":
         from cagdask.cags.null import FEWEST_SAMPLES
@@ -143,7 +151,7 @@ def finish(
         if job.parameters.unsupported == "alone" and judged["n_unsupported"]:
             groups, labels["n_cags"] = job.leave_alone()
     job.measure(tree, groups, labels, result_attributes(attrs, job.parameters, command, certified=certified))
-    storage.publish(job.staged, target)
+    storage.publish(job.staged, target, about)
     storage.end_work(target)
 
 

@@ -6,7 +6,8 @@
       are done, and what they used
 
 The same command finds ``run.json.partial`` and goes on; another one is refused. A run that fails before anything is
-worth keeping leaves nothing.
+worth keeping leaves nothing. Just before a stage publishes its store, the digest of that store is noted there. A store
+that has it was published by this run, though the run may have been killed before it noted the stage as done.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ class Progress:
         What each stage used, over all tries.
     search
         What the engine noted of its search.
+    publishing
+        Digest of the store that each stage published, or was about to.
     """
 
     output: str
@@ -120,25 +123,22 @@ class Progress:
     done: list[str] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     search: dict[str, Any] = field(default_factory=dict)
-    before: dict[str, str | None] = field(init=False)
-    """Digest of each store as the run found it: what it is later tells whether this run has published it."""
-
-    def __post_init__(self) -> None:
-        self.before = {name: self._published(name) for name in self.products}
-
-    def _published(self, stage: str) -> str | None:
-        return storage.published(storage.join(self.output, self.products[stage]))
+    publishing: dict[str, str] = field(default_factory=dict)
 
     def has_published(self, stage: str) -> bool:
-        """Whether this run has replaced the store of a stage; other stages have none."""
-        if stage not in self.products:
-            return False
-        now = self._published(stage)
-        return now is not None and now != self.before[stage]
+        """Whether the store of a stage is the one that this run made; other stages have none."""
+        said = self.publishing.get(stage)
+        return said is not None and said == storage.published(storage.join(self.output, self.products[stage]))
 
-    def save(self) -> None:
-        """Write it down."""
-        content = {"recipe": self.recipe, "done": self.done, "stages": self.stages, "search": self.search}
+    def save(self, *more: dict[str, Any]) -> None:
+        """Write it down, with ``more`` of what stages used."""
+        content = {
+            "recipe": self.recipe,
+            "done": self.done,
+            "stages": [*self.stages, *more],
+            "search": self.search,
+            "publishing": self.publishing,
+        }
         storage.write_json(storage.join(self.output, stores.PARTIAL), content)
 
     @contextmanager
@@ -146,27 +146,35 @@ class Progress:
         """Run a stage and keep what it used, whether it ends well or not."""
         begun, cpu, n_before = time.perf_counter(), time.process_time(), len(runner.usage)
         memory.reset_peak()
+
+        def used() -> dict[str, Any]:
+            parts, driver = runner.usage[n_before:], time.process_time() - cpu
+            return {
+                "stage": name,
+                "wall_seconds": round(time.perf_counter() - begun, 3),
+                "cpu_seconds": round(driver + sum(part.cpu_seconds for part in parts), 3),
+                "peak_bytes": max((part.peak_bytes for part in parts), default=0),
+                "driver_peak_bytes": memory.peak_bytes(),
+                "n_tasks": sum(part.n_tasks for part in parts),
+                "parts": _by_name(parts),
+            }
+
+        def note(target: str, digest: str, about: dict[str, Any]) -> None:
+            if target == storage.join(self.output, self.products.get(name, "")):
+                self.publishing[name] = digest
+                self.search = about or self.search
+                self.save(used())
+
         try:
-            yield
+            with storage.publications_noted(note):
+                yield
             self.done.append(name)
         except BaseException:
             if self.has_published(name):  # it was interrupted between publishing and its end: nothing is left to do
                 self.done.append(name)
             raise
         finally:
-            used = runner.usage[n_before:]
-            driver = time.process_time() - cpu
-            self.stages.append(
-                {
-                    "stage": name,
-                    "wall_seconds": round(time.perf_counter() - begun, 3),
-                    "cpu_seconds": round(driver + sum(part.cpu_seconds for part in used), 3),
-                    "peak_bytes": max((part.peak_bytes for part in used), default=0),
-                    "driver_peak_bytes": memory.peak_bytes(),
-                    "n_tasks": sum(part.n_tasks for part in used),
-                    "parts": _by_name(used),
-                }
-            )
+            self.stages.append(used())
             if self.done:
                 self.save()
 
@@ -225,11 +233,16 @@ def begin(
     recipe = json.loads(json.dumps(recipe))
     found = storage.read_json(storage.join(output, stores.PARTIAL))
     if found and found["recipe"] == recipe:
+        progress = Progress(
+            output, recipe, products, True, [], found["stages"], found["search"], found.get("publishing", {})
+        )
         done = [name for name in found["done"] if storage.exists(storage.join(output, products.get(name, "")))]
+        done += [name for name in products if name not in done and progress.has_published(name)]
         for name in set(done) & set(products):  # of one that was interrupted just after it was published
             storage.remove(storage.work_folder(storage.join(output, products[name])))
         logger.info("%s: going on with an interrupted run; done: %s", output, ", ".join(done) or "nothing")
-        return Progress(output, recipe, products, True, done, found["stages"], found["search"])
+        progress.done = done
+        return progress
     if found and "ingest" in found["done"] and _ingested(found["recipe"], options) == _ingested(recipe, options):
         logger.info("%s: going on after the ingest of an earlier run, with other options", output)
         stages = [stage for stage in found["stages"] if stage["stage"] == "ingest"]
@@ -267,6 +280,8 @@ def cleaning_up(progress: Progress) -> Iterator[None]:
     try:
         with storage.claimed(storage.join(progress.output, stores.RUN)):
             progress.save()
+            if progress.done:  # an earlier run may have left one, which speaks of another store
+                storage.remove(storage.join(progress.output, stores.RUN))
             yield
     except BaseException:
         if not progress.done:

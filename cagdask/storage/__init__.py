@@ -48,7 +48,15 @@ from cagdask.storage.groups import (
 from cagdask.storage.locks import claimed
 from cagdask.storage.manifest import damaged, published
 from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, name_of, parent_of, scheme_of
-from cagdask.storage.targets import abandon_work, begin_work, check_target, end_work, publish, work_folder
+from cagdask.storage.targets import (
+    abandon_work,
+    begin_work,
+    check_target,
+    end_work,
+    publications_noted,
+    publish,
+    work_folder,
+)
 from cagdask.storage.views import StoreView, look
 
 __all__ = [
@@ -86,6 +94,7 @@ __all__ = [
     "open_output",
     "open_store",
     "parent_of",
+    "publications_noted",
     "publish",
     "published",
     "read_bytes",

@@ -52,6 +52,11 @@ class Manifest:
     location: str | None = None
     tag: str | None = None
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which is one of all that the store holds."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
     def to_bytes(self) -> bytes:
         """The JSON to write; the same for the same store."""
         said: dict[str, Any] = {"files": {name: list(self.files[name]) for name in sorted(self.files)}}
@@ -99,7 +104,7 @@ def published(store: str) -> str | None:
         found = read(store)
     except StoreError:
         return None
-    return None if found is None or found.location is not None else hashlib.sha256(found.to_bytes()).hexdigest()
+    return None if found is None or found.location is not None else found.digest
 
 
 def make(store: str) -> Manifest:

@@ -5,6 +5,7 @@
                      done/…         one small JSON per finished task
                      …              files that tasks hand to each other
                      store/         the Zarr group, complete before it is published
+                     publishing.json   its digest, written just before it is
     cohort.zarr                     appears last; what it replaces is there until then
 
 On a disk the switch is one rename, which exchanges the old store and the new one. Object stores have none: there the
@@ -24,7 +25,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +41,7 @@ from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, 
 logger = logging.getLogger(__name__)
 
 _THREADS = 16
+_PUBLISHING = "publishing.json"
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _AT_FDCWD = -100
 
@@ -92,8 +97,15 @@ def check_target(url: str, *, overwrite: bool = False) -> None:
 def _was_just_published(url: str) -> bool:
     """Whether an earlier run ended between publishing a local store and deleting what it worked with."""
     folder = work_folder(url)
-    used_up = exists(folder) and not exists(join(folder, "recipe.json"))
-    return used_up and not exists(locks.lock_of(url)) and manifest.published(url) is not None
+    if not exists(folder) or exists(locks.lock_of(url)) or manifest.published(url) is None:
+        return False
+    return _is_used_up(url) or not exists(join(folder, "recipe.json"))
+
+
+def _is_used_up(target: str) -> bool:
+    """Whether what a work folder was to become has been published from it."""
+    said = read_json(join(work_folder(target), _PUBLISHING))
+    return bool(said) and said["digest"] == manifest.published(target)
 
 
 def begin_work(target: str, recipe: dict[str, Any], *, overwrite: bool = False) -> tuple[str, dict[str, Any]]:
@@ -134,7 +146,7 @@ def _begin(target: str, recipe: dict[str, Any], *, overwrite: bool) -> tuple[str
     plan = recipe.get("plan", {})
     found = read_json(join(folder, "recipe.json")) if exists(folder) else None
     wanted = json.loads(json.dumps({key: value for key, value in recipe.items() if key != "plan"}))
-    if found is not None:
+    if found is not None and not _is_used_up(target):
         kept = found.pop("plan", {})
         if found == wanted:
             logger.info("%s: going on with the work found in %s", target, folder)
@@ -167,8 +179,34 @@ def abandon_work(folder: str) -> None:
 # -- publication -----------------------------------------------------------------------------------------------------
 
 
-def publish(staged: str, target: str) -> None:
+Note = Callable[[str, str, dict[str, Any]], None]
+"""Is told of a target, the digest of the store that it is about to become, and what there is to know of its making."""
+_note: ContextVar[Note | None] = ContextVar("note", default=None)
+
+
+@contextmanager
+def publications_noted(note: Note) -> Iterator[None]:
+    """Call ``note`` just before each store of the block is published.
+
+    A digest that was noted and is that of the target (:func:`cagdask.storage.published`) says that the store was
+    published from this block, even if the process was killed right then.
+    """
+    token = _note.set(note)
+    try:
+        yield
+    finally:
+        _note.reset(token)
+
+
+def publish(staged: str, target: str, about: dict[str, Any] | None = None) -> None:
     """Move a finished file or folder into place. Until then, what it replaces stays.
+
+    Parameters
+    ----------
+    staged, target
+        What to move, and where to.
+    about
+        What a run that is interrupted just now has to know of the making of a store.
 
     Raises
     ------
@@ -179,17 +217,27 @@ def publish(staged: str, target: str) -> None:
     made = manifest.make(staged) if is_store else None
     if made is not None:
         files.write_bytes(join(staged, manifest.NAME), made.to_bytes())
+        _tell(target, made.digest, about or {})
     if not is_remote(target):
-        _rename(local_path(staged), local_path(target))
+        _rename(local_path(staged), local_path(target), used_up=made is None)
     elif is_s3(target) and made is not None:
         _switch(staged, target, made)
     else:
         _copy_folder(staged, target)
 
 
-def _rename(staged: str, target: str) -> None:
+def _tell(target: str, digest: str, about: dict[str, Any]) -> None:
+    if exists(work_folder(target)) and not is_s3(target):  # there the work stays until all is copied
+        write_json(join(work_folder(target), _PUBLISHING), {"digest": digest})
+    note = _note.get()
+    if note is not None:
+        note(target, digest, about)
+
+
+def _rename(staged: str, target: str, *, used_up: bool) -> None:
     """One rename; where there is something to replace, the two are exchanged."""
-    remove(join(work_folder(target), "recipe.json"))  # the work is used up by this: a later try must not rely on it
+    if used_up:  # nothing tells later whether this was done: a later try must not rely on the work
+        remove(join(work_folder(target), "recipe.json"))
     if not os.path.isdir(staged) or not os.path.exists(target):
         os.replace(staged, target)
         return

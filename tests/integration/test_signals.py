@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -48,6 +49,32 @@ def test_a_command_that_was_ended_just_after_it_published_says_that_all_is_there
     assert again.returncode == 1
     assert "is complete. The run that was interrupted had just published it" in again.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["abundance.zarr"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_run_that_was_killed_around_a_publication_does_not_make_the_store_again(
+    bench: interrupted.Bench, tmp_path: Path, at: int
+) -> None:
+    """Just before the rename its finished tasks are there, just after it the store is."""
+    output = tmp_path / "out"
+    end = bench.at_event(signal.SIGKILL, at, output)
+    assert end.code == -signal.SIGKILL
+    assert (output / "abundance.zarr").exists() == (at > 0)
+    again = [sys.executable, "-m", "cagdask", *bench.arguments(output), "-v"]
+    ended = subprocess.run(again, env=bench.environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    if at:
+        assert "going on with an interrupted run; done: ingest" in ended.stderr
+    else:
+        assert "going on with the work found in" in ended.stderr
+    assert interrupted.digests(output) == bench.right
+    assert tasks_of_ingest(output) == tasks_of_ingest(bench.folder / "right")
+
+
+def tasks_of_ingest(output: Path) -> int:
+    """Tasks that a run needed for its ingest, over all tries."""
+    stages = json.loads((output / "run.json").read_text())["stages"]
+    return sum(stage["n_tasks"] for stage in stages if stage["stage"] == "ingest")
 
 
 @pytest.mark.slow
