@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--only", choices=faults.FAULTS, help="always the same fault")
     parser.add_argument("--signals", action="store_true", help="signals instead of faults")
     parser.add_argument("--workers", default="0", help="with --signals: worker processes of each run")
+    parser.add_argument("--programs", action="store_true", help="with --signals: every run is a program, none a fork")
     chosen = parser.parse_args()
     if chosen.signals:
         return with_signals(chosen)
@@ -75,7 +76,13 @@ def with_signals(chosen: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="cagdask-signals-"))
     n_runs = n_bad = 0
     try:
-        bench = interrupted.Bench(folder / "bench", ("--workers", chosen.workers))
+        bench = interrupted.Bench(
+            folder / "bench",
+            ("--workers", chosen.workers),
+            n_genes=chosen.genes,
+            n_samples=chosen.samples,
+            fork=chosen.workers == "0" and not chosen.programs,
+        )
         n_events = bench.n_events()
         for seed in range(chosen.seed, chosen.seed + chosen.runs):
             if time.monotonic() > end:

@@ -21,7 +21,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.compute import memory
 from cagdask.engine.rows.files import (
     RowFiles,
     copy_row,
@@ -33,6 +32,7 @@ from cagdask.engine.rows.files import (
     take_rows,
 )
 from cagdask.engine.search.chunks import ChunkFiles, DirectoryFiles, directory_of
+from cagdask.engine.search.faiss_answers import search_lists
 from cagdask.engine.search.kernels import COUNTS, MULTIPLIED, Lists, Rows, Side, compare_fringes, insert
 from cagdask.engine.search.neighbors import (
     ListFiles,
@@ -89,30 +89,12 @@ def search_approximate(
         url = storage.join(folder, str(chunk))
         pivot = ChunkFiles.open(url).pivot - first[chunk]
         asking = take_rows(own.rows, queries).astype(np.float32)
-        found, n_scanned = _faiss_search(load_rows(url).astype(np.float32), pivot, asking, inside[queries], k + 1)
+        found, n_scanned = search_lists(load_rows(url).astype(np.float32), pivot, asking, inside[queries], k + 1)
         _list_found(queries, found, own, other, lists, threshold)
         counts[MULTIPLIED] += n_scanned
         n_bytes += more
     save_lists(lists, own.gene, threshold, storage.join(lists_folder, str(number)))
     return counted(counts, own, n_bytes)
-
-
-def _faiss_search(rows: Float32, pivot: Int64, queries: Float32, lists: Int64, k: int) -> tuple[Int64, int]:
-    """Rows with the largest products with each query in the lists named for it (-1: none), and the products made."""
-    import faiss
-    from faiss.contrib.ivf_tools import add_preassigned, search_preassigned
-
-    faiss.omp_set_num_threads(memory.task_threads())
-    n_samples, n_lists = rows.shape[1], int(pivot.max()) + 1
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(n_samples), n_samples, n_lists, faiss.METRIC_INNER_PRODUCT)
-    index.is_trained = True  # rows and queries come with their lists
-    number = np.arange(len(rows))  # FAISS keeps no reference, only a pointer
-    add_preassigned(index, rows, pivot.astype(np.int64), number)
-    lists = np.ascontiguousarray(-np.sort(-np.where(lists < n_lists, lists, -1), axis=1)[:, :n_lists], np.int64)
-    index.nprobe = lists.shape[1]  # FAISS reads at most as many as there are
-    _, found = search_preassigned(index, queries, min(k, len(rows)), lists)
-    size = np.append(np.bincount(pivot, minlength=n_lists), 0)
-    return found, int(size[lists].sum())
 
 
 @njit(cache=True, nogil=True)

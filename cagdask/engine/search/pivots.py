@@ -33,6 +33,7 @@ from cagdask.engine.rows.files import (
     take_rows,
     unit,
 )
+from cagdask.engine.search.faiss_answers import checked, search_lists
 from cagdask.engine.search.levels import ROUND_NS, choose_cut, choose_level, levels_above
 from cagdask.engine.search.sketches import (
     QUERIES,
@@ -221,6 +222,8 @@ def _kmeans(sample: Float32, k: int, seed: int) -> Float32:
         )
         kmeans.train(np.ascontiguousarray(sample))
         found = np.asarray(kmeans.centroids, dtype=np.float32)
+        if not np.isfinite(found).all():
+            raise CagdaskError(f"FAISS {faiss.__version__} made centers that are no numbers. Use another faiss-cpu.")
     there = lengths(found) > 0
     return unit(found[there]) if there.any() else sample[:1]
 
@@ -232,13 +235,9 @@ def _nearest(centers: Float32, rows: Float32, n: int = 1) -> tuple[Float32, Int6
     faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatIP(centers.shape[1])
     index.add(np.ascontiguousarray(centers))
-    cosine, nearest = index.search(np.ascontiguousarray(rows), min(n, len(centers)))
-    if ((nearest < 0) | (nearest >= len(centers))).any() or not np.isfinite(cosine).all():
-        raise CagdaskError(
-            f"FAISS {faiss.__version__} found no nearest center for some of {len(rows):,} rows, though there are "
-            f"{len(centers):,}. Use another version of faiss-cpu."
-        )
-    return cosine, nearest
+    wanted = min(n, len(centers))
+    cosine, nearest = index.search(np.ascontiguousarray(rows), wanted)
+    return cosine, checked(rows, centers, cosine, nearest, wanted)
 
 
 def nearest_pivots(pivots: Float32, cells: Float32, rows: Float32) -> tuple[Float32, Int64]:
@@ -295,16 +294,9 @@ def _keep_nearest(
 
 def probed_pivots(pivots: Float32, cells: Float32, rows: Float32, n: int) -> Int64:
     """The pivots near each of some unit rows, nearest first, (n_rows, at most n); -1 where there are fewer."""
-    import faiss
-
-    faiss.omp_set_num_threads(memory.task_threads())
-    quantizer = faiss.IndexFlatIP(cells.shape[1])
-    quantizer.add(np.ascontiguousarray(cells))
-    index = faiss.IndexIVFFlat(quantizer, cells.shape[1], len(cells), faiss.METRIC_INNER_PRODUCT)
-    index.add(np.ascontiguousarray(pivots))
-    index.nprobe = max(CELLS_PROBED, n * len(cells) // len(pivots))
-    pivot: Int64 = index.search(np.ascontiguousarray(rows), min(n, len(pivots)))[1]
-    return pivot
+    n_probed = max(CELLS_PROBED, n * len(cells) // len(pivots))
+    cell = _nearest(cells, pivots)[1][:, 0]
+    return search_lists(pivots, cell, rows, _nearest(cells, rows, n_probed)[1], min(n, len(pivots)))[0]
 
 
 def _spread(sample: Float32, pivots: Float32) -> tuple[Float64, Float64]:
