@@ -239,7 +239,8 @@ def begin(
         done = [name for name in found["done"] if storage.exists(storage.join(output, products.get(name, "")))]
         done += [name for name in products if name not in done and progress.has_published(name)]
         for name in set(done) & set(products):  # of one that was interrupted just after it was published
-            storage.remove(storage.work_folder(storage.join(output, products[name])))
+            with storage.claimed(storage.join(output, products[name])):  # a killed run leaves its lock
+                storage.remove(storage.work_folder(storage.join(output, products[name])))
         logger.info("%s: going on with an interrupted run; done: %s", output, ", ".join(done) or "nothing")
         progress.done = done
         return progress
