@@ -121,9 +121,15 @@ def augment(setting: Setting, source: str, labels: str, output: str, **options: 
 
     where = {"overwrite": setting.overwrite, **setting.where}
     report = of_library(source, labels=labels, output=output, **options, **where)
-    names = ("recommended", "rare_labels", "methods", "warnings")
+    names = ("recommended", "rare_labels", "methods", "not_tried", "warnings")
     rows = [[name, *(f"{one[number]:.3f}" for number in ("rare_f1", "macro_f1", "rise", "standard_error"))]
             for name, one in report["methods"].items()]  # fmt: skip
     text = f"{output}: rare labels are {', '.join(report['rare_labels'])}; recommended: {report['recommended']}"
     header = ["synthetic samples", "F1 of rare labels", "macro F1", "rise", "standard error"]
-    return {"output": output} | {name: report[name] for name in names}, f"{text}\n\n{table(header, rows)}"
+    lines = [f"{text}\n\n{table(header, rows)}"]
+    for name, one in report["methods"].items():
+        lines += [f"{name}: no samples of {r['label']} in {r['n_splits']} splits, they were {r['why']}"
+                  for r in one["refused"]]  # fmt: skip
+    if "gan" in report["not_tried"]:
+        lines.append('gan was not tried: PyTorch is not installed (pip install "cagdask[gan]")')
+    return {"output": output} | {name: report[name] for name in names}, "\n".join(lines)

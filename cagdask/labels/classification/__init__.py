@@ -14,6 +14,7 @@ training      the library call ``classify``
 answers       what a model says of samples
 results       files of a classification
 balance       synthetic samples of rare labels
+gan           a small generative network that makes some of them
 augmentation  the library call ``augment``: whether these help
 aggregation   CAGs of a model, made of the genes of another cohort
 prediction    the library call ``predict``

@@ -3,6 +3,7 @@
     labelled samples --split, many times--> training samples            -+--> model --> F1 of every label, on real
                                             training and smote samples   |              samples that were kept apart
                                             training and gaussian ones  -+
+                                            training and those of a gan -+     (where PyTorch is installed)
 
 Synthetic samples are made from training samples alone and are never tested. A way of making them is recommended only if
 the F1 of rare labels rises by more than its standard error over the splits.
@@ -11,7 +12,8 @@ the F1 of rare labels rises by more than its standard error over the splits.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -22,7 +24,7 @@ from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.io.inputs import takes_any_input
-from cagdask.labels.classification import balance, boosting, features, scoring, splits
+from cagdask.labels.classification import balance, boosting, features, gan, scoring, splits
 from cagdask.labels.classification.folds import FoldFiles
 from cagdask.labels.classification.models import Recipe, decide, fit
 from cagdask.labels.classification.neighbors import fit_plane
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Float64 = NDArray[np.float64]
-METHODS = ("none", *balance.METHODS)
+
+
+def methods() -> tuple[str, ...]:
+    """Ways of making synthetic samples that this environment has, the first of which is none."""
+    return ("none", *(one for one in balance.METHODS if one != "gan" or gan.is_installed()))
 
 
 @takes_any_input(features.reads_itself)
@@ -70,8 +76,8 @@ def augment(
     Returns
     -------
     dict
-        The content of ``augment.json``. ``recommended`` is ``none``, ``smote`` or ``gaussian``: the value of the option
-        ``augment`` of :func:`cagdask.classify`.
+        The content of ``augment.json``. ``recommended`` is ``none``, ``smote``, ``gaussian`` or ``gan``: the value of
+        the option ``augment`` of :func:`cagdask.classify`.
 
     Raises
     ------
@@ -89,6 +95,8 @@ def augment(
     samples = usable(held, labels, chosen)
     for message in samples.messages:
         logger.warning("%s", message)
+    if not gan.is_installed():
+        logger.info("gan is not tried: PyTorch is not installed")
     rare = [i for i, n in enumerate(samples.member.sum(axis=0).tolist()) if n < chosen["rare_below"]]
     if not rare:
         least = int(samples.member.sum(axis=0).min())
@@ -128,8 +136,9 @@ def _measured(
         FoldFiles(row=own, column=samples.column, member=samples.member, train=~test, test=test,
                   inner=np.full(len(test), -1, np.int64)).write(asked)  # fmt: skip
         items.append((parts, asdict(recipe), samples.found.single, asked))
-    f1 = np.array(runner.map("splits", split_task, items[:-1], unit="splits"))
-    report = _report(samples, rare, chosen, f1)
+    tried = methods()
+    found = runner.map("splits", split_task, [(*item, list(tried)) for item in items[:-1]], unit="splits")
+    report = _report(samples, rare, chosen, dict(zip(tried, zip(*found, strict=True), strict=True)))
     staged = storage.join(folder, "result")
     storage.write_json(storage.join(staged, "augment.json"), report)
     write_table(_scores(report), storage.join(staged, "scores.tsv"))
@@ -138,15 +147,19 @@ def _measured(
     return report
 
 
-def split_task(parts: list[str], recipe: dict[str, Any], single: bool, given: str) -> list[list[float]]:
-    """F1 of every label on the test samples of one split, for each way of making synthetic samples."""
-    asked = FoldFiles.open(given)
+def split_task(
+    parts: list[str], recipe: dict[str, Any], single: bool, given: str, tried: list[str]
+) -> list[tuple[list[float], dict[int, str]]]:
+    """F1 of every label on the test samples of one split, and the labels that got no samples, for each method."""
+    asked, made_of = FoldFiles.open(given), Recipe(**recipe)
     values = features.read_values(parts, np.asarray(asked.row), np.asarray(asked.column))
     train, test, member = np.asarray(asked.train), np.asarray(asked.test), np.asarray(asked.member)
     found = []
-    for method in METHODS:
-        made = fit(replace(Recipe(**recipe), augment=method), values[train], member[train], single)
-        found.append([float(x) for x in scoring.f1_of(decide(made.scores(values[test]), single), member[test])])
+    for method in tried:
+        more = balance.augmented(values[train], member[train], method, made_of.rare_below, made_of.seed)
+        made = fit(made_of, more.values, more.member, single)
+        f1 = scoring.f1_of(decide(made.scores(values[test]), single), member[test])
+        found.append(([float(x) for x in f1], more.refused))
     return found
 
 
@@ -163,7 +176,8 @@ def plane_task(
     asked = FoldFiles.open(given)
     values = features.read_values(parts, np.asarray(asked.row), np.asarray(asked.column))
     member, made_of = np.asarray(asked.member), Recipe(**recipe)
-    every, labels = balance.augmented(values, member, method, made_of.rare_below, made_of.seed)
+    more = balance.augmented(values, member, method, made_of.rare_below, made_of.seed)
+    every, labels = more.values, more.member
     plane = fit_plane(values)
     place = ((every.astype(np.float64) - plane.center) / plane.scale) @ plane.axis[:, :2]
     place = np.pad(place, ((0, 0), (0, 2 - place.shape[1])))
@@ -175,31 +189,38 @@ def plane_task(
     return len(every)
 
 
-def _report(samples: Samples, rare: list[int], chosen: dict[str, Any], f1: Float64) -> dict[str, Any]:
-    """``f1``: shape (n_splits, n_methods, n_labels)."""
-    methods: dict[str, Any] = {}
-    by_rare = f1[:, :, rare].mean(axis=2)
-    for i, method in enumerate(METHODS):
-        rise = by_rare[:, i] - by_rare[:, 0]
+def _report(
+    samples: Samples, rare: list[int], chosen: dict[str, Any], found: dict[str, tuple[Any, ...]]
+) -> dict[str, Any]:
+    """``found``: what each split said of each method."""
+    report: dict[str, Any] = {}
+    names = samples.found.names
+    none = np.array([f1 for f1, _ in found["none"]])[:, rare].mean(axis=1)
+    for method, splits_of in found.items():
+        f1 = np.array([one for one, _ in splits_of])
+        rise = f1[:, rare].mean(axis=1) - none
         error = float(rise.std(ddof=1) / np.sqrt(len(rise)))
-        methods[method] = {
-            "rare_f1": float(by_rare[:, i].mean()),
-            "macro_f1": float(f1[:, i].mean()),
+        refused = Counter((names[int(label)], why) for _, some in splits_of for label, why in some.items())
+        report[method] = {
+            "rare_f1": float(f1[:, rare].mean()),
+            "macro_f1": float(f1.mean()),
             "rise": float(rise.mean()),
             "standard_error": error,
-            "helps": bool(i > 0 and rise.mean() > error),
-            "labels": {name: float(x) for name, x in zip(samples.found.names, f1[:, i].mean(axis=0), strict=True)},
+            "helps": bool(method != "none" and rise.mean() > error),
+            "labels": {name: float(x) for name, x in zip(names, f1.mean(axis=0), strict=True)},
+            "refused": [{"label": label, "why": why, "n_splits": n} for (label, why), n in sorted(refused.items())],
         }
-    best = max(METHODS[1:], key=lambda name: (methods[name]["helps"], methods[name]["rise"]))
+    best = max(list(report)[1:], key=lambda name: (report[name]["helps"], report[name]["rise"]))
     return {
         "kind": "augmentation",
         "source": provenance.source(),
         "options": chosen,
         "split_by": chosen["groups"] if samples.studies is not None else None,
-        "rare_labels": [samples.found.names[i] for i in rare],
+        "rare_labels": [names[i] for i in rare],
         "best": best,
-        "recommended": best if methods[best]["helps"] else "none",
-        "methods": methods,
+        "recommended": best if report[best]["helps"] else "none",
+        "methods": report,
+        "not_tried": [one for one in balance.METHODS if one not in found],
         "warnings": samples.messages,
     }
 

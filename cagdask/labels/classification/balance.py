@@ -3,8 +3,10 @@
 ``smote``     a point between a sample and one of its :data:`N_NEIGHBORS` nearest of the same label [1]_
 ``gaussian``  a draw around the mean of the label, with a covariance that is shrunk to that of all samples, and the
               residual of one of its samples
+``gan``       a draw of a small generative network, with the residual of one of the label's samples; see
+              :mod:`cagdask.labels.classification.gan`
 
-Both work in the plane of the principal components of the training samples, since distances in thousands of features say
+All work in the plane of the principal components of the training samples, since distances in thousands of features say
 little: neighbors are found there, and draws are made there.
 
 References
@@ -14,22 +16,51 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from cagdask.labels.classification import gan
 from cagdask.labels.classification.neighbors import fit_plane
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-METHODS = ("smote", "gaussian")
+METHODS = ("smote", "gaussian", "gan")
 N_NEIGHBORS = 5
 SHRINKAGE = 10
 """Samples that the covariance of all samples counts as, beside those of the label."""
 
 
-def augmented(values: Float32, member: Bools, method: str, rare_below: int, seed: int) -> tuple[Float32, Bools]:
+@dataclass(frozen=True)
+class Augmented:
+    """Training samples with synthetic ones after them.
+
+    Attributes
+    ----------
+    values, member
+        Shape (n_samples, n_features) and (n_samples, n_labels).
+    refused
+        Rare labels of which no sample was made, and why.
+    """
+
+    values: Float32
+    member: Bools
+    refused: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Training samples in the plane: ``data`` centered and scaled, ``place = data @ axis``."""
+
+    data: Float64
+    place: Float64
+    axis: Float64
+
+
+def augmented(values: Float32, member: Bools, method: str, rare_below: int, seed: int) -> Augmented:
     """Training samples with synthetic ones after them: each rare label is brought to the median number of samples.
 
     Parameters
@@ -37,7 +68,7 @@ def augmented(values: Float32, member: Bools, method: str, rare_below: int, seed
     values, member
         Training samples, shape (n_samples, n_features), and their labels, (n_samples, n_labels).
     method
-        One of :data:`METHODS`.
+        ``none`` or one of :data:`METHODS`.
     rare_below
         A label with fewer training samples is rare. One without any stays so.
     seed
@@ -46,25 +77,42 @@ def augmented(values: Float32, member: Bools, method: str, rare_below: int, seed
     counts = member.sum(axis=0)
     goal = int(np.median(counts[counts > 0])) if counts.any() else 0
     rare = [i for i, n in enumerate(counts.tolist()) if 0 < n < min(rare_below, goal)]
-    if not rare:
-        return values, member
+    if method == "none" or not rare:
+        return Augmented(values, member, {})
     plane = fit_plane(values)
+    axis = np.asarray(plane.axis, np.float64)
     data = (np.asarray(values, np.float64) - plane.center) / plane.scale
-    place = data @ np.asarray(plane.axis, np.float64)
-    spread = _within(place, member)
-    made, labels = [values], [member]
+    space = _Space(data, data @ axis, axis)
+    spread = _within(space.place, member)
+    code = _one_label(member, rare)
+    network = gan.train(space.place, code, member.shape[1], seed) if method == "gan" else None
+    made, labels, refused = [values], [member], {}
     for label in rare:
         own = np.flatnonzero(member[:, label])
         n = goal - len(own)
         rng = np.random.default_rng([seed, label])
         if method == "smote":
-            new, like = _between(values, place, own, n, rng)
+            new, like = _between(values, space.place, own, n, rng)
         else:
-            new, like = _drawn(data, place, np.asarray(plane.axis, np.float64), own, n, spread, rng)
+            if network is None:
+                drawn = _drawn(space.place[own], n, spread, rng)
+            else:
+                why = gan.why_not(network, space.place, code, label, rng)
+                if why:
+                    refused[label] = why
+                    continue
+                drawn = network.draw(label, n, rng)
+            new, like = _whole(space, drawn, own, rng)
             new = new * plane.scale + plane.center
         made.append(new.astype(np.float32))
         labels.append(member[like])
-    return np.concatenate(made), np.concatenate(labels)
+    return Augmented(np.concatenate(made), np.concatenate(labels), refused)
+
+
+def _one_label(member: Bools, rare: list[int]) -> NDArray[np.int64]:
+    """A label of each sample, a rare one before others; -1 without any."""
+    order = np.array([*rare, *(i for i in range(member.shape[1]) if i not in rare)])
+    return np.where(member.any(axis=1), order[member[:, order].argmax(axis=1)], -1)
 
 
 def _within(place: Float64, member: Bools) -> Float64:
@@ -91,20 +139,20 @@ def _between(
     return first + weight * (second - first), own[start]
 
 
-def _drawn(
-    data: Float64,
-    place: Float64,
-    axis: Float64,
-    own: NDArray[np.int64],
-    n: int,
-    spread: Float64,
-    rng: np.random.Generator,
-) -> tuple[Float64, NDArray[np.int64]]:
-    mean = place[own].mean(axis=0)
-    centered = place[own] - mean
+def _drawn(own: Float64, n: int, spread: Float64, rng: np.random.Generator) -> Float64:
+    """Draws around the mean of some places, shape (n, n_components)."""
+    mean = own.mean(axis=0)
+    centered = own - mean
     covariance = (centered.T @ centered + SHRINKAGE * spread) / (len(own) + SHRINKAGE)
     size, axes = np.linalg.eigh(covariance)
-    drawn = mean + (rng.normal(size=(n, len(size))) * np.sqrt(np.maximum(size, 0))) @ axes.T
-    like = own[rng.integers(0, len(own), n)]
-    residual = data[like] - place[like] @ axis.T
-    return drawn @ axis.T + residual, like
+    made: Float64 = mean + (rng.normal(size=(n, len(size))) * np.sqrt(np.maximum(size, 0))) @ axes.T
+    return made
+
+
+def _whole(
+    space: _Space, drawn: Float64, own: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[Float64, NDArray[np.int64]]:
+    """All features of places: what the plane says, and what it leaves of one of the label's samples."""
+    like = own[rng.integers(0, len(own), len(drawn))]
+    residual = space.data[like] - space.place[like] @ space.axis.T
+    return drawn @ space.axis.T + residual, like

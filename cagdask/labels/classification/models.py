@@ -66,7 +66,8 @@ class Fitted(Protocol):
 def fit(recipe: Recipe, values: Float32, member: Bools, single: bool) -> Fitted:
     """Fit a model to samples, shape (n_samples, n_features), and their labels, shape (n_samples, n_labels)."""
     if recipe.augment != "none":
-        values, member = augmented(values, member, recipe.augment, recipe.rare_below, recipe.seed)
+        made = augmented(values, member, recipe.augment, recipe.rare_below, recipe.seed)
+        values, member = made.values, made.member
     if recipe.model == "random-forest":
         return fit_forest(values, member, single, recipe.n_trees, recipe.seed)
     if recipe.model == "logistic":

@@ -28,7 +28,7 @@ MODEL = Options(
     Option("n_trees", 300, "Trees of a forest, or rounds of boosting.", int, least=1),
     Option("strength", 1.0, "Inverse of the penalty of the logistic regression.", float, above=0),
     Option("augment", "none", "Add synthetic samples of rare labels to training samples: cagdask augment says whether "
-           "that helps.", choices=("none", "smote", "gaussian")),
+           "that helps. gan needs PyTorch.", choices=("none", "smote", "gaussian", "gan")),
     Option("rare_below", 20, "A label with fewer training samples is rare.", int, least=2),
     Option("seed", 0, "Of all that is random.", int, least=0),
 )  # fmt: skip

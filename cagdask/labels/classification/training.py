@@ -23,7 +23,7 @@ from cagdask.compute.runner import Runner
 from cagdask.errors import InputError
 from cagdask.io.inputs import takes_any_input
 from cagdask.labels.association import warn_of_scale
-from cagdask.labels.classification import answers, boosting, features, results, splits
+from cagdask.labels.classification import answers, boosting, features, gan, results, splits
 from cagdask.labels.classification.folds import FoldFiles, ScoredFiles, fit_calibrated, fold_task
 from cagdask.labels.classification.models import Recipe
 from cagdask.labels.classification.neighbors import fit_plane
@@ -123,7 +123,7 @@ def classify(
     **options
         ``label_column``, ``separator``, ``label_kind`` ("auto"), ``min_label`` (10): which labels.
         ``model`` ("random-forest", "logistic" or "lightgbm"), ``features`` ("genes", "cags", "factors", "signal"),
-        ``n_features`` (5000), ``n_trees`` (300), ``strength`` (1.0), ``augment`` ("none", "smote", "gaussian"),
+        ``n_features`` (5000), ``n_trees`` (300), ``strength`` (1.0), ``augment`` ("none", "smote", "gaussian", "gan"),
         ``rare_below`` (20), ``seed`` (0): what learns, and from what.
         ``groups`` (column of studies), ``batch``, ``n_folds`` (5), ``leave_study_out``, ``unknown_below`` (0.5): how
         it is tested.
@@ -145,6 +145,8 @@ def classify(
     chosen = checked(dict(options), CLASSIFY)
     if chosen["model"] == "lightgbm":
         boosting.check_installed()
+    if chosen["augment"] == "gan":
+        gan.check_installed()
     storage.check_target(storage.absolute(output), overwrite=overwrite)
     held = features.open_source(source, chosen["features"])
     samples = usable(held, labels, chosen)
