@@ -13,6 +13,27 @@ from cagdask.explore.session import Session
 from cagdask.explore.views import VIEWS, Choice, content_of
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+SAY_WHAT_IT_IS = """
+const mend = (root) => {
+  const set = (what, attributes) => root.querySelectorAll(what).forEach((found) => {
+    for (const [name, value] of Object.entries(attributes)) if (found.getAttribute(name) !== value)
+      value === null ? found.removeAttribute(name) : found.setAttribute(name, value)
+  })
+  set(".noUi-handle", {"aria-label": "Cut this CAG at"})
+  set(".bk-spin-btn-up", {"aria-label": "one more"})
+  set(".bk-spin-btn-down", {"aria-label": "one less"})
+  set(".tabulator", {"aria-label": "table"})
+  set(".tabulator-tableholder", {"tabindex": null})
+  set(".tabulator-footer", {"role": "rowgroup"})
+  set(".tabulator-footer-contents", {"role": "row"})
+  set(".tabulator-paginator", {"role": "gridcell"})
+  root.querySelectorAll("*").forEach((found) => found.shadowRoot && mend(found.shadowRoot))
+}
+document.documentElement.lang = "en"
+setInterval(() => mend(document), 1000)
+"""
+"""Names and roles that widgets of other makers lack, for those who hear the page; widgets come and go, so again and
+again."""
 SUFFIXES = ("tsv", "parquet", "png", "svg")
 
 
@@ -65,8 +86,12 @@ def explore(result: str, *, port: int = 0, address: str = "localhost", show: boo
 
 
 def _page(session: Session) -> Any:
+    import panel as pn
+    from bokeh.models import CustomJS
+
     from cagdask.explore.page import Explorer
 
+    pn.state.curdoc.js_on_event("document_ready", CustomJS(code=SAY_WHAT_IT_IS))
     return Explorer(session).page()
 
 

@@ -183,6 +183,21 @@ def test_the_map_zooms_and_opens_a_cag(served: str, result: str) -> None:
         made.check()
 
 
+def test_a_narrow_page_fits_and_says_what_everything_is(served: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    with chromium() as browser:
+        made = Page(browser, served, viewport={"width": 390, "height": 800})
+        page = made.page
+        page.wait_for_selector("text=/--view members/", timeout=60_000)
+        page.click("text=/^Other thresholds$/")
+        page.wait_for_selector("text=/--view split/")
+        page.wait_for_timeout(1_500)  # names of widgets are put in once a second
+        found = axe.Axe().run(page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        made.check()
+
+
 def test_a_result_on_s3_opens_as_one_on_a_disk(result: str, s3_url: str, s3: S3Server) -> None:
     for name in ("abundance.zarr", "cags.zarr"):
         cagdask.save_dataset(cagdask.open_dataset(f"{result}/{name}"), f"{s3_url}/{name}")
