@@ -21,6 +21,7 @@ import cagdask
 from cagdask.explore.session import Session
 from cagdask.simulation.writing import simulate_store
 from tests.inline_runner import InlineRunner
+from tests.million import write_million
 from tests.s3_server import S3Server
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -235,13 +236,7 @@ def peak_mib(pid: int) -> float:
 @pytest.fixture(scope="module")
 def million(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A result of a million genes: that of CAGDASK_MILLION_GENES, or one that is made, which takes minutes."""
-    if given := os.environ.get("CAGDASK_MILLION_GENES"):
-        return given
-    folder = tmp_path_factory.mktemp("million")
-    simulate_store(str(folder / "abundance.zarr"), n_genes=1_000_000, n_samples=200, seed=0)
-    command = [sys.executable, "-m", "cagdask", "cluster", "abundance.zarr", "--output", ".", "--max-dist", "0.2"]
-    subprocess.run([*command, "--workers", "2", "--overwrite"], cwd=folder, check=True, capture_output=True)
-    return str(folder)
+    return os.environ.get("CAGDASK_MILLION_GENES") or write_million(tmp_path_factory.mktemp("million"))
 
 
 @pytest.mark.slow
