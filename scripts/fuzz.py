@@ -30,7 +30,9 @@ def run_here(chosen: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cagdask-fuzz-") as folder:
         report = fuzz.run(Path(folder), chosen.cases, chosen.seed, chosen.targets, chosen.here)
     counts = [[*key, n] for key, n in report.counts.items()]
-    print(json.dumps({"counts": counts, "problems": report.problems, "ratio": report.peak_ratio}))
+    name = max(report.largest, key=lambda name: report.largest[name])
+    largest = [name, report.largest_seed[name], report.largest[name]]
+    print(json.dumps({"counts": counts, "problems": report.problems, "ratio": report.peak_ratio, "largest": largest}))
     return 0
 
 
@@ -46,7 +48,7 @@ def run_batch(cases: int, seed: int, targets: list[str] | None) -> dict[str, Any
         name, died = progress.read_text().split() if progress.exists() else ("none", str(seed))
         said = (ended.stderr.strip().splitlines() or [""])[-1][:200]
         problem = [name, int(died), f"ended the process ({ended.returncode}): {said}"]
-        return {"counts": [], "problems": [problem], "ratio": 1.0, "died": int(died)}
+        return {"counts": [], "problems": [problem], "ratio": 1.0, "largest": [name, 0, 0], "died": int(died)}
 
 
 def main() -> int:
@@ -61,7 +63,8 @@ def main() -> int:
         return run_here(chosen)
     counts: Counter[tuple[str, str]] = Counter()
     problems: list[Any] = []
-    ratio, seed, end = 1.0, chosen.seed, chosen.seed + chosen.cases
+    ratio, largest = 1.0, ["none", 0, 0]
+    seed, end = chosen.seed, chosen.seed + chosen.cases
     while seed < end:
         n = min(chosen.batch, end - seed)
         found = run_batch(n, seed, chosen.targets)
@@ -70,11 +73,12 @@ def main() -> int:
         for problem in found["problems"]:
             print("PROBLEM", *problem, file=sys.stderr)
         ratio = max(ratio, found["ratio"])
+        largest = max(largest, found["largest"], key=lambda case: case[2])
         seed = found.get("died", seed + n - 1) + 1
         print(f"{seed - chosen.seed:,} of {chosen.cases:,}, {len(problems)} problems", file=sys.stderr)
     for (name, what), n in sorted(counts.items()):
         print(f"{name:10} {what:8} {n:7,}")
-    print(f"{counts.total():,} inputs; peak memory: {ratio:.2f} times that of good inputs")
+    print(f"{counts.total():,} inputs; peak memory: {ratio:.2f} times that of good inputs ({largest[0]} {largest[1]})")
     print(f"{len(problems)} problems")
     return int(bool(problems) or ratio > 2)
 

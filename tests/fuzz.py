@@ -125,6 +125,22 @@ def _places(content: Any) -> Any:
 
 RECORDS = [{"id": f"gene_{i}", "depth": 0.5 + i, "length": 900, "more": {"deep": [1, 2]}} for i in range(6)]
 TABLE = "gene\ts1\ts2\na\t1\t2\nb\t0\t3.5\nc\t1e-3\t0\n"
+DIALECTS = [
+    'gene,"s,1","s2"\n"a, x",1,2\n"b ""y""",0,3.5\n',
+    "\ufeffgene;s1;s2\r\na;1,5;2\r\nb;0;3,25\r\n",
+    "# made by a tool\n# v2\n#OTU ID\ts1\ts2\ttaxonomy\na\t1\t2\tk; p\nb\t0\t3\tk; q\n",
+    "# Program:featureCounts v2\nGeneid\tChr\tStart\tEnd\tStrand\tLength\tx.bam\ty.bam\na\t1\t2\t9\t+\t7\t1\t2\n",
+    "#1.2\n2\t2\nNAME\tDescription\ts1\ts2\na\tna\t1\t2\nb\tna\t3\t4\n",
+    "label\tGroup\tnumOtus\tOtu1\tOtu2\n0.03\ts1\t2\t4\t5\n0.03\ts2\t2\t0\t1\n",
+    '"","s1","s2"\n"1","a",1,2\n"2","b",3,4\n',
+]
+SAMPLES_OF_TOOLS = [
+    "Name\tLength\tEffectiveLength\tTPM\tNumReads\na\t900\t700.5\t1.5\t10\nb\t500\t300\t0\t0\n",
+    "target_id\tlength\teff_length\test_counts\ttpm\na\t900\t700\t10\t1.5\nb\t10\t9\t0\t0\n",
+    "a\t12\nb\t0\n__no_feature\t50\n",
+    "N_unmapped\t5\t5\t5\nN_multimapping\t1\t1\t1\nN_noFeature\t1\t1\t1\nN_ambiguous\t0\t0\t0\na\t3\t1\t2\n",
+    '{"id": "a", "depth": 1}\n{"id": "b", "depth": 2.5}\n',
+]
 
 
 AXES = ("rows", "columns")
@@ -178,6 +194,9 @@ def _spoil_one(file: Any, name: str, chance: random.Random) -> None:
                 file[name] = chance.choice([values[:-1], values.reshape(1, -1), np.array([], values.dtype), 7, "text"])
 
 
+GENE_TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+
+
 class Playground:
     """A folder with good inputs, of which damaged ones are made."""
 
@@ -229,7 +248,8 @@ class Playground:
         read_sample("s", str(target), len(data), "", keys, False, BUDGET, str(self.inside / "made.parquet"))
 
     def table(self, chance: random.Random) -> None:
-        data = mutate_bytes(TABLE.encode(), chance)
+        data = TABLE if chance.random() < 0.4 else chance.choice(DIALECTS)
+        data = mutate_bytes(data.encode(chance.choice(["utf-8", "utf-8", "utf-8", "utf-16"])), chance)
         name = chance.choice(["t.tsv", "t.csv", "t.tsv.gz"])
         target = self.inside / name
         target.write_bytes(gzip.compress(data) if chance.random() < 0.3 else data)
@@ -296,7 +316,8 @@ class Playground:
         """Damaged Arrow streams, Feather with dictionaries and nulls, Parquet of many types."""
         target = self.inside / "t.arrow"
         content = pa.table({
-            "gene": pa.array(["a", "b", "c", None]).dictionary_encode(), "s1": pa.array([1.0, 2.0, 0.0, 4.0]),
+            "gene": pa.array(["a", "b", "c", chance.choice(["d", "d", None])], chance.choice(GENE_TYPES)),
+            "s1": pa.array([1.0, 2.0, 0.0, 4.0]),
             "s2": pa.array([1, 2, 3, 4], pa.uint8()), "s3": pa.array([0.5, 1, 2, 3], pa.float16()),
         })  # fmt: skip
         kind = chance.choice(["stream", "file", "parquet"])
@@ -328,6 +349,69 @@ class Playground:
             for name in names:
                 archive.writestr(name, data)
         return target.getvalue()
+
+    def market(self, chance: random.Random) -> None:
+        """10x folders of which one file is damaged."""
+        folder = self.inside / "tenx"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        files = {
+            "matrix.mtx": b"%%MatrixMarket matrix coordinate real general\n%\n3 2 4\n1 1 5\n2 1 1.5\n3 2 2\n1 2 7\n",
+            "features.tsv": b"a\tA\tGene Expression\nb\tB\tGene Expression\nc\tC\tGene Expression\n",
+            "barcodes.tsv": b"AAAC-1\nAAAG-1\n",
+        }
+        bad = chance.choice(["matrix.mtx", "matrix.mtx", *files])
+        for name, data in files.items():
+            packed = chance.random() < 0.3
+            late = packed and chance.random() < 0.5  # damaged below the compression, or above it
+            data = mutate_bytes(data, chance) if name == bad and not late else data
+            data = gzip.compress(data) if packed else data
+            data = mutate_bytes(data, chance) if name == bad and late else data
+            (folder / (f"{name}.gz" if packed else name)).write_bytes(data)
+        read_table(str(folder), 1, "", {}, False, BUDGET, str(self.inside / "parts"))
+
+    def tool(self, chance: random.Random) -> None:
+        """Damaged samples of quantification tools."""
+        data = mutate_bytes(chance.choice(SAMPLES_OF_TOOLS).encode(), chance)
+        target = self.inside / "quant.sf"
+        target.write_bytes(gzip.compress(data) if chance.random() < 0.2 else data)
+        keys = ["results", "depth", "id"]
+        read_sample("s", str(target), len(data), "", keys, False, BUDGET, str(self.inside / "made.parquet"))
+
+    def cells(self, chance: random.Random) -> None:
+        """10x and loom files with odd arrays, attributes and bytes."""
+        target = self.inside / "t.h5"
+        with h5py.File(target, "w") as file:
+            if chance.random() < 0.5:
+                write_compressed(file.create_group("matrix"), 3, 4)
+                file["matrix/shape"], file["matrix/barcodes"] = [4, 3], list("xyz")
+                file["matrix/features/id"], file["matrix/features/name"] = list("abcd"), list("ABCD")
+            else:
+                file["matrix"] = np.ones((4, 3))
+                file["row_attrs/Gene"], file["col_attrs/CellID"] = list("abcd"), list("xyz")
+                file["row_attrs/length"] = np.arange(4)
+            spoil(file, chance)
+        self._spoiled(target, chance)
+
+    def vectors(self, chance: random.Random) -> None:
+        """Damaged embeddings: word2vec's text and binary, NumPy's files, JSON."""
+        name = chance.choice(["t.vec", "t.bin", "t.npz", "t.npy", "t.json"])
+        target, ids = self.inside / name, self.inside / "ids.txt"
+        values, rows = np.arange(6, dtype=np.float32).reshape(3, 2), io.BytesIO()
+        ids.write_text("a\nb\nc\n")
+        if name == "t.npy":
+            np.save(rows, values.astype(chance.choice(["f2", "f4", "f8", "i4"])))
+        elif name == "t.npz":
+            np.savez(rows, embeddings=values, genes=np.array(["a", "b", "c"]))
+        elif name == "t.json":
+            rows.write(json.dumps({"a": [1, 2], "b": [3, 4.5]}).encode())
+        elif name == "t.bin":
+            rows.write(b"3 2\n" + b"".join(f"{g} ".encode() + v.tobytes() for g, v in zip("abc", values, strict=True)))
+        else:
+            rows.write(b"3 2\na 1 2\nb 3 4.5\nc 0 -1e-3\n"[4 * chance.randrange(2) :])
+        target.write_bytes(mutate_bytes(rows.getvalue(), chance))
+        options = {"ids": str(ids) if name == "t.npy" else None, "matrix": None}
+        read_table(str(target), 1, "", {}, True, BUDGET, str(self.inside / "parts"), options)
 
     def _spoiled(self, target: Path, chance: random.Random) -> None:
         if chance.random() < 0.5:
@@ -385,6 +469,10 @@ class Playground:
             "biom",
             "arrow",
             "archive",
+            "market",
+            "tool",
+            "cells",
+            "vectors",
         )
         return {name: getattr(self, name) for name in names}
 
@@ -412,12 +500,15 @@ class Report:
         ``(target, seed, what)`` of each that ended in another way.
     peak_ratio, largest
         Largest resident memory of this process over what good inputs took, and by target, in bytes.
+    largest_seed
+        Seed of the case of each target that took most.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     problems: list[tuple[str, int, str]] = field(default_factory=list)
     peak_ratio: float = 1.0
     largest: Counter[str] = field(default_factory=Counter)
+    largest_seed: dict[str, int] = field(default_factory=dict)
 
 
 def run(
@@ -438,6 +529,7 @@ def run(
     report.counts.clear()
     before = max(report.largest.values())
     report.largest.clear()
+    report.largest_seed.clear()
     cwd = os.getcwd()
     os.chdir(folder)
     try:
@@ -476,4 +568,6 @@ def _one(target: Callable[[random.Random], None], chance: random.Random, name: s
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
-        report.largest[name] = max(report.largest[name], memory.peak_bytes())
+        peak = memory.peak_bytes()
+        if peak > report.largest[name]:
+            report.largest[name], report.largest_seed[name] = peak, seed

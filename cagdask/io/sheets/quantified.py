@@ -24,6 +24,7 @@ from cagdask.io.tables.hdf5 import names_of, open_hdf5
 from cagdask.io.tables.labels import label_columns
 from cagdask.io.tables.look import Look, look
 from cagdask.io.tables.reading import Reading
+from cagdask.io.tables.streams import damage_named
 from cagdask.io.tables.text import Table
 from cagdask.io.tables.tools import COUNTERS, Tool, recognise_single
 
@@ -62,7 +63,8 @@ def read_quantified(sample: str, url: str, reading: Reading) -> Sample:
     labels.fields, labels.dropped = [], []
     column = seen.names[labels.values[0]]
     table = Table(url, seen, labels, [column], asked)
-    batches = list(table.batches())
+    with damage_named(url, f"text of {len(seen.names)} columns"):
+        batches = list(table.batches())
     genes = pa.concat_arrays([pa.array([], pa.string()), *(batch[0] for batch in batches)])
     values = np.concatenate([np.zeros(0), *(batch[1][:, 0] for batch in batches)])
     counters = np.asarray(pc.match_substring_regex(genes, f"^(?:{COUNTERS.pattern})$", ignore_case=True))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cagdask.errors import InputError
-from cagdask.io.tables import arrow, foreign_zarr, hdf5_tables, small_formats, text
+from cagdask.io.tables import arrow, foreign_zarr, hdf5_tables, market, small_formats, text
 from cagdask.io.tables.labels import GENE_NAMES
 from cagdask.io.tables.reading import Batches, Opener, Reading
 from cagdask.io.tables.streams import ACCEPTED, damage_named, folder_kind, open_plain
@@ -28,8 +28,8 @@ READERS: dict[str, Opener] = {
     "arrow stream": arrow.open_arrow_stream,
     "hdf5": hdf5_tables.open_hdf5_table,
     "biom 1": small_formats.open_biom_1,
-    "10x": small_formats.open_10x_folder,
-    "matrix market": small_formats.open_market,
+    "10x": market.open_10x_folder,
+    "matrix market": market.open_market,
     "zarr": foreign_zarr.open_zarr_table,
 }
 """What a file is -> its reader."""

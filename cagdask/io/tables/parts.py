@@ -85,7 +85,8 @@ def read_table(
         One row is too long for the budget.
     """
     storage.make_folder(folder)
-    asked = replace(Reading.of(reading), budget=budget)
+    scratch = None if storage.is_remote(folder) else storage.local_path(folder)
+    asked = replace(Reading.of(reading), budget=budget, scratch=scratch)
     opened = open_table(url, asked) if vectors is None else open_vectors(url, asked.orient, vectors)
     with opened as held:
         table = adapted(url, held, asked) if vectors is None else held

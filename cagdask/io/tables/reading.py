@@ -60,6 +60,8 @@ class Reading:
         Conditions on what the table itself knows of its samples.
     budget
         Bytes that a task may use, where that is known: formats that are read as a whole have to fit.
+    scratch
+        Folder of this machine for a file that is needed while a table is read; by default that of the system.
     """
 
     orient: str = AUTO
@@ -78,6 +80,7 @@ class Reading:
     samples: tuple[str, ...] = ()
     sample_query: str | None = None
     budget: int | None = None
+    scratch: str | None = None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Reading:
@@ -105,7 +108,7 @@ def names_in(given: Any) -> tuple[str, ...]:
 
 def reading_of(options: dict[str, Any]) -> Reading:
     """What the arguments of :func:`cagdask.ingest` ask for."""
-    asked = {name: options[name] for name in asdict(Reading()) if name != "budget"}
+    asked = {name: options[name] for name in asdict(Reading()) if name not in ("budget", "scratch")}
     for name in ("metadata_columns", "keep_columns"):
         asked[name] = names_in(asked[name])
     asked["samples"] = tuple(asked["samples"] or ())

@@ -1,4 +1,4 @@
-"""Formats that are small enough to be read as a whole: BIOM 1.0, Matrix Market (a 10x folder too), xlsx.
+"""Formats that are small enough to be read as a whole: BIOM 1.0 and xlsx.
 
 Each refuses, before it is read, a file that would not fit what a task may use, and names the formats that are read in
 pieces.
@@ -9,29 +9,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-from numpy.typing import NDArray
 
-from cagdask import storage
 from cagdask.compute import memory
 from cagdask.errors import InputError, MemoryLimitError
 from cagdask.io.tables.hdf5 import fields_table, named_batches
 from cagdask.io.tables.reading import Batches, Reading
-from cagdask.io.tables.streams import damage_named, open_plain
+from cagdask.io.tables.streams import open_plain
 
 MAX_BYTES = 2**30
 """Largest file of these formats, unpacked."""
-JSON_TAKES, WORKBOOK_TAKES, NAMES_TAKE = 16, 24, 8
+JSON_TAKES, WORKBOOK_TAKES = 16, 24
 """How many times its own size a file takes while it is read, unpacked: measured, and rounded up."""
-ENTRY_BYTES = 48
-"""What an entry of a Matrix Market file takes: its place and value, as read and once more by rows."""
 
 
 def read_limited(url: str, handle: Any, what: str, budget: int | None, takes: int) -> bytes:
@@ -112,100 +106,6 @@ def _metadata(entries: list[dict[str, Any]]) -> pa.Table | None:
     return fields_table(
         {n: np.array([text(one.get(n)) for one in held] + [""], object)[:-1] for n in names}, len(entries)
     )
-
-
-# -- Matrix Market ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_10x_folder(url: str, _: Any, reading: Reading) -> Iterator[Batches]:
-    """A folder of ``matrix.mtx``, ``features.tsv`` (or ``genes.tsv``) and ``barcodes.tsv``, each also gzipped."""
-    genes = _lines(url, reading.budget, "features.tsv", "genes.tsv")
-    samples = [row[0] for row in _lines(url, reading.budget, "barcodes.tsv")]
-    matrix = _file_in(url, "matrix.mtx")
-    with damage_named(matrix, "Matrix Market"), open_plain(matrix) as (_, handle):
-        found = _market(matrix, handle, (len(genes), len(samples)), reading.budget)
-    held = {name: [row[i] for row in genes] for i, name in ((1, "symbol"), (2, "feature_type")) if len(genes[0]) > i}
-    ids = [row[0] for row in genes]
-    yield Batches(
-        "gene", samples, True, named_batches(ids, len(samples), lambda a, b: found[a:b].toarray()),
-        lambda: iter([pa.array(ids, pa.string())]), settled=True, notes=["10x folder"],
-        row_metadata=fields_table({name: np.array(values, object) for name, values in held.items()}, len(ids)),
-    )  # fmt: skip
-
-
-@contextmanager
-def open_market(url: str, handle: Any, reading: Reading) -> Iterator[Batches]:
-    """A ``matrix.mtx`` that is named by itself: its folder holds the names."""
-    with open_10x_folder(storage.parent_of(url), None, reading) as found:
-        yield found
-
-
-def _file_in(url: str, *names: str) -> str:
-    tried = [storage.join(url, name + end) for name in names for end in ("", ".gz")]
-    found = next((path for path in tried if os.path.exists(storage.local_path(path))), None)
-    if found is None:
-        raise InputError(f"{url}: a 10x folder holds matrix.mtx, features.tsv and barcodes.tsv; {names[0]} is missing.")
-    return found
-
-
-def _lines(url: str, budget: int | None, *names: str) -> list[list[str]]:
-    path = _file_in(url, *names)
-    with damage_named(path, "text"), open_plain(path) as (_, handle):
-        text = read_limited(path, handle, "list of names", budget, NAMES_TAKE).decode()
-    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
-    if not rows or len({len(row) for row in rows}) > 1:
-        raise InputError(f"{path}: has no names, or not the same number of columns in each line. Check the file.")
-    return rows
-
-
-def _market(url: str, handle: Any, shape: tuple[int, int], budget: int | None) -> Any:
-    head = handle.readline(1000).decode().split()
-    words = [word.lower() for word in head[1:]]
-    if words[:2] != ["matrix", "coordinate"] or words[2:3] not in (["real"], ["integer"]) or words[3:] != ["general"]:
-        raise InputError(
-            f"{url}: is no general coordinate matrix of numbers ({' '.join(head)[:80]}). Write it as one, with "
-            "scipy.io.mmwrite(..., symmetry='general') or Matrix::writeMM."
-        )
-    line = handle.readline(10000)
-    while line.startswith(b"%") or not line.strip():
-        line = handle.readline(10000)
-        if not line:
-            raise InputError(f"{url}: ends before its size. Write the file again.")
-    sizes = [int(word) for word in line.split()] if all(word.isdigit() for word in line.split()) else []
-    if len(sizes) != 3 or tuple(sizes[:2]) != shape:
-        raise InputError(
-            f"{url}: says {line.decode().strip()[:60]}, and the folder names {shape[0]:,} genes in {shape[1]:,} cells."
-        )
-    if budget is not None and sizes[2] * ENTRY_BYTES > budget:
-        raise MemoryLimitError(
-            f"{url}: its {sizes[2]:,} values take {memory.format_bytes(sizes[2] * ENTRY_BYTES)} to read, but a task "
-            f"may use {memory.format_bytes(budget)}. Use workers with more memory (`memory_limit`), or convert it to "
-            "10x .h5 or h5ad, which are read in pieces."
-        )
-    return _sparse(url, *_entries(url, handle, sizes[2]), shape, "the matrix")
-
-
-def _entries(url: str, handle: Any, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    """Rows and columns, from 0, and values of the lines of a Matrix Market file, read piece by piece."""
-    names = ["row", "column", "value"]
-    types = dict(zip(names, (pa.int32(), pa.int32(), pa.float64()), strict=True))
-    found = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float64)
-    at = 0
-    lines = pa_csv.open_csv(
-        pa.PythonFile(handle, "r"), pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=2**22),
-        pa_csv.ParseOptions(delimiter=" "), pa_csv.ConvertOptions(column_types=types),
-    ) if n else ()  # fmt: skip
-    for batch in lines:
-        if at + batch.num_rows <= n:
-            targets: tuple[NDArray[Any], ...] = found
-            for target, column in zip(targets, batch.columns, strict=True):
-                target[at : at + batch.num_rows] = column.to_numpy(zero_copy_only=False)
-        at += batch.num_rows
-    if at != n:
-        raise InputError(f"{url}: promises {n:,} values and holds {at:,}. It is cut off, or its first lines are wrong.")
-    rows, columns, values = found
-    return rows - 1, columns - 1, values
 
 
 # -- xlsx ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Arrays are read as streams, row by row, and nothing is unpickled.
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ def _header(url: str, stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except ValueError as err:
+    except (ValueError, tokenize.TokenError) as err:
         raise InputError(f"{url}: can not be read as a NumPy array ({err}). Write the file again.") from err
     if dtype.hasobject:
         raise InputError(

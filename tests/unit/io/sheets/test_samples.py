@@ -202,3 +202,18 @@ def test_without_memory_to_explain_the_parsers_own_words_are_given(tmp_path):
 def test_impossible_keys_are_refused(keys, useful):
     with pytest.raises(ValueError, match=useful):
         check_keys(*keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            b"Name\tLength\tEffectiveLength\tTPM\tNumReads\na\t9\t7\t1.5\t10\nb\t5\t3\t0\n",
+            "text of 5 columns .*Expected 5 columns, got 4",
+        ),
+        (b"a\t12\nb\t0\n__no_feature\n", "text of 2 columns .*Expected 2 columns, got 1"),
+    ],
+)
+def test_a_tool_s_sample_with_a_short_line_is_refused(tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        read(tmp_path, text, name="quant.sf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import struct
@@ -204,6 +205,14 @@ def write_damaged_npz(path):
     path.write_bytes(data)
 
 
+def write_npz_of_torn_header(path):
+    whole = io.BytesIO()
+    np.save(whole, ROWS)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("genes.npy", whole.getvalue().replace(b", }", b"(, "))
+        archive.writestr("embeddings.npy", whole.getvalue())
+
+
 BAD = {
     "no-genes.npz": (lambda p: bad_npz(p, embeddings=ROWS), "has no array 'genes'.*holds 'embeddings'"),
     "objects.npz": (lambda p: bad_npz(p, embeddings=ROWS, genes=np.array(GENES, object)), "would have to be unpickled"),
@@ -224,6 +233,7 @@ BAD = {
     "no.npz": (lambda p: p.write_bytes(b"PK no"), "can not be read as .npz"),
     "damaged.npz": (write_damaged_npz, r"can not be read as .npz \(Bad CRC-32 for file 'embeddings.npy'\)"),
     "no-ids.npy": (lambda p: np.save(p, ROWS), "Give a list of them, one per row, with `ids`"),
+    "header.npz": (write_npz_of_torn_header, "can not be read as a NumPy array"),
     "list.json": (lambda p: p.write_text("[1, 2]"), "no JSON object of gene -> list"),
     "ragged.json": (lambda p: p.write_text('{"a": [1, 2], "b": [1]}'), "gene 'b' has 1 numbers and 'a' has 2"),
     "text.json": (lambda p: p.write_text('{"a": [1, 2], "b": [1, "x"]}'), "gene 'b' holds no list of numbers"),
