@@ -15,7 +15,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cagdask.cli.flags import flags_of_parser, in_flags
@@ -53,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--results-key", default="results", help="Key of the list of genes (default: %(default)s).")
     made.add_argument("--abundance-key", default="depth", help="Key of the abundance (default: %(default)s).")
     made.add_argument("--gene-id-key", default="id", help="Key of the gene's name (default: %(default)s).")
-    made.add_argument("--threads", type=int, default=1, help="Worker processes (default: %(default)s).")
+    made.add_argument(
+        "--threads", type=int, default=1, help="Worker processes; with 1 small jobs start none (default: 1)."
+    )
     made.add_argument("--min-samples", type=int, default=1, help="Leave out genes in fewer samples (default: 1).")
     made.add_argument("--clr-floor", help="Only for clr: auto, or a number (log10 of a ratio).")
     made.add_argument("--test", action="store_true", help=f"Only use the first {N_TEST_GENES:,} genes.")
@@ -138,18 +141,14 @@ class _Logged(Reporter):
 
 def find(arguments: argparse.Namespace, options: dict[str, Any], folder: str) -> list[str]:
     """Make the first three files in ``folder``; gives their names."""
-    from distributed.system import MEMORY_LIMIT
-
     from cagdask import storage
     from cagdask.cags.clustering import find_cags
-    from cagdask.compute.connect import connect
     from cagdask.io.ingest import ingest
     from cagdask.reports import find_cags_files, tables
 
     store, result = os.path.join(folder, "abundance.zarr"), os.path.join(folder, "cags.zarr")
     keys = {name: getattr(arguments, name) for name in ("results_key", "abundance_key", "gene_id_key")}
-    limit = int(_WORKER_SHARE * MEMORY_LIMIT / arguments.threads)
-    with connect(n_workers=arguments.threads, memory_limit=limit) as runner:
+    with _runner(arguments) as runner:
         logger.info("Reading in the samples of %s", arguments.sample_sheet)
         ingest(arguments.sample_sheet, store=store, client=runner, **keys)
         tables.check_sample_names(tables.sample_names(storage.open_group(store)), "index")
@@ -170,6 +169,22 @@ def find(arguments: argparse.Namespace, options: dict[str, Any], folder: str) ->
         f"{(sizes == 1).sum():,}",
     )
     return names
+
+
+@contextmanager
+def _runner(arguments: argparse.Namespace) -> Iterator[Runner]:
+    """Threads of this process for work that ``cagdask run`` does so too; else workers, one per thread asked for."""
+    from cagdask.compute import settings
+    from cagdask.compute.allowed import allowed
+    from cagdask.compute.connect import as_runner
+    from cagdask.runs import resume
+
+    work = resume.look_at(arguments.sample_sheet).work_bytes
+    is_small = arguments.threads == 1 and work <= settings.IN_PROCESS_BYTES
+    limit = int(_WORKER_SHARE * allowed().memory.n / arguments.threads)
+    n_workers = None if is_small else arguments.threads
+    with as_runner(n_workers=n_workers, memory_limit=limit, work_bytes=work) as runner:
+        yield runner
 
 
 def _first_genes(store: str, target: str) -> str:

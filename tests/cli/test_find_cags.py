@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from cagdask.cli import find_cags as find_cags_cli
 from cagdask.compute import connect as connecting
+from cagdask.compute import settings
 from cagdask.runs import pipeline
 from tests.conftest import ToyCohort
 from tests.inline_runner import InlineRunner
@@ -20,7 +22,6 @@ FILES = ["p.cags.feather", "p.cags.json.gz", "p.feather", "p.logs.txt"]
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Output and temporary folder; tasks run without a cluster."""
-    from contextlib import contextmanager
 
     @contextmanager
     def connect(*_: object, **__: object):
@@ -75,6 +76,29 @@ def test_the_four_files_are_what_find_cags_writes(
         assert (table.to_numpy()[~present] == table.to_numpy().min()).all()
     for i, genes in enumerate(groups.values()):
         np.testing.assert_allclose(means.iloc[i, 1:].astype(float), table.loc[genes].mean(), rtol=1e-5, atol=1e-7)
+
+
+def test_a_small_job_starts_no_workers_unless_asked_and_its_files_are_the_same_bytes(
+    toy_sheet: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    @contextmanager
+    def connect(*_: object, n_workers: int, **__: object):
+        asked.append(n_workers)
+        yield InlineRunner()
+
+    monkeypatch.setattr(connecting, "connect", connect)
+    written = []
+    for more in ([], ["--threads", "1"], ["--threads", "2"]):
+        assert find_cags(toy_sheet, folders, "--max-dist", "0.1", *more) == 0
+        written.append([(folders[0] / name).read_bytes() for name in FILES[:3]])
+    assert asked == [2]
+    assert written[0] == written[1] == written[2]
+    monkeypatch.setattr(settings, "IN_PROCESS_BYTES", 10)
+    assert find_cags(toy_sheet, folders, "--max-dist", "0.1") == 0
+    assert asked == [2, 1], "a large one gets the one worker of the default"
+    assert [(folders[0] / name).read_bytes() for name in FILES[:3]] == written[0]
 
 
 def test_the_log_has_the_originals_format(toy_sheet: Path, folders: tuple[Path, Path]) -> None:
