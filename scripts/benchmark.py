@@ -5,6 +5,7 @@ the system accounts it; peak memory is the largest sum of proportional set sizes
 second. ``over start-up`` subtracts what the same command takes for a cohort of 100 genes.
 
     python scripts/benchmark.py clustering --genes 20000 --peer-python PEER/bin/python
+    python scripts/benchmark.py turns --genes 20000
     python scripts/benchmark.py ingest --genes 300000 --samples 100
     python scripts/benchmark.py agreement --peer-python PEER/bin/python
     python scripts/benchmark.py out-of-core
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +121,11 @@ def unit_profiles(store: str) -> tuple[Any, Any]:
     return table[here] / length[here, None], here
 
 
-def by_cagdask(store: str, max_dist: float) -> Any:
-    """cagdask itself, on a LocalCluster of two workers, unrefined."""
+def by_cagdask(store: str, max_dist: float, n_workers: int = 2) -> Any:
+    """cagdask itself, unrefined, on a LocalCluster of two workers, or with 0 in threads of this process."""
     import cagdask
 
-    found = cagdask.find_cags(store, max_dist=max_dist, refine="none", n_workers=2, memory_limit="2GiB")
+    found = cagdask.find_cags(store, max_dist=max_dist, refine="none", n_workers=n_workers, memory_limit="2GiB")
     labels = found.gene_cag.values
     return np.where(labels < 0, labels.max() + 1 + np.arange(len(labels)), labels)  # genes never seen, each alone
 
@@ -182,6 +184,7 @@ def whole(labels: Any, here: Any, store: str) -> Any:
 
 METHODS: dict[str, Callable[[str, float], Any]] = {
     "cagdask": by_cagdask,
+    "cagdask-in-process": partial(by_cagdask, n_workers=0),
     "composition": by_composition,
     "fastcluster": by_fastcluster,
 }
@@ -264,6 +267,48 @@ def clustering(genes: int, samples: int, max_dist: float, seed: int, methods: st
     for row in rows:
         if exact is not None:
             row["ARI to exact"] = agreement_of(exact, found[row["method"]])
+    show(rows, seed)
+
+
+@main.command()
+@click.option("--genes", default=20_000)
+@click.option("--samples", default=200)
+@click.option("--max-dist", default=0.2)
+@click.option("--seed", default=0)
+@click.option("--turns", "n_turns", default=3)
+@click.option("--methods", default="cagdask-in-process,composition,cagdask")
+@click.option("--store", help="A simulated store made before, instead of making one.")
+def turns(genes: int, samples: int, max_dist: float, seed: int, n_turns: int, methods: str, store: str | None) -> None:
+    """Cluster the same store by several methods in turns, each a whole cold command, several times."""
+    from cagdask.simulation.writing import simulate_store
+
+    names = methods.split(",")
+    costs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    labels: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if store is None:
+            store = f"{folder}/cohort.zarr"
+            simulate_store(store, genes, samples, seed=seed)
+        for _ in range(n_turns):
+            for name in names:
+                command = [sys.executable, __file__, "one", name, store, str(max_dist), f"{folder}/{name}.npy"]
+                costs[name].append(measured(command))
+                found = np.load(f"{folder}/{name}.npy")
+                if name in labels and not np.array_equal(labels[name], found):
+                    raise click.ClickException(f"{name} gave another answer in another turn")
+                labels[name] = found
+    rows = []
+    for name in names:
+        row = {"method": name}
+        for what in ("wall_s", "cpu_s"):
+            seconds = sorted(cost[what] for cost in costs[name])
+            row |= {
+                f"{what}, median": seconds[len(seconds) // 2],
+                f"{what}, all": " ".join(f"{s:.2f}" for s in seconds),
+            }
+        row["peak_mib"] = max(cost["peak_mib"] for cost in costs[name])
+        row["same groups as the first"] = str(agreement_of(labels[names[0]], labels[name]) == 1)
+        rows.append(row)
     show(rows, seed)
 
 
