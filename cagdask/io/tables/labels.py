@@ -37,7 +37,8 @@ GENE_FIELDS = {
     "consensus lineage": "taxonomy", "consensuslineage": "taxonomy", "taxon": "taxonomy", "lineage": "taxonomy",
     "ncbi_tax_id": "ncbi_tax_id", "clade_taxid": "ncbi_tax_id", "gene_biotype": "biotype", "biotype": "biotype",
     "gene_type": "biotype", "totalavgdepth": "total_depth", "transcript_id(s)": "transcripts",
-    "additional_species": "additional_species",
+    "additional_species": "additional_species", "gene_name": "symbol", "gene name": "symbol",
+    "taxonomy_id": "ncbi_tax_id", "taxonomy_lvl": "rank",
 }  # fmt: skip
 """Columns of known tools that are about genes, in small letters, and what they are stored as."""
 SAMPLE_FIELDS = {"label": "label", "numotus": "numOtus"}
@@ -45,8 +46,15 @@ SAMPLE_FIELDS = {"label": "label", "numotus": "numOtus"}
 _NOT_FEATURES = re.compile(
     r"(?i)(age|bmi|sex|gender|weight|height|width|length|eff_length|batch|visit|timepoint|time|day|days|week|month|year|"
     r"replicate|subject|patient|host_age|age_years|age_.*|library_size|n_reads|reads|read_count|total_reads|depth|"
-    r"sequencing_depth|ph|temperature|latitude|longitude|elevation|start|end|n_genes|n_counts|percent_mito|total_counts)"
+    r"sequencing_depth|ph|temperature|latitude|longitude|elevation|start|end|n_genes|n_counts|percent_mito|total_counts|"
+    r"totals?|grand total|sum)"
 )
+_NOT_SAMPLES = re.compile(r"(?i)((grand|row)[ _]total|totals?|sum|mean|average|median|std|size)")
+_MEASURE = re.compile(
+    r"(?i).+[ _](trimmed mean|mean|relative abundance \(%\)|covered bases|covered fraction|variance|length|read count|"
+    r"reads per base|rpkm|tpm|num|frac)"
+)
+"""Ends of columns where a tool writes several measures of each sample: CoverM, Bracken."""
 _SHOWN = 12
 
 
@@ -132,10 +140,14 @@ def label_columns(
             (found.values if name == reading.value_column else found.fields).append(i)
         elif low in known or (low.endswith("-var") and "contigname" in names[ids].lower()):
             found.fields.append(i)
-        elif kind == "text" or (not genes_in_rows and kind != "empty" and _NOT_FEATURES.fullmatch(low)):
+        elif kind == "text" or (kind != "empty" and (_NOT_SAMPLES if genes_in_rows else _NOT_FEATURES).fullmatch(low)):
             suspects.append(i)
         else:
             found.values.append(i)
+    if all(kinds[i] != "text" for i in suspects) and not found.values:  # a single column is what it is
+        found.values, suspects = suspects, []
+    if genes_in_rows:
+        _check_measures(url, [names[i] for i in found.values])
     if suspects:
         _refuse(url, [names[i] for i in suspects], [kinds[i] for i in suspects], genes_in_rows, bool(found.values))
     if not found.values:
@@ -201,14 +213,27 @@ def _refuse(url: str, names: list[str], kinds: list[str], genes_in_rows: bool, v
     shown = ", ".join(map(repr, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     what = "samples" if genes_in_rows else "genes"
     text = sum(kind == "text" for kind in kinds)
-    why = "not numbers" if text == len(names) else "not numbers, or are named as no gene is" if text else ""
+    one = what.removesuffix("s")
+    why = "not numbers" if text == len(names) else f"not numbers, or are named as no {one} is" if text else ""
     if not why:
-        why = "numbers, but named as no gene is"
+        why = f"numbers, but named as no {one} is"
     keep = "" if text or not values else " If they are, name them with `keep_columns`."
     raise InputError(
         f"{url}: {len(names)} of its columns hold what is {why}, so they are no {what}: {shown}. Keep them beside the "
         f"values, as metadata, with `metadata_columns={listed!r}`.{keep}"
     )
+
+
+def _check_measures(url: str, names: list[str]) -> None:
+    """Refuse tables that hold several measures of each sample."""
+    found = {name: match[1].lower() for name in names if (match := _MEASURE.fullmatch(name))}
+    measures = list(dict.fromkeys(found.values()))
+    if len(measures) > 1 and len(found) == len(names):
+        others = ",".join(name for name in names if found[name] != measures[0])
+        raise InputError(
+            f"{url}: has several measures of each sample ({', '.join(measures)}). To take {measures[0]!r}, keep the "
+            f"others beside the values, as metadata, with `metadata_columns={others!r}`."
+        )
 
 
 def _listed(names: list[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from cagdask import storage
 from cagdask.errors import InputError
+from cagdask.io.tables.cells import MISSING, check_plain, counts_rows, decimal_of, is_number, kind_of, looks_numeric
 from cagdask.io.tables.labels import GENE_NAMES, SAMPLE_NAMES
 
 MAX_LINE_BYTES = 64 * 2**20
@@ -23,9 +24,8 @@ _LINES = 1000
 _BYTES = 2**21
 _SEPARATORS = ("\t", ",", ";", "|", " ")
 _NAMED = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
-MISSING = ("", "NA", "N/A", "null", "NULL", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "None")
-_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
+WORDS = re.compile(r'"[^"]*"|\S+')
+"""Cells of a line that are separated by blanks, where quotes stand around some."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,17 @@ class Look:
     longest: int
 
 
-def look(url: str, handle: Any, *, no_header: bool = False) -> Look:
+def look(url: str, handle: Any, *, no_header: bool = False, of_values: bool = False) -> Look:
     """Look at the first lines of a text table.
+
+    Parameters
+    ----------
+    url, handle
+        The file, for messages and to read from.
+    no_header
+        Whether the first line is data.
+    of_values
+        Whether it is a table of values, in which second header lines and percent signs are looked for.
 
     Raises
     ------
@@ -70,7 +79,7 @@ def look(url: str, handle: Any, *, no_header: bool = False) -> Look:
         It is empty, has a single column or no rows, a line is far too long, or its first line is data.
     """
     lines, longest = _first_lines(url, handle)
-    n_skipped, comments = _comments(lines)
+    n_skipped, comments = _comments(url, lines)
     body = [line for line in lines[n_skipped:] if line.strip()]
     if not body and not comments:
         raise InputError(f"{url}: the table is empty. Check the file.")
@@ -84,7 +93,12 @@ def look(url: str, handle: Any, *, no_header: bool = False) -> Look:
             names, rows, n_skipped = _take_header(lines, rows, n_skipped)
     else:
         names, rows, n_skipped = _take_header(lines, rows, n_skipped)
-    return _described(url, names, rows, separator, quoted, n_skipped, longest, no_header)
+    if of_values:
+        rows, n_skipped = _without_second_headers(url, lines, rows, n_skipped)
+    found, columns = _described(url, names, rows, separator, quoted, n_skipped, longest, no_header)
+    if of_values:
+        check_plain(url, found.names, columns)
+    return found
 
 
 def _take_header(lines: list[str], rows: list[list[str]], skipped: int) -> tuple[list[str], list[list[str]], int]:
@@ -93,10 +107,33 @@ def _take_header(lines: list[str], rows: list[list[str]], skipped: int) -> tuple
     return (rows[0] if rows else []), rows[1:], skipped + 1
 
 
+def _without_second_headers(
+    url: str, lines: list[str], rows: list[list[str]], skipped: int
+) -> tuple[list[list[str]], int]:
+    """Leave out lines like ``#SampleID  Metaphlan2_Analysis …`` below the header, and refuse others of words alone."""
+    while len(rows) > 1 and _is_words(rows[0]) and not all(map(_is_words, rows[1:])):
+        while not lines[skipped].strip():
+            skipped += 1
+        if not rows[0][0].startswith("#"):
+            shown = ", ".join(repr(cell) for cell in rows[0][:3])
+            raise InputError(
+                f"{url}: line {skipped + 1} ({shown}, …) holds words where the lines below hold numbers. Take it out; "
+                "what it says of the columns goes into a table of its own (for samples: `metadata`)."
+            )
+        rows, skipped = rows[1:], skipped + 1
+    return rows, skipped
+
+
+def _is_words(row: list[str]) -> bool:
+    """Whether a row has two or more cells beyond its name, and none of them is a number or missing."""
+    held = [cell.strip() for cell in row[1:] if cell.strip()]
+    return len(held) > 1 and not any(looks_numeric(cell) or cell in MISSING for cell in held)
+
+
 def _described(
     url: str, names: list[str], rows: list[list[str]], separator: str, quoted: bool, skipped: int, longest: int,
     no_header: bool,
-) -> Look:  # fmt: skip
+) -> tuple[Look, list[list[str]]]:  # fmt: skip
     width = _width(rows)
     if no_header:
         value = [storage.name_of(url).split(".")[0]] if width == 2 else [str(i) for i in range(1, width)]
@@ -115,15 +152,16 @@ def _described(
         )
     if not rows:
         raise InputError(f"{url}: the table has no rows below its header. Check the file.")
+    names = [name.strip() for name in names]
     full = [row for row in rows if len(row) == len(names)]
     columns = [list(column) for column in zip(*full, strict=True)] or [[] for _ in names]
-    decimal = _decimal(url, columns, separator)
-    kinds = [_kind(column, decimal) for column in columns]
+    decimal = decimal_of(url, columns, separator)
+    kinds = [kind_of(column, decimal) for column in columns]
     if not no_header:
         _check_header(url, names, rows, decimal)
-    numbered = frozenset(i for i, column in enumerate(columns) if _counts(column))
+    numbered = frozenset(i for i, column in enumerate(columns) if counts_rows(column))
     repeated = frozenset(i for i, column in enumerate(columns) if len(set(column)) < len(column))
-    return Look(separator, skipped, names, kinds, numbered, repeated, decimal, quoted, longest)
+    return Look(separator, skipped, names, kinds, numbered, repeated, decimal, quoted, longest), columns
 
 
 def _first_lines(url: str, handle: Any) -> tuple[list[str], int]:
@@ -150,16 +188,20 @@ def _first_lines(url: str, handle: Any) -> tuple[list[str], int]:
     return found, longest
 
 
-def _comments(lines: list[str]) -> tuple[int, list[str]]:
+def _comments(url: str, lines: list[str]) -> tuple[int, list[str]]:
     """Lines at the top that are no data: how many, and which of them begin with ``#``."""
     if lines and re.fullmatch(r"#1\.2\s*", lines[0]):  # GCT: its version, and its numbers of rows and columns
         return min(2, len(lines)), []
+    if lines and re.fullmatch(r"#1\.3\s*", lines[0]):
+        raise InputError(
+            f"{url}: is GCT 1.3. Write it as GCT 1.2, or as text with what it says of samples in a table apart."
+        )
     if lines and re.fullmatch(r"(?i)sep=.", lines[0].strip()):  # what Excel takes for the separator
         return 1, []
     n = 0
     while n < len(lines) and (lines[n].startswith("#") or (n and not lines[n].strip())):
         n += 1
-    return n, [line for line in lines[:n] if line.strip()]
+    return n, [line for line in lines[:n] if line.strip() and not line.startswith("#q2:")]  # QIIME 2: types of columns
 
 
 def _header_of(comment: str, separator: str, quoted: bool) -> list[str]:
@@ -175,14 +217,14 @@ def _is_header(comment: str, rows: list[list[str]], separator: str, quoted: bool
     first = cells[0].strip("# ").lower()
     if first and (first in GENE_NAMES or first in SAMPLE_NAMES or first.endswith("id")):
         return True  # of a table of words alone, no row looks unlike a header: #SampleID, diagnosis
-    below = [any(_looks_numeric(cell) for cell in column) for column in zip(*rows[1:], strict=False)]
-    return len(rows) < 2 or any(_looks_numeric(cell) for cell, number in zip(rows[0], below, strict=False) if number)
+    below = [any(looks_numeric(cell) for cell in column) for column in zip(*rows[1:], strict=False)]
+    return len(rows) < 2 or any(looks_numeric(cell) for cell, number in zip(rows[0], below, strict=False) if number)
 
 
 def split(line: str, separator: str, quoted: bool) -> list[str]:
     """Cells of a line."""
     if separator == " ":
-        return line.split()
+        return [word.strip('"') for word in WORDS.findall(line)] if quoted and '"' in line else line.split()
     if not quoted or '"' not in line:
         return line.split(separator)
     return next(csv.reader([line], delimiter=separator), [])
@@ -192,15 +234,10 @@ def _width(rows: list[list[str]]) -> int:
     return Counter(map(len, rows[1:] or rows)).most_common(1)[0][0] if rows else 0
 
 
-def _looks_numeric(cell: str) -> bool:
-    plain = cell.strip()
-    return bool(plain) and plain not in MISSING and (is_number(plain) or bool(_DECIMAL_COMMA.fullmatch(plain)))
-
-
 def _share_of_numbers(lines: list[str], separator: str, quoted: bool) -> float:
     """Share of cells beyond the first column that are numbers: commas may stand within numbers, or between them."""
     cells = [cell for line in lines for cell in split(line, separator, quoted)[1:] if cell.strip()]
-    return sum(map(_looks_numeric, cells)) / max(1, len(cells))
+    return sum(map(looks_numeric, cells)) / max(1, len(cells))
 
 
 def _separator(url: str, body: list[str]) -> tuple[str, bool]:
@@ -230,68 +267,6 @@ def _fits(lines: list[str], separator: str, quoted: bool, less: int) -> bool:
     common = Counter(widths[1:] or widths).most_common(1)[0][0]
     same = widths[1:].count(common) >= 0.9 * (len(widths) - 1)
     return common > 1 and same and common - widths[0] == less
-
-
-def _decimal(url: str, columns: list[list[str]], separator: str) -> str:
-    if separator == ",":
-        return "."
-    cells = [cell for column in columns[1:] for cell in column if "," in cell]
-    commas = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell.strip())]
-    if not commas or len(commas) < len(cells):
-        thousands = [cell for cell in cells if _THOUSANDS.fullmatch(cell.strip())]
-        if thousands and len(thousands) == len(cells):
-            raise InputError(f"{url}: {thousands[0]!r} has commas between its thousands. Write numbers without them.")
-        return "."
-    if all(_THOUSANDS.fullmatch(cell.strip()) for cell in commas) and separator != ";":
-        raise InputError(
-            f"{url}: {commas[0]!r} may be a decimal comma or a comma between thousands. Write numbers with a point."
-        )
-    return ","
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell is a number, or none at all."""
-    try:
-        float(text)
-    except ValueError:
-        return text.strip() in MISSING
-    return "_" not in text
-
-
-def _kind(cells: list[str], decimal: str) -> str:
-    quick = None if decimal == "," else _quick_kind(cells)
-    return quick or _kind_of_any(cells, decimal)
-
-
-def _kind_of_any(cells: list[str], decimal: str) -> str:
-    held = [cell.strip() for cell in cells if cell.strip() and cell.strip() not in MISSING]
-    if not held:
-        return "empty" if not any(cell.strip() for cell in cells) else "number"
-    if decimal == ",":
-        held = [cell.replace(",", ".") for cell in held]
-    numbers = [cell for cell in held if is_number(cell)]
-    if 2 * len(numbers) < len(held) or (len(numbers) < len(held) and len(held) == 1):
-        return "text"
-    return "integer" if all(re.fullmatch(r"[-+]?\d+", cell) for cell in held) else "number"
-
-
-def _quick_kind(cells: list[str]) -> str | None:
-    """The kind of a column that holds nothing but numbers, as most columns do; None for any other column."""
-    joined = "".join(cells)
-    if not re.fullmatch(r"[-+.eE\d\s]+", joined):
-        return None
-    try:
-        list(map(float, cells))
-    except ValueError:
-        return None
-    return "integer" if re.fullmatch(r"[-+\d\s]*", joined) else "number"
-
-
-def _counts(cells: list[str]) -> bool:
-    """Whether cells are 0, 1, 2, … or 1, 2, 3, … in order."""
-    return (
-        bool(cells) and cells[0].strip() in ("0", "1") and cells == [str(int(cells[0]) + i) for i in range(len(cells))]
-    )
 
 
 def _check_header(url: str, names: list[str], rows: list[list[str]], decimal: str) -> None:

@@ -2,6 +2,7 @@
 
     __no_feature, N_unmapped, *     reads of no gene        (htseq-count, STAR, samtools)
     UNMAPPED, UNINTEGRATED, …       what belongs to none    (HUMAnN, MetaPhlAn, CoverM)
+    Total                           the sum of all others   (spreadsheets)
     FAMILY|SPECIES beside FAMILY    the same once more      (HUMAnN)
 
 They are kept, and said with their share of the abundance, unless an option leaves them out.
@@ -23,7 +24,7 @@ from cagdask.io.tables.reading import Reading
 from cagdask.io.tables.tools import COUNTERS, UNMAPPED
 
 _SHOWN = 4
-_ODD = r"^(__\w+|N_\w+|\*|(?i:unmapped|unintegrated|ungrouped|unknown|unclassified))(\||:|$)"
+_ODD = r"^(__\w+|N_\w+|\*|(?i:unmapped|unintegrated|ungrouped|unknown|unclassified|totals?|grand total))(\||:|$)"
 
 
 def check_pattern(pattern: str | None) -> None:

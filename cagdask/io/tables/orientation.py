@@ -24,6 +24,8 @@ _SETTLES = {
     True: ("gene", "gene_id", "geneid", "gene id", "genes", "gene_name"),
     False: ("sample_id", "sampleid", "sample id", "samples", "sample_name"),
 }
+_SAMPLE_ROWS = ("sample", "#sampleid", "sample-id", "specimen", *_SETTLES[False])
+"""Headers of samples in rows, where there are also more columns than rows: some write the corner for the columns."""
 
 
 def check_orientation(url: str, id_name: str, rows: list[str], n_rows: int, columns: list[str], orient: str) -> None:
@@ -53,12 +55,13 @@ def check_orientation(url: str, id_name: str, rows: list[str], n_rows: int, colu
         return
     n_genes, n_samples = (n_rows, len(columns)) if genes_in_rows else (len(columns), n_rows)
     genes, samples = (rows, columns) if genes_in_rows else (columns, rows)
-    if n_genes * _RATIO >= n_samples or n_samples < _SOME:
+    is_named = genes_in_rows and header in _SAMPLE_ROWS and n_samples > n_genes
+    if not is_named and (n_genes * _RATIO >= n_samples or n_samples < _SOME):
         return
     names_agree = (
         _share(_GENE, samples) > _share(_GENE, genes) + 0.5 or _share(_SAMPLE, genes) > _share(_SAMPLE, samples) + 0.5
     )
-    if not names_agree and n_samples < _MANY and header not in _SETTLES[not genes_in_rows]:
+    if not is_named and not names_agree and n_samples < _MANY and header not in _SETTLES[not genes_in_rows]:
         return
     other = "samples-by-genes" if genes_in_rows else "genes-by-samples"
     raise InputError(

@@ -53,6 +53,10 @@ _REFUSED = (
     (b"%PDF", "a PDF. Name a table"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it, and name the table"),
     (b"Rar!", "a RAR archive. Unpack it, and name the table"),
+    (b"version https://git-lfs", "a pointer of Git LFS to a file. Fetch the file itself with git lfs pull"),
+    (b"<!DOCTYPE", "a web page. Download the file itself"),
+    (b"<!doctype", "a web page. Download the file itself"),
+    (b"<html", "a web page. Download the file itself"),
     (b"RDX", "R data. Write the table with write.table or arrow::write_feather"),
 )
 _RECODED = (
@@ -118,7 +122,7 @@ def open_plain(url: str) -> Iterator[tuple[str, Any]]:
         start = _peek(plain, HEAD_BYTES)
         kind = _kind(url, start)
         if kind in ("text", "json", "matrix market"):
-            yield kind, _recoded(url, plain, start)
+            yield kind, _recoded(plain, start, lone_returns=kind == "text" and b"\r" in start and b"\n" not in start)
             return
         yield kind, stack.enter_context(_spooled(url, plain)) if packed else plain
 
@@ -228,10 +232,11 @@ def _text_of(start: bytes) -> str:
 
 
 class _Utf8(io.RawIOBase):
-    """Text of another encoding, read as UTF-8."""
+    """Text of another encoding, or with carriage returns alone between its lines, read as UTF-8 with line feeds."""
 
-    def __init__(self, stream: Any, encoding: str) -> None:
+    def __init__(self, stream: Any, encoding: str, *, lone_returns: bool = False) -> None:
         self._stream, self._decoder = stream, codecs.getincrementaldecoder(encoding)()
+        self._end = "\r" if lone_returns else "\n"
         self._held = b""
 
     def readable(self) -> bool:
@@ -240,7 +245,7 @@ class _Utf8(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._held:
             block = self._stream.read(2**18)
-            self._held = self._decoder.decode(block, not block).encode()
+            self._held = self._decoder.decode(block, not block).replace(self._end, "\n").encode()
             if not block:
                 break
         n = min(len(buffer), len(self._held))
@@ -249,12 +254,12 @@ class _Utf8(io.RawIOBase):
         return n
 
 
-def _recoded(url: str, stream: Any, start: bytes) -> Any:
+def _recoded(stream: Any, start: bytes, *, lone_returns: bool) -> Any:
     name, skip = _encoding(start)
     stream.read(skip)
-    if name == "utf-8":
+    if name == "utf-8" and not lone_returns:
         return stream if hasattr(stream, "readline") else io.BufferedReader(stream)
-    return io.BufferedReader(_Utf8(stream, name))
+    return io.BufferedReader(_Utf8(stream, name, lone_returns=lone_returns))
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ Values are parsed as numbers from the start; only when a cell is none is its col
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,11 +22,14 @@ from numpy.typing import NDArray
 from cagdask import storage
 from cagdask.errors import InputError
 from cagdask.io.tables import reading as limits
+from cagdask.io.tables.cells import is_number
 from cagdask.io.tables.labels import Labels, label_columns
-from cagdask.io.tables.look import Look, is_number, look
+from cagdask.io.tables.look import WORDS, Look, look
 from cagdask.io.tables.reading import Batch, Batches, Reading
 from cagdask.io.tables.small_formats import open_lines
 from cagdask.io.tables.tools import recognise
+
+_WORDS = re.compile(WORDS.pattern.encode())
 
 
 @contextmanager
@@ -37,7 +41,7 @@ def open_text(url: str, handle: Any, reading: Reading) -> Iterator[Batches]:
     InputError
         As :func:`look` and :func:`label_columns` say; a cell is no number.
     """
-    seen = look(url, handle, no_header=reading.no_header)
+    seen = look(url, handle, no_header=reading.no_header, of_values=True)
     notes = []
     if seen.separator not in "\t,":
         notes.append(f"separated by {'blanks' if seen.separator == ' ' else repr(seen.separator)}")
@@ -72,10 +76,10 @@ def _sample_of(url: str) -> str:
 
 
 class Tabbed(io.RawIOBase):
-    """Lines whose runs of blanks became tabs."""
+    """Lines whose runs of blanks became tabs; those within quotes stay, where ``quoted``."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, *, quoted: bool = False) -> None:
+        self._stream, self._quoted = stream, quoted
         self._held = b""
 
     def readable(self) -> bool:
@@ -88,11 +92,14 @@ class Tabbed(io.RawIOBase):
             lines = self._stream.readlines(2**18)
             if not lines:
                 break
-            self._held = b"".join(b"\t".join(line.split()) + b"\n" for line in lines)
+            self._held = b"".join(b"\t".join(self._cells(line)) + b"\n" for line in lines)
         n = min(len(buffer), len(self._held))
         buffer[:n] = self._held[:n]
         self._held = self._held[n:]
         return n
+
+    def _cells(self, line: bytes) -> list[bytes]:
+        return _WORDS.findall(line) if self._quoted and b'"' in line else line.split()
 
 
 class Table:
@@ -158,7 +165,7 @@ class Table:
             for _ in range(self.seen.n_skipped):
                 stream.readline()
             blanks = self.seen.separator == " "
-            plain = io.BufferedReader(Tabbed(stream)) if blanks else stream
+            plain = io.BufferedReader(Tabbed(stream, quoted=self.seen.quoted)) if blanks else stream
             yield from pa_csv.open_csv(pa.PythonFile(plain, "r"), **self._options(types, columns))
 
     def _options(self, types: dict[str, pa.DataType], columns: list[int]) -> dict[str, Any]:

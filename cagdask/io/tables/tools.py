@@ -44,8 +44,8 @@ COUNTERS = re.compile(
     re.IGNORECASE,
 )
 """Rows of htseq-count, STAR and samtools idxstats that count reads of no gene."""
-UNMAPPED = re.compile(r"UNMAPPED|UNINTEGRATED|UNGROUPED|UNKNOWN|UNCLASSIFIED|unmapped", re.IGNORECASE)
-"""Rows of HUMAnN, MetaPhlAn and CoverM that hold what belongs to no gene."""
+UNMAPPED = re.compile(r"UNMAPPED|UNINTEGRATED|UNGROUPED|UNKNOWN|UNCLASSIFIED|TOTALS?|GRAND TOTAL", re.IGNORECASE)
+"""Rows of HUMAnN, MetaPhlAn and CoverM that hold what belongs to no gene, and those that add up the others."""
 _WHOLE = (
     Tool("salmon", "Name", "TPM", "Length"),
     Tool("kallisto", "target_id", "tpm", "length"),
