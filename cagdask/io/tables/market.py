@@ -194,8 +194,9 @@ class Runs:
         begin = self.file.tell()
         sorted_rows = rows[order]
         self._runs.append((begin, np.searchsorted(sorted_rows, self._starts)))
-        for part in (sorted_rows, columns[order], values[order]):
-            self.file.write(memoryview(part).cast("B"))
+        parts: tuple[NDArray[Any], ...] = (sorted_rows, columns[order], values[order])
+        for part in parts:
+            self.file.write(part.data.cast("B"))
 
     def dense(self, begin: int, end: int) -> NDArray[np.float64]:
         """Rows ``begin`` to ``end``, shape (end - begin, n_columns), float64."""
@@ -206,12 +207,12 @@ class Runs:
             first, last, n = int(ends[i]), int(ends[i + 1]), int(ends[-1])
             if first == last:
                 continue
-            parts, at = [], start
+            parts: list[NDArray[Any]] = []
+            at = start
             for width in self._WIDTHS:
                 size = width.itemsize
-                parts.append(
-                    np.frombuffer(os.pread(self.file.fileno(), (last - first) * size, at + first * size), width)
-                )
+                found_bytes = os.pread(self.file.fileno(), (last - first) * size, at + first * size)
+                parts.append(np.frombuffer(found_bytes, width))
                 at += n * size
             np.add.at(found, (parts[0] - begin, parts[1]), parts[2])
         return found
