@@ -6,6 +6,7 @@ Panel serves the page from this process, each reader with widgets of their own o
 from __future__ import annotations
 
 import secrets
+import threading
 from typing import Any
 
 from cagdask import storage
@@ -71,12 +72,13 @@ def explore(result: str, *, port: int = 0, address: str = "localhost", show: boo
         raise ImportError("explore needs Panel: pip install 'cagdask[explore]'") from err
     session = Session(result)
     session.sizes  # noqa: B018  # refused here rather than in the browser
-    session.read_ahead()
+    is_shown = threading.Event()  # what takes long is read when the first page is there
+    session.read_ahead(is_shown)
     pn.extension("tabulator")
     password = None if address in LOCAL else secrets.token_urlsafe(16)
     options: dict[str, Any] = {"basic_auth": password, "cookie_secret": secrets.token_hex(16)} if password else {}
     server = pn.serve(
-        lambda: _page(session), port=port, address=address, show=show, start=False, threaded=False,
+        lambda: _page(session, is_shown), port=port, address=address, show=show, start=False, threaded=False,
         title=f"cagdask: {result}", websocket_origin="*" if password else None, verbose=False, **options,
     )  # fmt: skip
     server.password = password
@@ -85,12 +87,13 @@ def explore(result: str, *, port: int = 0, address: str = "localhost", show: boo
     return server
 
 
-def _page(session: Session) -> Any:
+def _page(session: Session, is_shown: threading.Event) -> Any:
     import panel as pn
     from bokeh.models import CustomJS
 
     from cagdask.explore.page import Explorer
 
+    pn.state.onload(is_shown.set)
     pn.state.curdoc.js_on_event("document_ready", CustomJS(code=SAY_WHAT_IT_IS))
     return Explorer(session).page()
 

@@ -137,11 +137,13 @@ class Session:
         floor = parameters.get("clr_floor") if normalization == "clr" else None
         return GeneVectors(store, normalization, floor, self.metric)
 
-    def read_ahead(self) -> threading.Thread:
-        """Begin to read what takes seconds, while a reader looks at the first page."""
+    def read_ahead(self, after: threading.Event | None = None) -> threading.Thread:
+        """Begin to read what takes seconds: names at once, all else once ``after`` is set, or after 10 s."""
 
         def read() -> None:
             self.names.all()
+            if after is not None:
+                after.wait(10)
             if self.vectors is not None:
                 self.vectors.load()
             if self.has_cags:
@@ -212,13 +214,7 @@ class Session:
     # -- one CAG -----------------------------------------------------------------------------------------------------
 
     def check(self, cag: int) -> None:
-        """Raise unless the result has this CAG.
-
-        Raises
-        ------
-        ValueError
-            It has not.
-        """
+        """Raise a ValueError unless the result has this CAG."""
         if not 0 <= cag < len(self.sizes):
             raise ValueError(f"there is no CAG {cag}; they are numbered 0 to {len(self.sizes) - 1:,}.")
 
@@ -325,8 +321,10 @@ class Session:
     @cached_property
     def max_dist(self) -> float:
         """The threshold of the result; the highest merge where it is not recorded."""
-        height = self.tree.height
-        return numbers.max_dist_of(self.ds) or float(height[-1] if len(height) else 0.0)
+        recorded = numbers.max_dist_of(self.ds)
+        if recorded:
+            return recorded
+        return float(self.tree.height[-1]) if len(self.tree.height) else 0.0
 
     def split(self, cag: int, max_dist: float) -> pd.DataFrame:
         """Groups that a CAG falls into when the merge tree is cut at a smaller distance, the largest first.
