@@ -154,7 +154,8 @@ def test_synthetic_samples_are_like_those_of_their_label(method: str) -> None:
     label = np.repeat([0, 1, 2], [60, 50, 6])
     values = (rng.normal(size=(116, 40)) + 4 * np.eye(3, 40)[label]).astype(np.float32)
     member = np.eye(3, dtype=bool)[label]
-    every, labels = balance.augmented(values, member, method, 20, 0)
+    made = balance.augmented(values, member, method, 20, 0)
+    every, labels = made.values, made.member
     np.testing.assert_array_equal(every[:116], values)
     assert labels.sum(axis=0).tolist() == [60, 50, 50], "the rare label has the median number"
     new = every[116:]
@@ -162,10 +163,10 @@ def test_synthetic_samples_are_like_those_of_their_label(method: str) -> None:
     np.testing.assert_allclose(new.mean(axis=0), values[label == 2].mean(axis=0), atol=0.7)
     assert new[:, 2].mean() > 3 > abs(new[:, 0].mean())
     assert len(np.unique(new, axis=0)) == len(new), "no copies"
-    again = balance.augmented(values, member, method, 20, 0)[0]
+    again = balance.augmented(values, member, method, 20, 0).values
     np.testing.assert_array_equal(every, again)
     if method == "smote":  # between two samples of the label: never outside of their range
         own = values[label == 2]
         assert ((new >= own.min(axis=0) - 1e-5) & (new <= own.max(axis=0) + 1e-5)).all()
-    same, _ = balance.augmented(values[:110], member[:110], method, 20, 0)
+    same = balance.augmented(values[:110], member[:110], method, 20, 0).values
     assert len(same) == 110, "a label without samples stays without"
