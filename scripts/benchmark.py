@@ -449,7 +449,7 @@ def out_of_core(genes: int, samples: int, memory_limit: str, seed: int, store: s
             plan = plan_engine(genes, samples, runner.task_budget, runner.n_threads)
             pids = runner.executor.client.run(os.getpid)
             begun = time.perf_counter()
-            parameters = Parameters(refine="none").checked()
+            parameters = Parameters(max_dist=0.2, refine="none").checked()
             account = cluster_store(store, f"{folder}/cags.zarr", parameters, runner, overwrite=False)
             ds = cagdask.open_dataset(f"{folder}/cags.zarr")
             rows = [
@@ -502,7 +502,20 @@ def run(genes: int, samples: int, seed: int, refine: str, keep: str | None) -> N
         "--workers",
         "2",
     ]
-    total = measured([*command, "--memory-limit", "2GiB", "--refine", refine, "--overwrite", "--json", "--no-progress"])
+    total = measured(
+        [
+            *command,
+            "--memory-limit",
+            "2GiB",
+            "--max-dist",
+            "0.2",
+            "--refine",
+            refine,
+            "--overwrite",
+            "--json",
+            "--no-progress",
+        ]
+    )
     stages = json.loads(Path(output, "run.json").read_text())["stages"]
     show(
         [

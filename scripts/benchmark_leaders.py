@@ -122,7 +122,7 @@ def assign(genes: int, samples: int, coverage: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder, cagdask.connect(memory_limit="2GiB") as runner:
         store, result = os.path.join(folder, "abundance.zarr"), os.path.join(folder, "cags.zarr")
         genome = simulate_store(store, genes, samples, coverage=coverage, seed=seed)
-        before = cagdask.find_cags(store, refine="none", output=result, client=runner)
+        before = cagdask.find_cags(store, max_dist=0.2, refine="none", output=result, client=runner)
         seen = before.gene_prevalence.values > 0
         own = np.where(genome < 0, -1 - np.arange(genes), genome)[seen]
         label, was = before.gene_cag.values[seen], right(before.gene_cag.values, genome)[seen]

@@ -142,7 +142,7 @@ def one(store: str, output: str, workers: int, memory_limit: str, options: str) 
     from cagdask.cags.parameters import Parameters
     from cagdask.simulation.writing import simulate_store
 
-    chosen = {"refine": "none"} | json.loads(options)
+    chosen = {"max_dist": 0.2, "refine": "none"} | json.loads(options)
     with (
         tempfile.TemporaryDirectory() as scratch,
         cagdask.connect(n_workers=workers, memory_limit=memory_limit) as runner,
@@ -344,8 +344,8 @@ def killed(genes: int, times: int, seed: int, keep: str | None) -> None:
     folder = keep or tempfile.mkdtemp()
     Path(folder).mkdir(exist_ok=True)
     store, _, _ = make_store(Case("killed", genes), folder, seed)
-    command = [sys.executable, "-m", "cagdask", "cluster", store, "--refine", "none", "--workers", "2",
-               "--memory-limit", "2GiB", "--no-progress", "--json"]  # fmt: skip
+    command = [sys.executable, "-m", "cagdask", "cluster", store, "--max-dist", "0.2", "--refine", "none",
+               "--workers", "2", "--memory-limit", "2GiB", "--no-progress", "--json"]  # fmt: skip
     small, whole, output = (f"{folder}/{name}" for name in ("small", "whole", "killed"))
     for made in (small, whole):
         shutil.rmtree(made, ignore_errors=True)
@@ -430,7 +430,9 @@ def plans() -> None:
             continue
         genes, samples = row["genes"], row["samples"]
         shape = Shape(row["name"], "store", genes, samples, n_values=int(row["density"] * genes * samples))
-        chosen = {name: value for name, value in row["options"] if name in ("normalization", "max_dist")}
+        chosen = {"max_dist": 0.2} | {
+            name: value for name, value in row["options"] if name in ("normalization", "max_dist")
+        }
         made = make_plan(shape, n_workers=2, memory_limit=parse_bytes(row["memory_limit"]), **chosen)
         ratios = (
             made.worker_bytes / 2**20 / row["worker_peak_mib"],

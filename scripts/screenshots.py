@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
         cagdask = Path(sys.executable).parent / "cagdask"
         sheet = ROOT / "demo" / "sample_sheet.json"
-        command = [str(cagdask), "run", str(sheet), "--output", f"{folder}/demo", "--max-dist", "0.2", "--no-progress"]
+        command = [str(cagdask), "run", str(sheet), "--output", f"{folder}/demo", "--no-progress"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})

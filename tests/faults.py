@@ -471,7 +471,9 @@ def _until_done(
     expected: str | None = None,
 ) -> None:
     """Give the same command until it succeeds; look at what is there after each try."""
-    arguments = ["run", source or bench.sheet, "--output", output] + (["--overwrite"] if replacing else [])
+    arguments = ["run", source or bench.sheet, "--output", output, "--max-dist", "0.2"] + (
+        ["--overwrite"] if replacing else []
+    )
     for n in range(TRIES):
         ended = bench.attempt(arguments, meanwhile if n == 0 else None)
         outcome.n_tries += 1

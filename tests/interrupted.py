@@ -195,7 +195,8 @@ class Bench:
 
     def arguments(self, output: Path) -> list[str]:
         command = "cluster" if self.fork else "run"
-        return [command, self.sheet, "--output", str(output), "--no-progress", *self.options]
+        options = ["--max-dist", "0.2", "--no-progress", *self.options]
+        return [command, self.sheet, "--output", str(output), *options]
 
     def finished(self, output: Path) -> str:
         """Run it without a signal; what it said if it failed."""

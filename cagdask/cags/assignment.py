@@ -14,24 +14,23 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cagdask import provenance, schema, storage, stores
+from cagdask import provenance, storage
 from cagdask.cags import assignment_tasks
+from cagdask.cags.assignment_sources import Sources, digest_of, sources_of, usual_distance
 from cagdask.cags.description import create_metadata
-from cagdask.cags.jobs import WORK_FORMAT, check_source, checked_plan, work_bytes
+from cagdask.cags.jobs import WORK_FORMAT, checked_plan, work_bytes
 from cagdask.cags.options import ASSIGN
-from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.compute.work import scratch_folder
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.search.nearest_group import POINTS_AT_ONCE, ROWS_AT_ONCE
 from cagdask.engine.stage_names import WRITE_MERGES
-from cagdask.errors import SchemaError
 from cagdask.io.inputs import takes_any_input
 
 if TYPE_CHECKING:
@@ -75,7 +74,8 @@ def assign(
         The store that was clustered, if ``store`` is another one; by default ``abundance.zarr`` beside the result. New
         genes are normalized by its samples' statistics.
     max_dist
-        Largest cosine distance, in [0, 1); by default that of the result.
+        Largest distance, in [0, 1), unit of the result's metric; by default that of the result. One made without a
+        threshold has none: then it is the distance within which 95 % of its grouped genes are from their mean.
     min_size
         Fewest clustered genes of a CAG that takes others in, at least 2.
     min_support
@@ -111,8 +111,8 @@ def assign(
     """
     given = ASSIGN.check(max_dist=max_dist, min_size=min_size, min_support=min_support)
     max_dist, min_size, min_support = given["max_dist"], given["min_size"], given["min_support"]
-    sources = _sources(store, to, clustered)
-    max_dist = float(sources.parameters.max_dist) if max_dist is None else max_dist
+    sources = sources_of(store, to, clustered)
+    max_dist = usual_distance(sources) if max_dist is None else max_dist
     if output is not None:
         storage.check_target(output, overwrite=overwrite)
     n_genes, n_samples = storage.open_array(sources.clustered, "abundance").shape
@@ -130,76 +130,10 @@ def assign(
         return made if output is not None else storage.loaded(made)
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """A result, the store it was made from, and the store of other genes, which may be the same."""
-
-    result: str
-    clustered: str
-    store: str
-    parameters: Parameters
-    attrs: dict[str, Any]
-    order: list[int] | None
-
-
-def _sources(store: str, to: str, clustered: str | None) -> _Sources:
-    """Refuse stores that do not belong together, from their metadata and sample names."""
-    url, store = stores.result_url(to), stores.abundance_url(store)
-    ds = storage.look(url)
-    if ds.attrs.get("kind") != schema.RESULT_KIND:
-        raise SchemaError(f"{url}: holds no CAGs. Cluster the data first: cagdask cluster STORE --output URL.")
-    schema.validate(ds, "gene_cag", "gene_linkage_cag", "cag_size", "merge_child", "sample_id", where=url)
-    missing = [name for name in schema.RESULT_ATTRIBUTES if name not in ds.attrs]
-    if missing:
-        raise SchemaError(f"{url}: lacks the attributes {', '.join(missing)}. Cluster again.")
-    if "gene_assigned" in ds.variables:
-        raise SchemaError(f"{url}: has assigned genes already. Name the result that clustering gave.")
-    parameters = Parameters(**json.loads(ds.attrs["parameters"])).checked()
-    remedy = f"{url} was made with {parameters.normalization}: name the abundances as ingested."
-    check_source(store, replace(parameters, min_samples=1), remedy)
-    digest = ds.attrs["input_digest"]
-    if clustered is None:
-        beside = storage.join(storage.parent_of(url), stores.ABUNDANCE)
-        clustered = store if _digest(store) == digest or not storage.exists(beside) else beside
-    clustered = storage.absolute(clustered)
-    if clustered != store:
-        check_source(clustered, parameters)
-    n_genes = storage.open_array(clustered, "gene_id").shape[0]
-    held = _digest(clustered)
-    if (held and held != digest) or n_genes != ds.sizes["gene"]:
-        raise SchemaError(
-            f"{clustered}: is not the store that {url} was made from. Name that one with `clustered`, and the one with "
-            "other genes as `store`."
-        )
-    names = [str(name) for name in ds["sample_id"].values]
-    return _Sources(url, clustered, store, parameters, dict(ds.attrs), _sample_order(store, url, names))
-
-
-def _digest(store: str) -> str:
-    return str(storage.open_group(store).attrs.get("input_digest", ""))
-
-
-def _sample_order(store: str, result: str, wanted: list[str]) -> list[int] | None:
-    """Places of the result's samples in a store; None if they are the same."""
-    found = [str(name) for name in np.asarray(storage.open_array(store, "sample_id")[:])]
-    if found == wanted:
-        return None
-    place = {name: i for i, name in enumerate(found)}
-    missing = [name for name in wanted if name not in place]
-    if missing:
-        raise SchemaError(
-            f"{store}: lacks {len(missing):,} of the {len(wanted):,} samples of {result}, the first is {missing[0]!r}. "
-            "Genes can be compared only where they were measured in the same samples."
-        )
-    if len(found) > len(wanted):
-        logger.warning("%s: %d samples that %s does not have are not used", store, len(found) - len(wanted), result)
-    return [place[name] for name in wanted]
-
-
 # -- the stages ------------------------------------------------------------------------------------------------------
 
 
-def _assign(sources: _Sources, target: str, asked: dict[str, Any], runner: Runner, *, overwrite: bool) -> None:
+def _assign(sources: Sources, target: str, asked: dict[str, Any], runner: Runner, *, overwrite: bool) -> None:
     """Make the result store ``target``, or resume making it."""
     folder, n_genes, n_samples, attrs, plan = _begin(sources, target, asked, runner, overwrite=overwrite)
     done = storage.join(folder, "done")
@@ -275,7 +209,7 @@ def _measure(
 
 
 def _begin(
-    sources: _Sources, target: str, asked: dict[str, Any], runner: Runner, *, overwrite: bool
+    sources: Sources, target: str, asked: dict[str, Any], runner: Runner, *, overwrite: bool
 ) -> tuple[str, int, int, dict[str, Any], EnginePlan]:
     """The work folder, the shape of the clustered store, attributes of the result, and sizes of tasks."""
     n_genes, n_samples = storage.open_array(sources.clustered, "abundance").shape
@@ -283,7 +217,7 @@ def _begin(
     digests = [sources.attrs["input_digest"]]
     if sources.store != sources.clustered:
         at_most += storage.open_array(sources.store, "gene_id").shape[0]
-        digests.append(_digest(sources.store))
+        digests.append(digest_of(sources.store))
     plan = checked_plan(at_most, n_samples, sources.parameters.linkage, runner)
     need = plan.block_rows * 8 * n_samples + 8 * ROWS_AT_ONCE * POINTS_AT_ONCE + 16 * POINTS_AT_ONCE * n_samples
     runner.check_fits("find nearest CAGs", need, f"{at_most:,} genes x {n_samples:,} samples")
@@ -309,7 +243,7 @@ def _begin(
 
 
 def _join(
-    sources: _Sources, folder: str, done: str, plan: EnginePlan, n_samples: int, runner: Runner
+    sources: Sources, folder: str, done: str, plan: EnginePlan, n_samples: int, runner: Runner
 ) -> tuple[str, int]:
     """The clustered store with the new genes of the other below, in the work folder; and its number of genes."""
     matched, url = storage.join(folder, "matched"), storage.join(folder, "joined.zarr")

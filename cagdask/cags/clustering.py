@@ -31,7 +31,7 @@ def find_cags(
     output: str | None = None,
     normalization: str | None = None,
     clr_floor: float | str | None = None,
-    max_dist: float | str = 0.2,
+    max_dist: float | str = "auto",
     min_samples: int = 1,
     metric: str | None = None,
     linkage: str = "average",
@@ -50,8 +50,10 @@ def find_cags(
 ) -> xr.Dataset:
     """Find the co-abundant gene groups of a store, exactly.
 
-    The partition is that of ``scipy.cluster.hierarchy.linkage`` (average or single) cut at ``max_dist``, for any number
-    of genes; equal distances are broken by the smallest (gene row, gene row) pair. Computes at once.
+    Without a threshold, groups of exact average linkage at a small distance are joined by their similarity without
+    noise. With a number as ``max_dist`` the partition is that of ``scipy.cluster.hierarchy.linkage`` (average or
+    single) cut there, for any number of genes; equal distances are broken by the smallest (gene row, gene row) pair.
+    Computes at once.
 
     Parameters
     ----------
@@ -62,23 +64,24 @@ def find_cags(
         Path or URL of the result store. None keeps the result in memory.
     normalization
         Per sample: ``sum``, ``median``, ``hellinger``, ``clr`` or ``none``; see :func:`cagdask.normalize`. None
-        is ``sum``, and ``clr`` if ``max_dist`` is ``"auto"``.
+        is ``clr``, and ``sum`` if ``max_dist`` is a number.
     clr_floor
         For ``clr``: ``"auto"``, log10 of a ratio, or None for the minimum of the table.
     max_dist
-        Groups join while their mean distance is at most this, in [0, 1), unit of ``metric``. ``"auto"``: no threshold;
-        after linkage to 0.2, groups join by their similarity without noise (``clr_floor`` is then ``"auto"``, too).
+        ``"auto"``: no threshold; after linkage to 0.2, groups join by their similarity without noise (``clr_floor`` is
+        then ``"auto"``, too), and an error rate is estimated. Or a number: groups join while their mean distance is at
+        most this, in [0, 1), unit of ``metric``.
     min_samples
         Genes present in fewer samples are left out (label -1).
     metric
         ``cosine`` distance of the profiles, ``correlation`` (of the centered profiles) or ``spearman`` (of ranks).
-        None is ``cosine``, and ``correlation`` if ``max_dist`` is ``"auto"``.
+        None is ``correlation``, and ``cosine`` if ``max_dist`` is a number.
     linkage
-        ``average`` or ``single``.
+        ``average`` or ``single``, which needs a number as ``max_dist``.
     refine
         ``aggregate`` joins CAGs whose mean profiles are within ``refine_dist``; ``noise-corrected`` those that are one
         once noise is taken out, and estimates an error rate on shuffled genes; ``none`` does not join any. None is
-        ``aggregate``, and ``noise-corrected`` if ``max_dist`` is ``"auto"``.
+        ``noise-corrected``, and ``aggregate`` if ``max_dist`` is a number.
     refine_dist
         Cosine distance in [0, 1); by default the smaller of ``max_dist`` and 0.2.
     search

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, schema, storage
-from cagdask.cags.parameters import Parameters
+from cagdask.cags.parameters import Parameters, choice_in_words
 from cagdask.cags.strata import codes_of
 from cagdask.compute import memory, settings
 from cagdask.compute.runner import Runner
@@ -176,4 +176,5 @@ def result_attributes(
         "max_dist": parameters.max_dist,
         "certified": certified,
         **{name: store[name] for name in ("search_recall", "error_rate") if name in store},
+        **({"choice": said} if (said := choice_in_words(parameters)) else {}),
     }

@@ -17,18 +17,21 @@ MAX_DIST = Option(
 )
 MAX_DIST_OR_AUTO = replace(
     MAX_DIST,
-    help=MAX_DIST.help + " auto: no threshold; groups are joined by their similarity without noise, and an error rate "
-    "is estimated on shuffled genes.",
+    default="auto",
+    help="No threshold (auto): groups are joined by their similarity without noise, and an error rate is estimated on "
+    "shuffled genes. Or a number: groups join while the distance between them is at most this, and nothing else is "
+    "done; in [0, 1), unit of --metric.",
     words=("auto",),
+)
+NORMALIZATION_OR_AUTO = replace(
+    NORMALIZATION,
+    default=None,
+    optional=True,
+    help=NORMALIZATION.help + " Default: clr; with a number as --max-dist: sum.",
 )
 
 CLUSTER = Options(
-    replace(
-        NORMALIZATION,
-        default=None,
-        optional=True,
-        help=NORMALIZATION.help + " Default: sum; with --max-dist auto: clr.",
-    ),
+    NORMALIZATION_OR_AUTO,
     replace(CLR_FLOOR, help=CLR_FLOOR.help + " With --max-dist auto: auto."),
     MAX_DIST_OR_AUTO,
     Option("min_samples", 1, "Leave out genes that are present in fewer samples than this.", int, least=1),
@@ -36,22 +39,23 @@ CLUSTER = Options(
         "metric",
         None,
         "Distance of two genes: cosine distance of their abundances over the samples; correlation distance; or "
-        "correlation distance of the ranks (spearman). Default: cosine; with --max-dist auto: correlation.",
+        "correlation distance of the ranks (spearman). Default: correlation; with a number as --max-dist: cosine.",
         choices=("cosine", "correlation", "spearman"),
         optional=True,
     ),
     Option(
         "linkage",
         "average",
-        "Distance of two groups: the mean (average) or the smallest (single) of the distances between their genes.",
+        "Distance of two groups: the mean (average) or the smallest (single) of the distances between their genes. "
+        "For single, give a number as --max-dist.",
         choices=("average", "single"),
     ),
     Option(
         "refine",
         None,
         "After clustering, join CAGs whose mean profiles are within --refine-dist (aggregate), or whose similarity "
-        "without noise says that they are one (noise-corrected), or leave them as they are (none). Default: aggregate; "
-        "with --max-dist auto: noise-corrected.",
+        "without noise says that they are one (noise-corrected), or leave them as they are (none). Default: "
+        "noise-corrected; with a number as --max-dist: aggregate.",
         choices=("aggregate", "noise-corrected", "none"),
         optional=True,
     ),
@@ -68,15 +72,15 @@ CLUSTER = Options(
     Option(
         "search",
         "exact",
-        "How neighbors are found: all of them (exact), or only near some pivots (approximate), with the share that was "
-        "found measured and reported.",
+        "How neighbors are found: all of them (exact), or only near some pivots (approximate, which needs a number as "
+        "--max-dist), with the share that was found measured and reported.",
         choices=("exact", "approximate"),
     ),
     Option("probes", 8, "Pivots near a gene that --search approximate looks at; more find more.", int, least=1),
     Option(
         "fdr",
         0.01,
-        "With --refine noise-corrected: share of grouped genes that chance may have grouped; genes with too little "
+        "With --max-dist auto: share of grouped genes that chance may have grouped; genes with too little "
         "support for that are marked. Above 0, at most 0.5.",
         float,
         above=0,
@@ -85,7 +89,7 @@ CLUSTER = Options(
     Option(
         "strata",
         None,
-        "With --refine noise-corrected: column of the sample metadata, such as site or batch; genes are shuffled "
+        "With --max-dist auto: column of the sample metadata, such as site or batch; genes are shuffled "
         "within its values, so that what it explains is not taken for chance.",
         optional=True,
         metavar="COLUMN",
@@ -93,15 +97,14 @@ CLUSTER = Options(
     Option(
         "unsupported",
         "guess",
-        "With --refine noise-corrected: leave genes with too little support in their groups, which are a best guess, "
+        "With --max-dist auto: leave genes with too little support in their groups, which are a best guess, "
         "marked as such (guess), or each alone (alone).",
         choices=("guess", "alone"),
     ),
     Option(
         "seed",
         0,
-        "Seed of random numbers. It is kept with the result; only the shuffled genes of --refine noise-corrected "
-        "depend on it.",
+        "Seed of random numbers. It is kept with the result; only the shuffled genes of --max-dist auto depend on it.",
         int,
         least=0,
     ),
@@ -113,7 +116,8 @@ ASSIGN = Options(
         MAX_DIST,
         default=None,
         optional=True,
-        help="Largest distance to a CAG's mean direction, in [0, 1); default: that of RESULT.",
+        help="Largest distance to a CAG's mean direction, in [0, 1); default: that of RESULT; if it was made without "
+        "a threshold, the distance within which 95 % of its grouped genes are.",
     ),
     Option("min_size", 2, "Fewest genes of a CAG that takes others in, at least 2.", int, least=2),
     Option(

@@ -14,6 +14,8 @@ SEED_DIST = 0.2
 USUAL = {"normalization": "sum", "metric": "cosine", "refine": "aggregate"}
 AUTOMATIC = {"normalization": "clr", "metric": "correlation", "refine": "noise-corrected"}
 """Defaults of ``max_dist="auto"``, chosen on simulated cohorts; see the page on finding the right groups."""
+NEEDED = {"linkage": "average", "search": "exact"}
+"""What joining by similarity without noise rests on."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Parameters:
 
     normalization: str | None = None
     clr_floor: float | str | None = None
-    max_dist: float | str = 0.2
+    max_dist: float | str = "auto"
     min_samples: int = 1
     metric: str | None = None
     linkage: str = "average"
@@ -58,28 +60,52 @@ def _fill_in(taken: dict[str, Any]) -> None:
         if taken[name] is None:
             taken[name] = value
     if automatic:
-        if taken["refine"] != "noise-corrected":
-            raise ValueError(
-                f"`refine` is {taken['refine']!r}, but `max_dist='auto'` joins by noise-corrected similarity. Leave "
-                "`refine` out, or give a number as `max_dist`."
-            )
+        _refuse_what_needs_a_threshold(taken)
         taken["max_dist"] = SEED_DIST
         if taken["normalization"] == "clr" and taken["clr_floor"] is None:
             taken["clr_floor"] = "auto"
-    if taken["strata"] is not None and taken["refine"] != "noise-corrected":
-        raise ValueError(
-            f"`strata` is {taken['strata']!r}, but genes are shuffled only with `max_dist='auto'` or "
-            "`refine='noise-corrected'`. Leave `strata` out, or choose one of these."
-        )
-    if taken["unsupported"] != "guess" and taken["refine"] != "noise-corrected":
-        raise ValueError(
-            f"`unsupported` is {taken['unsupported']!r}, but support is judged only with `max_dist='auto'` or "
-            "`refine='noise-corrected'`. Leave `unsupported` out, or choose one of these."
-        )
     if taken["refine"] == "noise-corrected":
-        for name, needed in (("linkage", "average"), ("search", "exact")):
+        for name, needed in NEEDED.items():
             if taken[name] != needed:
                 raise ValueError(
-                    f"`{name}` is {taken[name]!r}, but `max_dist='auto'` and `refine='noise-corrected'` need {needed}. "
-                    f"Leave `{name}` out, or choose another `refine`."
+                    f"`{name}` is {taken[name]!r}, but `refine='noise-corrected'` needs {needed}. Leave `{name}` out, "
+                    "or choose another `refine`."
                 )
+    else:
+        for name, usual in (("strata", None), ("unsupported", "guess")):
+            if taken[name] != usual:
+                raise ValueError(
+                    f"`{name}` is {taken[name]!r}, but genes are shuffled, and their support is judged, only with "
+                    f"`max_dist='auto'` or `refine='noise-corrected'`. Leave `{name}` out, or choose one of these."
+                )
+
+
+def _refuse_what_needs_a_threshold(taken: dict[str, Any]) -> None:
+    """Refuse what ``max_dist="auto"``, which is the default, does not do."""
+    for name, allowed in {**NEEDED, "refine": "noise-corrected", "refine_dist": None}.items():
+        if taken[name] != allowed:
+            does = {"refine": "joins groups by their similarity without noise", "refine_dist": "has no such distance"}
+            instead = does.get(name, f"needs {allowed}")
+            raise ValueError(
+                f"`{name}` is {taken[name]!r}, but `max_dist='auto'`, the default, {instead}. "
+                f"Give a number as `max_dist`, such as {SEED_DIST}, or leave `{name}` out."
+            )
+
+
+def choice_in_words(parameters: Parameters) -> str:
+    """What was chosen without a threshold, and why; empty if groups were joined up to a threshold alone.
+
+    Examples
+    --------
+    >>> print(choice_in_words(Parameters().checked()).partition(":")[2].partition(",")[0])
+     genes were linked up to a correlation distance of 0.2 after clr
+    """
+    if parameters.refine != "noise-corrected":
+        return ""
+    linked = f"genes were linked up to a {parameters.metric} distance of {parameters.max_dist:g} after "
+    linked += f"{parameters.normalization}, then groups were joined by their similarity without noise."
+    if (parameters.normalization, parameters.metric) == (AUTOMATIC["normalization"], AUTOMATIC["metric"]):
+        why = "Of the normalizations and metrics tried, clr and correlation agreed best with known genomes."
+    else:
+        why = "You chose how; the constants of the joining were found with clr and correlation."
+    return f"No threshold was given: {linked} {why}"

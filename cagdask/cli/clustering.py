@@ -53,8 +53,10 @@ def _outcome(output: str) -> Outcome:
     summary = content["summary"]
     files = [*content["files"], stores.RUN]
     text = [counts(summary), "", cag_table(summary["largest"]), "", f"Files in {output}:"]
+    said = [content["choice"]] if "choice" in content else []
     if "error_rate" in content:
-        text[1:1] = [worded(click.get_current_context(), content["error_rate"]["in_words"])]
+        said.append(worded(click.get_current_context(), content["error_rate"]["in_words"]))
+    text[1:1] = said
     text += [f"  {name}" for name in files]
     return content, "\n".join(text)
 

@@ -27,7 +27,7 @@ _READS_STORE = ("cut",)  # commands whose --store is read, not made
 EXAMPLES = {
     "run": (
         "cagdask run sample_sheet.json --output my-cags",
-        "cagdask run counts.tsv --output my-cags --max-dist auto --metadata samples.tsv",
+        "cagdask run counts.tsv --output my-cags --metadata samples.tsv",
         "cagdask run s3://bucket/sheet.json --output s3://bucket/my-cags --scheduler tcp://host:8786",
     ),
     "ingest": (

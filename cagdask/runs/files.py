@@ -132,6 +132,7 @@ def finish(progress: Progress, runner: Runner, origin: Origin, written: list[dic
         "summary": summary,
         "certified": summary["certified"],
         **told_by_result,
+        **({"choice": result.attrs["choice"]} if "choice" in result.attrs else {}),
         "skipped_samples": json.loads(str(abundance.attrs.get("skipped_samples", "[]"))),
         "rounds": progress.search.get("rounds"),
         "pairs_evaluated": progress.search.get("pairs_evaluated"),

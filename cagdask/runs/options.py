@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from cagdask.arguments import Option, Options
-from cagdask.cags.options import MAX_DIST
+from cagdask.cags.options import MAX_DIST_OR_AUTO, NORMALIZATION_OR_AUTO
 from cagdask.io.options import INGEST
-from cagdask.normalization.options import NORMALIZATION
 
 PLAN = Options(
     Option(
@@ -17,8 +16,8 @@ PLAN = Options(
         optional=True,
         flags=("--workers",),
     ),
-    NORMALIZATION,
-    MAX_DIST,
+    NORMALIZATION_OR_AUTO,
+    MAX_DIST_OR_AUTO,
     *(INGEST[name] for name in ("results_key", "abundance_key", "gene_id_key", "orient")),
 )
 """Of :func:`cagdask.plan`."""

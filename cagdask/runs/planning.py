@@ -195,7 +195,12 @@ def plan_ingest(shape: Shape, task_budget: int, n_threads: int) -> tuple[StagePl
 
 
 def plan_clustering(
-    shape: Shape, task_budget: int, n_threads: int, *, normalization: str = "sum", max_dist: float = 0.2
+    shape: Shape,
+    task_budget: int,
+    n_threads: int,
+    *,
+    normalization: str | None = None,
+    max_dist: float | str = "auto",
 ) -> tuple[tuple[StagePlan, ...], Expected]:
     """Plan the stages of clustering, cut as the engine cuts them, and say what they are expected to take.
 
@@ -217,8 +222,16 @@ def plan_clustering(
 
     engine = plan_engine(shape.n_genes, shape.n_samples, task_budget, n_threads)
     density = shape.n_values / (shape.n_genes * shape.n_samples) if shape.n_values else 1.0
-    is_clr = normalization == "clr"
-    expected = expect(shape.n_genes, shape.n_samples, density, engine, max_dist=max_dist, is_clr=is_clr)
+    chosen = Parameters(normalization=normalization, max_dist=max_dist).checked()
+    expected = expect(
+        shape.n_genes,
+        shape.n_samples,
+        density,
+        engine,
+        max_dist=float(chosen.max_dist),
+        is_clr=chosen.normalization == "clr",
+        is_automatic=chosen.refine == "noise-corrected",
+    )
     n_blocks = -(-shape.n_genes // engine.block_rows)
     n_tasks = {MERGE: -(-shape.n_genes // engine.merge_rows), FIND_COMPONENTS: 1}
     stages = tuple(
@@ -235,7 +248,12 @@ def plan_clustering(
 
 
 def make_plan(
-    shape: Shape, *, n_workers: int, memory_limit: int, normalization: str = "sum", max_dist: float = 0.2
+    shape: Shape,
+    *,
+    n_workers: int,
+    memory_limit: int,
+    normalization: str | None = None,
+    max_dist: float | str = "auto",
 ) -> Plan:
     """Plan a run on workers of one thread each; pure arithmetic.
 
@@ -278,8 +296,8 @@ def plan(
     orient: str = "auto",
     n_workers: int | None = None,
     memory_limit: str | int = "4GiB",
-    normalization: str = "sum",
-    max_dist: float = 0.2,
+    normalization: str | None = None,
+    max_dist: float | str = "auto",
 ) -> Plan:
     """Say what a run would need, without running it.
 

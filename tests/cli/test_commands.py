@@ -263,7 +263,9 @@ def test_ingest_normalize_cluster_cut_run_on_a_given_scheduler(toy_sheet: Path, 
     assert "genes.parquet" in cut.stdout
     assert "report.html" in cut.stdout
 
-    ran = cagdask("run", toy_sheet, "--output", tmp_path / "r", "--scheduler-file", scheduler, "--json")
+    ran = cagdask(
+        "run", toy_sheet, "--max-dist", "0.2", "--output", tmp_path / "r", "--scheduler-file", scheduler, "--json"
+    )
     assert ran.exit_code == 0, ran.stderr
     assert json.loads(ran.stdout)["summary"]["n_cags"] == 4
     assert "read samples" in ran.stderr

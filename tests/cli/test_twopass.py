@@ -104,7 +104,7 @@ def test_failures_of_twopass_are_one_line(points: Path) -> None:
 @pytest.mark.usefixtures("inline")
 def test_assign_says_what_was_assigned(abundance_store: MakeStore, tmp_path: Path) -> None:
     store = abundance_store(simulate_abundance(400, 60, seed=3)[0], name="abundance.zarr")
-    clustering.find_cags(store, refine="none", output=str(tmp_path / "cags.zarr"), client=InlineRunner())
+    clustering.find_cags(store, max_dist=0.2, refine="none", output=str(tmp_path / "cags.zarr"), client=InlineRunner())
     output = tmp_path / "more.zarr"
     result = cagdask(
         "assign", store, "--to", tmp_path, "--max-dist", 0.4, "--output", output, "--json", "--no-progress"

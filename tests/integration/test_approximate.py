@@ -24,8 +24,8 @@ def cohort() -> np.ndarray:
 
 def test_enough_probes_find_what_the_exact_search_finds(abundance_store: MakeStore, cohort: np.ndarray) -> None:
     store = abundance_store(cohort)
-    exact = cagdask.find_cags(store, client=InlineRunner())
-    all_ = cagdask.find_cags(store, search="approximate", probes=10_000, client=InlineRunner())
+    exact = cagdask.find_cags(store, max_dist=0.2, client=InlineRunner())
+    all_ = cagdask.find_cags(store, max_dist=0.2, search="approximate", probes=10_000, client=InlineRunner())
     np.testing.assert_array_equal(all_.gene_cag, exact.gene_cag)
     np.testing.assert_array_equal(all_.merge_height, exact.merge_height)
     assert all_.attrs["search_recall"] == 1
@@ -39,7 +39,7 @@ def test_chunks_and_workers_do_not_change_the_result(
     abundance_store: MakeStore, cohort: np.ndarray, method: str, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = abundance_store(cohort)
-    options = {"search": "approximate", "probes": 2, "linkage": method, "refine": "none"}
+    options = {"max_dist": 0.2, "search": "approximate", "probes": 2, "linkage": method, "refine": "none"}
     one = cagdask.find_cags(store, client=InlineRunner(), **options)
     other = cagdask.find_cags(store, client=runner, **options)
     plan = LinkagePlan(1300, 10**6, small=0)  # a component that is cut would show

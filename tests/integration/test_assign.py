@@ -113,7 +113,7 @@ def clustered(cohort: tuple[Matrix, Matrix], tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("clustered")
     store, result = str(folder / "abundance.zarr"), str(folder / "cags.zarr")
     write_abundance_store(store, cohort[0], chunk_rows=300)
-    find_cags(store, refine="none", min_samples=3, output=result, client=InlineRunner())
+    find_cags(store, max_dist=0.2, refine="none", min_samples=3, output=result, client=InlineRunner())
     return store, result
 
 
@@ -249,7 +249,7 @@ def test_a_batch_is_put_where_its_genes_would_have_been(
     old, new = matrix[:700], matrix[700:]
     genes = [f"g{i}" for i in range(1000)]
     store, result = abundance_store(old, genes[:700], name="abundance.zarr"), str(tmp_path / "cags.zarr")
-    find_cags(store, refine="none", min_samples=3, output=result, client=InlineRunner())
+    find_cags(store, max_dist=0.2, refine="none", min_samples=3, output=result, client=InlineRunner())
     order = np.random.default_rng(0).permutation(60)
     names = [f"sample_{j:03d}" for j in order]
     more = np.concatenate([new, old[:5]])[:, order]
@@ -286,7 +286,7 @@ def test_chunks_and_workers_change_no_byte(
 ) -> None:
     matrix = cohort[0][:120]
     store, result = abundance_store(matrix), str(tmp_path / "cags.zarr")
-    find_cags(store, refine="none", output=result, client=InlineRunner())
+    find_cags(store, max_dist=0.2, refine="none", output=result, client=InlineRunner())
     found = []
     for i, chunk in enumerate((1, 7, 1000)):
         output = str(tmp_path / f"out-{i}.zarr")
@@ -341,7 +341,7 @@ def test_work_of_an_earlier_version_is_not_gone_on_with(
 
 def test_a_result_without_a_cag_of_two_takes_nothing_in(abundance_store: MakeStore, tmp_path: Path) -> None:
     store, result = abundance_store(np.eye(5)), str(tmp_path / "cags.zarr")
-    find_cags(store, output=result, client=InlineRunner())
+    find_cags(store, max_dist=0.2, output=result, client=InlineRunner())
     ds = assign(store, to=result, client=InlineRunner())
     assert ds.gene_cag.values.tolist() == [0, 1, 2, 3, 4]
     assert not ds.gene_assigned.values.any()

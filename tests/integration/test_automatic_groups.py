@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from cagdask import storage
+from cagdask.cags.assignment import assign
 from cagdask.cags.clustering import find_cags
 from cagdask.cags.cutting import cut
 from cagdask.errors import InputError
@@ -39,12 +40,14 @@ def test_planted_genomes_are_found_without_a_threshold(
     """At low coverage no usual threshold is right; every gene of a found group is marked as supported."""
     abundance, genome = thin
     store = abundance_store(abundance)
-    automatic = find_cags(store, max_dist="auto", client=InlineRunner())
-    usual = find_cags(store, client=InlineRunner())
+    automatic = find_cags(store, client=InlineRunner())
+    usual = find_cags(store, max_dist=0.2, client=InlineRunner())
     present = abundance.any(axis=1)
     found = _pairs_in_common(automatic.gene_cag.values[present], genome[present])
     assert found > _pairs_in_common(usual.gene_cag.values[present], genome[present]) + 0.1
     assert found > 0.8
+    assert automatic.attrs["choice"].startswith("No threshold was given: genes were linked up to a correlation")
+    assert "choice" not in usual.attrs
     assert "gene_status" not in usual
     assert json.loads(usual.attrs["parameters"]).keys().isdisjoint({"fdr"})
     rate = json.loads(automatic.attrs["error_rate"])
@@ -61,7 +64,7 @@ def test_shuffled_genes_are_never_grouped_as_certain(
     abundance_store: MakeStore, thin: tuple[np.ndarray, np.ndarray]
 ) -> None:
     shuffled = np.random.default_rng(0).permuted(thin[0], axis=1)[:, :20]
-    found = find_cags(abundance_store(shuffled), max_dist="auto", client=InlineRunner())
+    found = find_cags(abundance_store(shuffled), client=InlineRunner())
     status = found.gene_status.values.astype(object)
     assert (status == "supported").mean() <= 0.01
     assert (status == "too little support").any(), "20 samples are too few, and that is said"
@@ -73,8 +76,8 @@ def test_same_bytes_for_any_blocks_and_cut_goes_below(
 ) -> None:
     store = abundance_store(thin[0][:160, :40])
     one, other, finer = (str(tmp_path / name) for name in ("one.zarr", "other.zarr", "finer.zarr"))
-    find_cags(store, output=one, max_dist="auto", client=InlineRunner())
-    find_cags(store, output=other, max_dist="auto", client=InlineRunner(memory_limit=memory_for(60_000), n_threads=4))
+    find_cags(store, output=one, client=InlineRunner())
+    find_cags(store, output=other, client=InlineRunner(memory_limit=memory_for(60_000), n_threads=4))
     a, b = storage.open_dataset(one), storage.open_dataset(other)
     assert a.attrs["error_rate"] == b.attrs["error_rate"]
     for name in a.variables:
@@ -83,6 +86,11 @@ def test_same_bytes_for_any_blocks_and_cut_goes_below(
     made = storage.open_dataset(finer)
     assert int(made.sizes["cag"]) > int(a.sizes["cag"])
     assert "gene_status" not in made
+    assert "choice" not in made.attrs
+    more = assign(store, to=one, client=InlineRunner())
+    grouped = a.cag_size.values[a.gene_cag.values] > 1
+    within = np.quantile(a.gene_cag_distance.values[grouped & (a.gene_cag.values >= 0)], 0.95)
+    assert json.loads(more.attrs["assignment"])["max_dist"] == pytest.approx(max(0.2, within), abs=6e-4)
 
 
 def test_strata_keep_what_a_site_explains_out_of_the_groups_by_chance(
@@ -99,7 +107,7 @@ def test_strata_keep_what_a_site_explains_out_of_the_groups_by_chance(
     )
     supported = {}
     for strata in (None, "site"):
-        found = find_cags(store, max_dist="auto", normalization="none", strata=strata, client=InlineRunner())
+        found = find_cags(store, normalization="none", strata=strata, client=InlineRunner())
         supported[strata] = float((found.gene_status.values.astype(object) == "supported").mean())
         assert json.loads(found.attrs["parameters"])["strata"] == strata
     assert supported[None] > 0.9
@@ -111,10 +119,12 @@ def test_strata_that_can_not_be_used_are_refused(abundance_store: MakeStore) -> 
     group = storage.open_group(store, writable=True)
     storage.write_array(group, "sample_name", np.array([f"n{i}" for i in range(12)]), dims=("sample",))
     with pytest.raises(InputError, match="each of the 12 samples has a value of its own in strata 'name'"):
-        find_cags(store, max_dist="auto", strata="name", client=InlineRunner())
+        find_cags(store, strata="name", client=InlineRunner())
     with pytest.raises(InputError, match="strata 'site' is no column of the sample metadata: it has name"):
-        find_cags(store, max_dist="auto", strata="site", client=InlineRunner())
-    with pytest.raises(ValueError, match="genes are shuffled only with `max_dist='auto'`"):
+        find_cags(store, strata="site", client=InlineRunner())
+    with pytest.raises(
+        ValueError, match="genes are shuffled, and their support is judged, only with `max_dist='auto'`"
+    ):
         find_cags(store, max_dist=0.2, strata="name", client=InlineRunner())
 
 
@@ -123,7 +133,7 @@ def test_few_samples_and_genes_without_profile_are_said(
 ) -> None:
     matrix = np.random.default_rng(0).lognormal(size=(30, 6))
     matrix[3] = 2.0
-    found = find_cags(abundance_store(matrix), max_dist="auto", normalization="none", client=InlineRunner())
+    found = find_cags(abundance_store(matrix), normalization="none", client=InlineRunner())
     words = json.loads(found.attrs["error_rate"])["in_words"]
     assert words.startswith("There are only 6 samples")
     assert "1 genes have no profile" in words
@@ -143,8 +153,8 @@ def test_genes_with_too_little_support_are_left_alone_on_request(
         gene[rng.choice(20, 2, replace=False)] = 50
     store = abundance_store(np.concatenate([rare, thin[0][:300]]))
     url = str(tmp_path / "alone.zarr")
-    guess = find_cags(store, max_dist="auto", client=InlineRunner())
-    alone = find_cags(store, output=url, max_dist="auto", unsupported="alone", client=InlineRunner())
+    guess = find_cags(store, client=InlineRunner())
+    alone = find_cags(store, output=url, unsupported="alone", client=InlineRunner())
     before, after = (ds.gene_status.values.astype(object) for ds in (guess, alone))
     weak = before == "too little support"
     assert weak.any()
@@ -160,5 +170,5 @@ def test_genes_with_too_little_support_are_left_alone_on_request(
     write_genes(url, str(tmp_path / "genes.parquet"))
     table = pd.read_parquet(tmp_path / "genes.parquet")
     assert table.status.tolist() == after.tolist()
-    with pytest.raises(ValueError, match="support is judged only with `max_dist='auto'`"):
-        find_cags(store, unsupported="alone", client=InlineRunner())
+    with pytest.raises(ValueError, match="their support is judged, only with `max_dist='auto'`"):
+        find_cags(store, max_dist=0.2, unsupported="alone", client=InlineRunner())

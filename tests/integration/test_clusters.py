@@ -69,10 +69,12 @@ def test_a_run_over_tls_on_s3_gives_the_bytes_of_a_local_one(
 ) -> None:
     upload(toy_sheet.parent, f"{s3_url}/in")
     where = ["--scheduler", tls_cluster.address, *certificate.flags]
-    ended = run_cagdask("run", f"{s3_url}/in/sample_sheet.json", "--output", f"{s3_url}/out", *where)
+    ended = run_cagdask(
+        "run", f"{s3_url}/in/sample_sheet.json", "--output", f"{s3_url}/out", "--max-dist", "0.2", *where
+    )
     assert ended.returncode == 0, ended.stderr
     assert tls_cluster.address.startswith("tls://")
-    cagdask.run(str(toy_sheet), output=str(tmp_path / "out"), n_workers=1)
+    cagdask.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "out"), n_workers=1)
     assert contents(f"{s3_url}/out") == contents(str(tmp_path / "out"))
 
 

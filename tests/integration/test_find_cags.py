@@ -320,12 +320,12 @@ def test_an_existing_output_is_left_alone(cohort: Matrix, abundance_store: MakeS
     before = digests(output)
     here.calls.clear()
     with pytest.raises(StoreError, match=r"out\.zarr: is already there\. Add `overwrite=True`"):
-        find_cags(store, output=output, client=here)
+        find_cags(store, max_dist=0.2, output=output, client=here)
     assert not here.calls
     with pytest.raises(KeyboardInterrupt):
-        find_cags(store, output=output, client=Stopped(30), overwrite=True)
+        find_cags(store, max_dist=0.2, output=output, client=Stopped(30), overwrite=True)
     assert digests(output) == before
-    find_cags(store, output=output, client=here, overwrite=True)
+    find_cags(store, max_dist=0.2, output=output, client=here, overwrite=True)
     assert digests(output) != before
 
 
@@ -333,14 +333,20 @@ def test_no_gene_left_says_so_and_leaves_nothing(abundance_store: MakeStore, tmp
     store, output = abundance_store(np.eye(5)), str(tmp_path / "out.zarr")
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(InputError, match=r"no gene is left.*2 or more of 5 samples.*smaller `min_samples`"):
-        find_cags(store, output=output, min_samples=2, client=InlineRunner())
+        find_cags(store, max_dist=0.2, output=output, min_samples=2, client=InlineRunner())
     assert sorted(os.listdir(tmp_path)) == before
-    assert find_cags(store, output=output, min_samples=1, client=InlineRunner()).sizes["cag"] == 5
+    assert find_cags(store, max_dist=0.2, output=output, min_samples=1, client=InlineRunner()).sizes["cag"] == 5
 
 
 def test_more_samples_asked_for_than_there_are(abundance_store: MakeStore, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`min_samples` is 6, but there are 5 samples"):
-        find_cags(abundance_store(np.eye(5)), output=str(tmp_path / "out.zarr"), min_samples=6, client=InlineRunner())
+        find_cags(
+            abundance_store(np.eye(5)),
+            max_dist=0.2,
+            output=str(tmp_path / "out.zarr"),
+            min_samples=6,
+            client=InlineRunner(),
+        )
     assert not list(tmp_path.glob("out*"))
 
 
@@ -352,8 +358,8 @@ def test_a_normalized_table_is_not_normalized_again() -> None:
     )
     here = InlineRunner()
     with pytest.raises(SchemaError, match=r"is normalized already, by sum. Use normalization none"):
-        find_cags(ds, normalization="sum", client=here)
-    assert find_cags(ds, normalization="none", client=here).sizes["cag"] == 3
+        find_cags(ds, max_dist=0.2, normalization="sum", client=here)
+    assert find_cags(ds, max_dist=0.2, normalization="none", client=here).sizes["cag"] == 3
 
 
 @pytest.mark.parametrize("what", [{"max_dist": 1.0}, {"max_dist": -0.1}, {"max_dist": float("nan")}, {"metric": "l2"}])
@@ -366,7 +372,7 @@ def test_bad_parameters_name_themselves(abundance_store: MakeStore, tmp_path: Pa
 def test_too_little_memory_is_refused_from_the_plan(cohort: Matrix, abundance_store: MakeStore, tmp_path: Path) -> None:
     here = InlineRunner(memory_limit=limit(20_000))
     with pytest.raises(MemoryLimitError, match=r"find components: one task needs .* Use `memory_limit='"):
-        find_cags(abundance_store(cohort), output=str(tmp_path / "out.zarr"), client=here)
+        find_cags(abundance_store(cohort), max_dist=0.2, output=str(tmp_path / "out.zarr"), client=here)
     assert not here.calls
     assert not list(tmp_path.glob("out*"))
 
@@ -388,19 +394,21 @@ def test_too_little_memory_is_refused_from_the_plan(cohort: Matrix, abundance_st
 )
 def test_small_tables(abundance_store: MakeStore, matrix: Any, labels: list[int], linkage: str) -> None:
     method = "sum" if linkage == "average" else "none"
-    found = find_cags(abundance_store(matrix), normalization=method, linkage=linkage, client=InlineRunner())
+    found = find_cags(
+        abundance_store(matrix), max_dist=0.2, normalization=method, linkage=linkage, client=InlineRunner()
+    )
     assert found["gene_cag"].values.tolist() == labels
 
 
 def test_a_gene_at_the_floor_in_all_its_samples_is_alone(abundance_store: MakeStore) -> None:
     matrix = np.array([[1, 0, 1], [100, 10, 100], [0, 10, 100], [1, 0, 1]], np.float32)
-    found = find_cags(abundance_store(matrix), normalization="clr", clr_floor=0.5, client=InlineRunner())
+    found = find_cags(abundance_store(matrix), max_dist=0.2, normalization="clr", clr_floor=0.5, client=InlineRunner())
     assert found["gene_cag"].values.tolist().count(found["gene_cag"].values[0]) == 1
     assert found["gene_cag_distance"].values[0] == 0
 
 
 def test_a_dataset_gives_what_its_store_gives(cohort: Matrix, abundance_store: MakeStore) -> None:
     store, here = abundance_store(cohort), InlineRunner()
-    from_store = find_cags(store, client=here)
-    from_dataset = find_cags(storage.open_dataset(store), client=here)
+    from_store = find_cags(store, max_dist=0.2, client=here)
+    from_dataset = find_cags(storage.open_dataset(store), max_dist=0.2, client=here)
     xr.testing.assert_identical(from_store.drop_attrs(), from_dataset.drop_attrs())

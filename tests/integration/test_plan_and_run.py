@@ -43,7 +43,7 @@ def test_every_planned_stage_is_one_that_runs(toy_sheet: Path, tmp_path: Path, m
     (tmp_path / "table.tsv").write_text("\n".join(lines) + "\n")
     for source in (str(toy_sheet), str(tmp_path / "table.tsv")):
         runner = InlineRunner()
-        cagdask.run(source, output=str(tmp_path / Path(source).stem), client=runner)
+        cagdask.run(source, max_dist=0.2, output=str(tmp_path / Path(source).stem), client=runner)
         names = [stage.stage for stage in cagdask.plan(source, n_workers=1).stages]
         assert len(set(names)) == len(names)
         missing = set(names) - stages_of(runner)
@@ -75,7 +75,7 @@ def test_tasks_use_the_memory_that_was_planned_and_not_more(abundance_store: Mak
     store = abundance_store(rows, chunk_rows=1_000)
     with connect(n_workers=1, memory_limit="4GiB") as runner:
         plan = checked_plan(n_genes, n_samples, "average", runner)
-        cluster_store(store, str(tmp_path / "cags.zarr"), Parameters().checked(), runner, overwrite=False)
+        cluster_store(store, str(tmp_path / "cags.zarr"), Parameters(max_dist=0.2).checked(), runner, overwrite=False)
     peaks = {used.stage: used.peak_bytes - WORKER_BASE for used in runner.usage}
     alone = next(name for name in peaks if name.startswith("clustering round 1: "))
     planned = plan.task_bytes | {alone: plan.task_bytes[SEARCH] // plan.chunk_rows * n_genes}

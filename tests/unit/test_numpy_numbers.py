@@ -45,7 +45,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     simulate_store(store, 60, 9)
     vectors = write_vectors(str(folder / "v.zarr"), rng.normal(size=(40, 5)))
     result = str(folder / "r" / "cags.zarr")
-    cagdask.find_cags(store, output=result, client=client)
+    cagdask.find_cags(store, max_dist=0.2, output=result, client=client)
     cagdask.two_pass(vectors, k=2, output=str(folder / "t"), client=client)
     return {
         "analogies": {"source": vectors, "a": "g0", "b": "g1", "client": client},

@@ -19,8 +19,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     rows = [f"g{i}\t{i % 5 + 1}\t{i % 3}\t{i % 7}\t{2 * (i % 5) + 1}" for i in range(40)]
     (folder / "table.tsv").write_text("gene\ta\tb\tc\td\n" + "\n".join(rows) + "\n")
-    cagdask.run(str(folder / "table.tsv"), output=str(folder / "run"), client=InlineRunner())
-    cagdask.run(str(folder / "run" / "abundance.zarr"), output=str(folder / "clusters"), client=InlineRunner())
+    cagdask.run(str(folder / "table.tsv"), max_dist=0.2, output=str(folder / "run"), client=InlineRunner())
+    cagdask.run(
+        str(folder / "run" / "abundance.zarr"), max_dist=0.2, output=str(folder / "clusters"), client=InlineRunner()
+    )
     return folder
 
 
@@ -67,9 +69,9 @@ def test_a_result_whose_store_nobody_knows_is_told(runs: Path, tmp_path: Path) -
 
 def test_every_function_takes_the_folder_of_a_run(runs: Path, tmp_path: Path) -> None:
     folder, here = str(runs / "run"), InlineRunner()
-    found = cagdask.find_cags(folder, client=here)
+    found = cagdask.find_cags(folder, max_dist=0.2, client=here)
     assert found.sizes["gene"] == 40
-    again = cagdask.run(folder, output=str(tmp_path / "again"), client=here)
+    again = cagdask.run(folder, max_dist=0.2, output=str(tmp_path / "again"), client=here)
     assert again["gene_cag"].values.tolist() == found["gene_cag"].values.tolist()
     assert json.loads((tmp_path / "again" / "run.json").read_text())["source"].endswith("run/abundance.zarr")
     cut = cagdask.cut(folder, max_dist=0.1, client=here)

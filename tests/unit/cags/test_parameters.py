@@ -46,7 +46,7 @@ def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
 )
 def test_each_bad_value_is_named_with_what_is_allowed(name: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Parameters(**{name: value}).checked()
+        Parameters(**{"max_dist": 0.2, name: value}).checked()
 
 
 def test_numpy_numbers_are_taken_and_become_plain_ones() -> None:
@@ -65,18 +65,26 @@ def test_numpy_numbers_are_taken_and_become_plain_ones() -> None:
 
 
 def test_auto_takes_what_the_battery_chose_and_a_number_what_it_always_was() -> None:
-    found = Parameters(max_dist="auto").checked()
+    found = Parameters().checked()
+    assert found == Parameters(max_dist="auto").checked()
     assert (found.normalization, found.clr_floor, found.metric) == ("clr", "auto", "correlation")
     assert (found.refine, found.max_dist) == ("noise-corrected", 0.2)
     assert found.checked() == found, "what was filled in stays"
-    usual = Parameters().checked()
+    usual = Parameters(max_dist=0.2).checked()
     assert (usual.normalization, usual.clr_floor, usual.metric, usual.refine) == ("sum", None, "cosine", "aggregate")
     assert Parameters(max_dist="auto", normalization="sum", metric="cosine").checked().normalization == "sum"
 
 
 @pytest.mark.parametrize(
-    "options", [{"linkage": "single"}, {"search": "approximate"}, {"refine": "none"}, {"refine": "aggregate"}]
+    "options",
+    [
+        {"linkage": "single"},
+        {"search": "approximate"},
+        {"refine": "none"},
+        {"refine": "aggregate"},
+        {"refine_dist": 0.1},
+    ],
 )
 def test_auto_refuses_what_it_can_not_do(options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=f"^`{next(iter(options))}` is .*`max_dist='auto'`"):
-        Parameters(max_dist="auto", **options).checked()  # type: ignore[arg-type]
+        Parameters(**options).checked()  # type: ignore[arg-type]

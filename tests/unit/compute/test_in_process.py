@@ -251,6 +251,7 @@ def test_ctrl_c_ends_it_in_one_line_and_the_same_command_goes_on(tmp_path: Path)
     cagdask.simulate(str(tmp_path / "in"), n_genes=3000, n_samples=30, seed=1)
     sheet = str(tmp_path / "in" / "sample_sheet.json")
     command = [sys.executable, "-m", "cagdask", "run", sheet, "--output", str(tmp_path / "out"), "--workers", "0"]
+    command += ["--max-dist", "0.2"]
     going = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
@@ -269,6 +270,6 @@ def test_ctrl_c_ends_it_in_one_line_and_the_same_command_goes_on(tmp_path: Path)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "read samples" not in again.stderr, "the ingest was done"
-    cagdask.run(sheet, output=str(tmp_path / "clean"), n_workers=0)
+    cagdask.run(sheet, max_dist=0.2, output=str(tmp_path / "clean"), n_workers=0)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "clean")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean", "in", "out"]

@@ -159,7 +159,7 @@ def test_values_below_float32_are_not_called_absent(tmp_path: Path, scale: float
     ds = xr.Dataset({"abundance": (("gene", "sample"), values * scale)}, attrs={"kind": "abundance"})
     ds = ds.assign_coords(gene_id=("gene", [f"g{i}" for i in range(20)]), sample_id=("sample", list("abcdef")))
     with pytest.raises(InputError, match="all 120 values other than 0 are too small for float32"):
-        cagdask.find_cags(ds, client=InlineRunner())
+        cagdask.find_cags(ds, max_dist=0.2, client=InlineRunner())
 
 
 def test_some_values_below_float32_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

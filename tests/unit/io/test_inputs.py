@@ -69,7 +69,7 @@ def ways(frame, table):
 
 
 def test_the_same_data_has_one_digest_and_one_result_whichever_way_it_came(frame, table):
-    found = {name: cagdask.find_cags(data, n_workers=0) for name, data in ways(frame, table).items()}
+    found = {name: cagdask.find_cags(data, max_dist=0.2, n_workers=0) for name, data in ways(frame, table).items()}
     for ds in found.values():
         assert ds.attrs["input_digest"] == found["table"].attrs["input_digest"]
         xr.testing.assert_equal(ds, found["table"])
@@ -81,9 +81,11 @@ def test_anndata_has_the_digest_and_the_result_of_its_table(tmp_path, frame, tab
     for data in (anndata.AnnData(frame.to_numpy().T, **of_names), anndata.AnnData(sp.csr_matrix(frame.T), **of_names)):
         data.write_h5ad(tmp_path / "own.h5ad")
         for way in (data, str(tmp_path / "own.h5ad")):
-            found = cagdask.find_cags(way, n_workers=0)
-            xr.testing.assert_equal(found, cagdask.find_cags(table, n_workers=0))
-            assert found.attrs["input_digest"] == cagdask.find_cags(table, n_workers=0).attrs["input_digest"]
+            found = cagdask.find_cags(way, max_dist=0.2, n_workers=0)
+            xr.testing.assert_equal(found, cagdask.find_cags(table, max_dist=0.2, n_workers=0))
+            assert (
+                found.attrs["input_digest"] == cagdask.find_cags(table, max_dist=0.2, n_workers=0).attrs["input_digest"]
+            )
 
 
 def test_an_ingested_object_is_the_store_of_its_table(tmp_path, frame, table):
@@ -110,10 +112,12 @@ def test_questions_factors_and_clusters_take_a_table_and_a_dataframe(tmp_path, f
 
 def test_every_command_takes_the_folder_of_a_run(tmp_path, table):
     run = str(tmp_path / "run")
-    cagdask.run(table, output=run, n_workers=0)
+    cagdask.run(table, max_dist=0.2, output=run, n_workers=0)
     store = storage.join(run, "abundance.zarr")
     assert cagdask.similar(run, "Otu3", k=2).equals(cagdask.similar(store, "Otu3", k=2))
-    xr.testing.assert_equal(cagdask.find_cags(run, n_workers=0), cagdask.find_cags(store, n_workers=0))
+    xr.testing.assert_equal(
+        cagdask.find_cags(run, max_dist=0.2, n_workers=0), cagdask.find_cags(store, max_dist=0.2, n_workers=0)
+    )
     xr.testing.assert_equal(cagdask.assign(run, to=run, n_workers=0), cagdask.assign(store, to=run, n_workers=0))
     result = CliRunner().invoke(
         cli.main, ["cluster", run, "--output", str(tmp_path / "again"), "--workers", "1", "--no-progress"]
@@ -125,7 +129,7 @@ def test_every_command_takes_the_folder_of_a_run(tmp_path, table):
 def test_cluster_ingests_a_table_into_its_output(tmp_path, table):
     from cagdask.runs import pipeline
 
-    pipeline.cluster(table, output=str(tmp_path / "out"), n_workers=0)
+    pipeline.cluster(table, max_dist=0.2, output=str(tmp_path / "out"), n_workers=0)
     assert "abundance.zarr" in os.listdir(tmp_path / "out")
     assert "report.html" not in os.listdir(tmp_path / "out")
     cut = cagdask.cut(str(tmp_path / "out" / "cags.zarr"), max_dist=0.1, n_workers=0)
@@ -170,7 +174,7 @@ def test_info_tells_the_size_of_a_table(table):
 def test_what_is_no_table_is_refused_before_anything_starts(data, monkeypatch):
     monkeypatch.setattr("cagdask.cags.clustering.as_runner", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(TypeError, match="is no table; name a path or URL, or give a Dataset"):
-        cagdask.find_cags(data)
+        cagdask.find_cags(data, max_dist=0.2)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ def test_what_is_no_table_is_refused_before_anything_starts(data, monkeypatch):
 )
 def test_a_table_that_can_not_be_used_is_refused_with_its_place(frame, change, message):
     with pytest.raises(ValueError, match=message):
-        cagdask.find_cags(change(frame), n_workers=0)
+        cagdask.find_cags(change(frame), max_dist=0.2, n_workers=0)
 
 
 def test_names_are_needed_for_a_matrix():
@@ -227,7 +231,7 @@ def test_a_zarr_store_of_others_is_no_store_of_ours(tmp_path):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds no files of samples\. Name a sheet"):
-        cagdask.find_cags(str(tmp_path))
+        cagdask.find_cags(str(tmp_path), max_dist=0.2)
     (tmp_path / "x").write_text("x")
     with pytest.raises(SchemaError, match="is a file, not a store"):
         cagdask.open_dataset(str(tmp_path / "x"))

@@ -83,9 +83,9 @@ def test_samples_that_were_left_out_are_in_run_json(toy_sheet: Path, tmp_path: P
     sheet = json.loads(toy_sheet.read_text()) | {"bad": "bad.json"}
     toy_sheet.write_text(json.dumps(sheet))
     with pytest.raises(InputError, match="sample 'bad', record 1, gene 'gene_a'"):
-        pipeline.run(str(toy_sheet), output=str(tmp_path / "out"), client=here)
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "out"), client=here)
     assert not (tmp_path / "out").exists()
-    ds = pipeline.run(str(toy_sheet), output=str(tmp_path / "out"), client=here, on_bad_sample="skip")
+    ds = pipeline.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "out"), client=here, on_bad_sample="skip")
     assert "bad" not in ds.sample_id.values
     ((sample, fault),) = json.loads((tmp_path / "out" / "run.json").read_text())["skipped_samples"]
     assert (sample, "'depth'" in fault) == ("bad", True)
@@ -96,10 +96,10 @@ def test_a_run_finishes_the_other_samples_and_goes_on(toy_sheet: Path, tmp_path:
     (toy_sheet.parent / "east.json").write_text(whole[:-5])
     output = str(tmp_path / "out")
     with pytest.raises(InputError, match="1 of 6 samples can not be used: 'east'"):
-        pipeline.run(str(toy_sheet), output=output, client=here, on_bad_sample="finish")
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here, on_bad_sample="finish")
     (toy_sheet.parent / "east.json").write_text(whole)
     again = InlineRunner()
-    pipeline.run(str(toy_sheet), output=output, client=again, on_bad_sample="finish")
+    pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=again, on_bad_sample="finish")
     assert [call for call in again.calls if call[0] == "read samples"] == [("read samples", 1)]
     assert names(tmp_path / "out") == RUN_FILES
     assert json.loads((tmp_path / "out" / "run.json").read_text())["skipped_samples"] == []
@@ -116,10 +116,10 @@ def test_options_of_an_ingest_are_refused_for_a_store(
 
 def test_a_finished_run_is_not_overwritten_unasked(toy_sheet: Path, tmp_path: Path, here: InlineRunner) -> None:
     output = str(tmp_path / "out")
-    pipeline.run(str(toy_sheet), output=output, client=here)
+    pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     before = (tmp_path / "out" / "run.json").read_bytes()
     with pytest.raises(StoreError, match=r"abundance\.zarr is already there\. Add `overwrite=True`"):
-        pipeline.run(str(toy_sheet), output=output, client=here)
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     assert (tmp_path / "out" / "run.json").read_bytes() == before
     pipeline.run(str(toy_sheet), output=output, client=here, overwrite=True, max_dist=0.5)
     assert json.loads((tmp_path / "out" / "run.json").read_text())["parameters"]["max_dist"] == 0.5
@@ -138,15 +138,15 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(
     function: str,
 ) -> None:
     clean, output = str(tmp_path / "clean"), str(tmp_path / "out")
-    pipeline.run(str(toy_sheet), output=clean, client=here)
+    pipeline.run(str(toy_sheet), max_dist=0.2, output=clean, client=here)
     monkeypatch.setattr("sys.executable", "")  # no process beside this one, where nothing would fail
     fail_once(monkeypatch, module, function, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(str(toy_sheet), output=output, client=here)
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     assert stores.PARTIAL in names(tmp_path / "out")
     assert "run.json" not in names(tmp_path / "out")
     here.calls.clear()
-    pipeline.run(str(toy_sheet), output=output, client=here)
+    pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     assert not any(stage == "read samples" for stage, _ in here.calls)
     assert names(tmp_path / "out") == RUN_FILES
     for name in tables.FILES:
@@ -160,14 +160,14 @@ def test_another_input_does_not_go_on_with_an_interrupted_run(
     output = str(tmp_path / "out")
     fail_once(monkeypatch, pipeline, "cluster_store", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(str(toy_sheet), output=output, client=here)
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     with pytest.raises(ResumeError, match=r"differs in gene_id_key"):
-        pipeline.run(str(toy_sheet), output=output, client=here, gene_id_key="name")
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here, gene_id_key="name")
     sample = next(toy_sheet.parent.rglob("*.json.gz"))
     os.utime(sample, (1, 1))
     with pytest.raises(ResumeError, match=r"differs in source_digest"):
-        pipeline.run(str(toy_sheet), output=output, client=here)
-    pipeline.run(str(toy_sheet), output=output, client=here, overwrite=True)
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
+    pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here, overwrite=True)
     assert names(tmp_path / "out") == RUN_FILES
 
 
@@ -177,7 +177,7 @@ def test_a_finished_ingest_serves_other_options_of_clustering(
     output = str(tmp_path / "out")
     fail_once(monkeypatch, pipeline, "cluster_store", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(str(toy_sheet), output=output, client=here)
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     here.calls.clear()
     ds = pipeline.run(str(toy_sheet), output=output, client=here, max_dist=0.1)
     assert ds.attrs["max_dist"] == 0.1
@@ -203,16 +203,16 @@ def test_what_clustering_refuses_is_refused_before_the_ingest(
 
 
 def test_bad_input_leaves_nothing_and_keeps_what_was_there(toy_sheet: Path, tmp_path: Path, here: InlineRunner) -> None:
-    pipeline.run(str(toy_sheet), output=str(tmp_path / "old"), client=here)
+    pipeline.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "old"), client=here)
     before = {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()}
     bad = toy_sheet.with_name("bad.json")
     (toy_sheet.parent / "broken.json").write_text('[{"id": "a", "depth": -1}]')
     bad.write_text(json.dumps({"s": "broken.json"}))
     with pytest.raises(InputError, match=r"broken\.json.*-1"):
-        pipeline.run(str(bad), output=str(tmp_path / "new"), client=here)
+        pipeline.run(str(bad), max_dist=0.2, output=str(tmp_path / "new"), client=here)
     assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match=r"broken\.json.*-1"):
-        pipeline.run(str(bad), output=str(tmp_path / "old"), client=here, overwrite=True)
+        pipeline.run(str(bad), max_dist=0.2, output=str(tmp_path / "old"), client=here, overwrite=True)
     assert {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()} == before
 
 
@@ -238,26 +238,26 @@ def test_options_are_checked_before_anything_is_touched(
 
 def test_unknown_options_are_named(toy_sheet: Path, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="unknown option max_distance; the options are"):
-        pipeline.run(str(toy_sheet), output=str(tmp_path / "out"), max_distance=0.1)  # type: ignore[call-arg]
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "out"), max_distance=0.1)  # type: ignore[call-arg]
 
 
 def test_outputs_that_can_not_be_written_are_refused_first(toy_sheet: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist"):
-        pipeline.run(str(toy_sheet), output=str(tmp_path / "no" / "out"))
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "no" / "out"))
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="is a file"):
-        pipeline.run(str(toy_sheet), output=str(tmp_path / "file"))
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "file"))
 
 
 def test_inputs_that_are_none_are_refused_first(toy_sheet: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     with pytest.raises(InputError, match="no such file or store"):
-        pipeline.run(str(tmp_path / "nothing.json"), output=output)
+        pipeline.run(str(tmp_path / "nothing.json"), max_dist=0.2, output=output)
     with pytest.raises(InputError, match="sample 'sample_sheet': has no key 'results'"):
-        pipeline.run(str(toy_sheet.parent), output=output)
+        pipeline.run(str(toy_sheet.parent), max_dist=0.2, output=output)
     toy_sheet.write_text(json.dumps({"s": "gone.json"}))
     with pytest.raises(InputError, match=r"gone\.json"):
-        pipeline.run(str(toy_sheet), output=output)
+        pipeline.run(str(toy_sheet), max_dist=0.2, output=output)
     assert not (tmp_path / "out").exists()
 
 
@@ -265,20 +265,20 @@ def test_a_store_is_clustered_without_copy_and_cluster_writes_no_report(
     abundance_store: MakeStore, tmp_path: Path, here: InlineRunner, toy_cohort: object
 ) -> None:
     store = abundance_store(toy_cohort.matrix)  # type: ignore[attr-defined]
-    pipeline.run(store, output=str(tmp_path / "run"), client=here)
+    pipeline.run(store, max_dist=0.2, output=str(tmp_path / "run"), client=here)
     assert names(tmp_path / "run") == RUN_FILES - {"abundance.zarr"}
-    pipeline.cluster(store, output=str(tmp_path / "cluster"), client=here)
+    pipeline.cluster(store, max_dist=0.2, output=str(tmp_path / "cluster"), client=here)
     assert names(tmp_path / "cluster") == RUN_FILES - {"abundance.zarr", "report.html"}
     with pytest.raises(StoreError, match=r"cags\.zarr is already there"):
-        pipeline.cluster(store, output=str(tmp_path / "cluster"), client=here)
+        pipeline.cluster(store, max_dist=0.2, output=str(tmp_path / "cluster"), client=here)
 
 
 def test_a_result_is_not_a_store_to_cluster(
     abundance_store: MakeStore, tmp_path: Path, here: InlineRunner, toy_cohort: object
 ) -> None:
-    pipeline.cluster(abundance_store(toy_cohort.matrix), output=str(tmp_path / "a"), client=here)  # type: ignore[attr-defined]
+    pipeline.cluster(abundance_store(toy_cohort.matrix), max_dist=0.2, output=str(tmp_path / "a"), client=here)  # type: ignore[attr-defined]
     with pytest.raises(SchemaError, match="cags"):
-        pipeline.cluster(str(tmp_path / "a" / "cags.zarr"), output=str(tmp_path / "b"), client=here)
+        pipeline.cluster(str(tmp_path / "a" / "cags.zarr"), max_dist=0.2, output=str(tmp_path / "b"), client=here)
     assert not (tmp_path / "b").exists()
 
 
@@ -287,7 +287,7 @@ def test_a_sample_named_like_a_column_is_refused_before_clustering(
 ) -> None:
     store = abundance_store(np.ones((3, 2)), sample_ids=["a", "cag"])
     with pytest.raises(CagdaskError, match="a sample is named 'cag'"):
-        pipeline.cluster(store, output=str(tmp_path / "out"), client=here)
+        pipeline.cluster(store, max_dist=0.2, output=str(tmp_path / "out"), client=here)
     assert not (tmp_path / "out").exists()
     assert here.calls == []
 
@@ -296,6 +296,8 @@ def test_min_samples_above_the_number_of_samples_is_refused_first(
     abundance_store: MakeStore, tmp_path: Path, here: InlineRunner
 ) -> None:
     with pytest.raises(InputError, match="`min_samples` is 3"):
-        pipeline.cluster(abundance_store(np.ones((3, 2))), output=str(tmp_path / "out"), client=here, min_samples=3)
+        pipeline.cluster(
+            abundance_store(np.ones((3, 2))), max_dist=0.2, output=str(tmp_path / "out"), client=here, min_samples=3
+        )
     assert not (tmp_path / "out").exists()
     assert not storage.exists(str(tmp_path / "out.work"))
