@@ -98,24 +98,29 @@ def measure_support(profiles: str, folder: str) -> int:
 
 
 def judge(
-    labels: str, shuffled: str, supports: list[str], step: int, fdr: float, n_samples: int, folder: str
+    labels: str, shuffled: str | None, supports: list[str], step: int, fdr: float, n_samples: int, folder: str
 ) -> dict[str, Any]:
     """Task: the status of each gene, as a :class:`StatusFiles`; what it rests on, as numbers.
 
-    ``labels`` and ``shuffled`` are folders of the CAGs of the genes and of the shuffled ones. 60 bytes per gene.
+    ``labels`` and ``shuffled`` are folders of the CAGs of the genes and of the shuffled ones; None if no gene has a
+    profile to shuffle. 60 bytes per gene.
     """
-    real, by_chance = CagFiles.open(labels), CagFiles.open(shuffled)
+    real = CagFiles.open(labels)
     support = np.zeros(len(real.cag), np.float32)
     for files in SupportFiles.open_all(supports):
         support[files.gene] = files.support
     size = np.where(real.cag >= 0, real.size[real.cag], 0)
-    chance = np.where(by_chance.cag >= 0, by_chance.size[by_chance.cag], 0)
+    chance = np.zeros(len(size), np.int64)
+    if shuffled is not None:
+        by_chance = CagFiles.open(shuffled)
+        chance = np.where(by_chance.cag >= 0, by_chance.size[by_chance.cag], 0)
     levels, rate, low, high = error_rate(support, size > 1, chance, step)
     within = np.flatnonzero(rate <= fdr)
     bound = float(levels[within[0]]) if len(within) else None
-    largest = int(by_chance.size.max(initial=0))
+    largest = int(chance.max(initial=0))
     supported = (support >= bound) if bound is not None else np.zeros(len(size), bool)
     supported |= size > BEYOND * max(1, largest)
+    supported &= n_samples >= FEWEST_SAMPLES
     status = np.select(
         [real.cag < 0, support == 0, size <= 1, supported],
         [STATUSES.index(LEFT_OUT), STATUSES.index(NO_PROFILE), STATUSES.index(ALONE), 0],
@@ -137,7 +142,7 @@ def judge(
             }
             for i in shown
         ],
-        "n_shuffled": int((by_chance.cag >= 0).sum()),
+        "n_shuffled": int((chance > 0).sum()),
         "n_shuffled_grouped": int((chance > 1).sum()),
         "largest_by_chance": largest,
         "n_grouped": n_grouped,
@@ -150,39 +155,46 @@ def judge(
 
 def in_words(found: dict[str, Any]) -> str:
     """What the error rate says, in a sentence or two; ``found`` is the answer of :func:`judge`."""
+    n_samples, n_without = found["n_samples"], found["n_without_profile"]
+    text = _rate_in_words(found)
+    if n_samples < FEWEST_SAMPLES:
+        there = f"There are only {n_samples} samples" if n_samples > 1 else "There is only 1 sample"
+        text = (
+            f"{there}: which genes belong together can not be told from chance. At least {FEWEST_SAMPLES} are needed, "
+            "and 30 or more are better."
+        )
+    if found["n_unsupported"]:
+        n, of_all = found["n_unsupported"], found["n_grouped"]
+        text += f" {n:,} of {of_all:,} grouped genes have too little support (gene_status)."
+    if n_without:
+        many = f"{n_without:,} genes have no profile, since they do"
+        genes = many if n_without > 1 else "1 gene has no profile, since it does"
+        text += f" {genes} not differ between samples after normalization; each is left alone (gene_status)."
+    return text
+
+
+def _rate_in_words(found: dict[str, Any]) -> str:
     rate = f"{found['fdr']:.3g}"
     if found["support_bound"] is not None:
-        text = (
+        low, high = found["fdr_interval"]
+        return (
             f"Genes with a support of {found['support_bound']:.1f} samples or more: at most {rate} of those in groups "
-            f"are there by chance, as estimated on {found['n_shuffled']:,} shuffled genes (95 % interval "
-            f"{found['fdr_interval'][0]:.2g} to {found['fdr_interval'][1]:.2g})."
+            f"are there by chance, as estimated on {found['n_shuffled']:,} shuffled genes (95 % interval {low:.2g} to "
+            f"{high:.2g})."
         )
-    elif not found["n_shuffled_grouped"]:
-        text = (
+    if not found["n_shuffled"]:
+        return "No gene differs between samples, so there is nothing to group."
+    if not found["n_shuffled_grouped"]:
+        return (
             f"Too few genes are in groups ({found['n_grouped']:,}) to estimate an error rate of {rate}. No shuffled "
             "gene was grouped."
         )
-    else:
-        text = (
-            f"There are too few samples, or the genes are in too few of them, for an error rate of {rate}: shuffled "
-            f"genes form groups, too. Only CAGs of more than {BEYOND * max(1, found['largest_by_chance']):,} genes are "
-            "larger than chance makes them. More samples help (150 were enough for common genes of simulated cohorts, "
-            "30 were not), or leaving out genes that are in few (`min_samples`)."
-        )
-    if found["n_samples"] < FEWEST_SAMPLES:
-        text = (
-            f"There are only {found['n_samples']} samples: which genes belong together can not be told from chance. "
-            f"At least {FEWEST_SAMPLES} are needed, and 30 or more are better. {text}"
-        )
-    unsupported = found["n_unsupported"]
-    if unsupported:
-        text += f" {unsupported:,} of {found['n_grouped']:,} grouped genes have too little support (gene_status)."
-    if found["n_without_profile"]:
-        text += (
-            f" {found['n_without_profile']:,} genes have no profile, since they do not differ between samples "
-            "once they are normalized; each is left alone."
-        )
-    return text
+    return (
+        f"There are too few samples, or the genes are in too few of them, for an error rate of {rate}: shuffled "
+        f"genes form groups, too. Only CAGs of more than {BEYOND * max(1, found['largest_by_chance']):,} genes are "
+        "larger than chance makes them. More samples help (150 were enough for common genes of simulated cohorts, "
+        "30 were not), or leaving out genes that are in few (`min_samples`)."
+    )
 
 
 def error_rate(

@@ -245,7 +245,8 @@ class Clustering(Work):
         of_blocks = list(zip(self.profiles, supports, strict=True))
         self.runner.map("measure support", null.measure_support, of_blocks, done=self.done)
         rate = self.parameters.fdr
-        item = (self.path("labels"), chance.path("labels"), supports, step, rate, self.n_samples, judged)
+        shuffled_labels = chance.path("labels") if any(shuffled) else None
+        item = (self.path("labels"), shuffled_labels, supports, step, rate, self.n_samples, judged)
         answer: dict[str, Any] = self.runner.one("estimate error rate", null.judge, *item, done=self.done)
         self.judged = judged
         return answer

@@ -136,11 +136,24 @@ def test_few_samples_and_genes_without_profile_are_said(
     found = find_cags(abundance_store(matrix), normalization="none", client=InlineRunner())
     words = json.loads(found.attrs["error_rate"])["in_words"]
     assert words.startswith("There are only 6 samples")
-    assert "1 genes have no profile" in words
+    assert "1 gene has no profile, since it does not differ between samples" in words
     assert words in caplog.text
     status = found.gene_status.values.astype(object)
     assert status[3] == "no profile"
     assert found.cag_size.values[found.gene_cag.values[3]] == 1
+
+
+@pytest.mark.parametrize("matrix", [np.arange(1.0, 9)[:, None], np.ones((5, 12)), np.arange(1.0, 13)[None]])
+def test_without_any_profile_each_gene_is_alone_and_that_is_said(
+    abundance_store: MakeStore, matrix: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One sample, genes that are the same in all samples, and one gene, of which clr leaves nothing."""
+    found = find_cags(abundance_store(matrix), client=InlineRunner())
+    assert found.gene_cag.values.tolist() == list(range(len(matrix)))
+    assert set(found.gene_status.values) == {"no profile"}
+    assert set(found.cag_status.values) == {"alone"}
+    assert (found.gene_cag_second.values == -1).all()
+    assert ("only 1 sample" if matrix.shape[1] == 1 else "nothing to group") in caplog.text
 
 
 def test_genes_with_too_little_support_are_left_alone_on_request(
