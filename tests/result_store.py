@@ -64,6 +64,7 @@ def write_result_store(
         "cag_std_abundance": profiles.std(1).astype(np.float32),
         "cag_entropy": np.ones(n_cags, np.float32),
         "cag_cohesion": np.linspace(1, 0.8, n_cags, dtype=np.float32),
+        "cag_status": np.array(["solid"] * n_cags),
         "cag_abundance": profiles.astype(np.float32),
         "cag_sum": profiles.astype(np.float64) * 10,
         "merge_child": np.zeros((0, 2), np.int64),
