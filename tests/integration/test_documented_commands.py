@@ -202,7 +202,7 @@ def test_the_slurm_script(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_docs_of_latent_factors(folder: Path) -> None:
-    run(["sh", "-c", "cagdask run sheet.json --output cags"], folder)
+    run(["sh", "-c", "cagdask run sheet.json --normalization hellinger --output cags"], folder)
     run_blocks("docs/how-to/find-latent-factors.md", folder)
 
 
