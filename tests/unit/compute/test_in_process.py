@@ -199,8 +199,10 @@ def one_worker() -> Any:
         {
             "normalization": st.sampled_from(["sum", "clr"]),
             "metric": st.sampled_from(["cosine", "spearman"]),
-            "linkage": st.sampled_from(["average", "single"]),
         }
+    ),
+    how=st.sampled_from(
+        [{}, {"max_dist": 0.2, "linkage": "average"}, {"max_dist": 0.2, "linkage": "single"}]  # {}: no threshold
     ),
 )
 def test_no_worker_one_and_two_give_the_same_bytes(
@@ -211,6 +213,7 @@ def test_no_worker_one_and_two_give_the_same_bytes(
     n_genes: int,
     n_samples: int,
     options: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
     folder = tmp_path_factory.mktemp("bytes")
     rng = np.random.default_rng(seed)
@@ -223,7 +226,7 @@ def test_no_worker_one_and_two_give_the_same_bytes(
     (folder / "table.tsv").write_text("\n".join(lines) + "\n")
     made = []
     for name, where in (("0", {"n_workers": 0}), ("1", {"client": one_worker}), ("2", {"client": runner})):
-        cagdask.run(str(folder / "table.tsv"), output=str(folder / name), **where, **options)
+        cagdask.run(str(folder / "table.tsv"), output=str(folder / name), **where, **options, **how)
         made.append(files_of(folder / name))
     assert made[0] == made[1] == made[2]
 
