@@ -62,10 +62,7 @@ def _store_classes() -> dict[str, Any]:
                 if found is None:
                     manifest.refuse(self.url, [f"{key} is missing"])
                 if byte_range is None:
-                    data = found.as_buffer_like()
-                    short = len(data) <= _INLINE_DIGEST
-                    digest = _sha256(data) if short else await asyncio.to_thread(_sha256, data)
-                    if digest != said[1]:
+                    if await _digest(found.as_buffer_like()) != said[1]:
                         manifest.refuse(self.url, [f"{key} is damaged"])
                 return found
 
@@ -79,8 +76,10 @@ def _store_classes() -> dict[str, Any]:
             import obstore
 
             self._check_writable()
+            data = value.as_buffer_like()
+            attributes: Any = {s3.DIGEST: await _digest(data)}  # so that nobody has to read it back for the manifest
             with files.errors_named(self.url):
-                await obstore.put_async(self.store, key, value.as_buffer_like(), chunk_size=s3.PART_BYTES)
+                await obstore.put_async(self.store, key, data, chunk_size=s3.PART_BYTES, attributes=attributes)
 
         def __reduce__(self) -> Any:
             return open_store, (self.url,), {"read_only": self.read_only}
@@ -92,6 +91,10 @@ def _store_classes() -> dict[str, Any]:
             return f"CheckedObjectStore({self.url!r})"
 
     return {"s3": CheckedObjectStore, "file": checked(LocalStore), "fsspec": checked(FsspecStore)}
+
+
+async def _digest(data: Any) -> str:
+    return _sha256(data) if len(data) <= _INLINE_DIGEST else await asyncio.to_thread(_sha256, data)
 
 
 def _sha256(data: Any) -> str:

@@ -108,11 +108,20 @@ def published(store: str) -> str | None:
 
 
 def make(store: str) -> Manifest:
-    """The manifest of a store that is complete; reads every file once."""
+    """The manifest of a store that is complete; every file is read once, unless its writer noted the digest."""
     names = [name for name in files.list_files(store) if name != NAME]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda name: _look(join(store, name)), names)
+        found = pool.map(lambda name: _sent(join(store, name)) or _look(join(store, name)), names)
         return Manifest(dict(zip(names, found, strict=True)))
+
+
+def _sent(url: str) -> tuple[int, str] | None:
+    """Size and digest of an object on S3 as its writer noted them, if it did."""
+    if not is_s3(url):
+        return None
+    client, key = s3.bucket(url)
+    with files.errors_named(url):
+        return s3.digest_sent(client, key)
 
 
 def _look(url: str) -> tuple[int, str]:

@@ -36,6 +36,8 @@ in_driver = True
 """False in workers: a server that does not answer them is a passing thing, since the driver has found it."""
 PART_BYTES = 64 * 2**20
 """Objects up to this size are put by one request, larger ones by several of it."""
+DIGEST = "sha256"
+"""Metadata of an object: the SHA-256 of what its writer sent."""
 
 # -- clients ---------------------------------------------------------------------------------------------------------
 
@@ -230,6 +232,21 @@ def head(client: S3Store, key: str) -> dict[str, Any] | None:
         return dict(obstore.head(client, key)) if key else None
     except FileNotFoundError:
         return None
+
+
+def digest_sent(client: S3Store, key: str) -> tuple[int, str] | None:
+    """Size of an object, and the digest of what was sent; None where that was not noted.
+
+    Requests are signed with a digest of what they carry, so the server has compared it with what came. Where the option
+    ``unsigned_payload`` is set, nobody has, and this is None.
+    """
+    import obstore
+
+    if dict(setting().options).get("unsigned_payload", "").lower() == "true":
+        return None
+    found = obstore.get(client, key, options={"head": True})
+    noted = found.attributes.get(DIGEST)
+    return None if noted is None else (int(found.meta["size"]), str(noted))
 
 
 def listing(client: S3Store, key: str) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -103,6 +104,23 @@ def test_tables_are_read_from_s3(s3: S3Server, s3_url: str, tmp_path: Path, runn
     storage.write_bytes(f"{s3_url}/table{suffix}", path.read_bytes())
     ds = cagdask.ingest(f"{s3_url}/table{suffix}", store=f"{s3_url}/made.zarr", client=runner)
     np.testing.assert_array_equal(ds["abundance"].values, table[["s1", "s2"]].to_numpy(np.float32))
+
+
+def test_chunks_are_not_read_back_for_the_manifest(s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their digests are those of what was sent, and right; where they were not noted, files are read."""
+    staged = f"{s3_url}/a.zarr"
+    write_abundance_store(staged, np.arange(12.0, dtype=np.float32).reshape(6, 2), chunk_rows=2)
+    storage.write_bytes(f"{staged}/more", b"without a note")
+    read_back: list[str] = []
+    real = files.read_bytes
+    monkeypatch.setattr(files, "read_bytes", lambda url: read_back.append(url) or real(url))
+    made = manifest.make(staged)
+    assert read_back == [f"{staged}/more"]
+    content = {name: real(f"{staged}/{name}") for name in storage.list_files(staged)}
+    assert made.files == {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
+    monkeypatch.setenv("CAGDASK_S3_OPTIONS", '{"unsigned_payload": "true"}')
+    assert manifest.make(staged) == made
+    assert len(read_back) == 1 + len(made.files)
 
 
 def test_any_zarr_reader_can_read_a_published_store(s3: S3Server, s3_url: str) -> None:

@@ -174,7 +174,7 @@ def test_scripts_can_be_started(name: str) -> None:
     assert os.access(ROOT / "scripts" / name, os.X_OK)
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "test-slow", "environment.sh", "update-lock"])
+@pytest.mark.parametrize("name", ["demo", "test", "test-slow", "test-versions", "environment.sh", "update-lock"])
 def test_shell_scripts_parse(name: str) -> None:
     subprocess.run(["sh", "-n", ROOT / "scripts" / name], check=True)
 
