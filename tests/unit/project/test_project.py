@@ -166,6 +166,7 @@ def test_demo_cohort_names_source_and_license() -> None:
         "make_demo_cohort.py",
         "test",
         "test-slow",
+        "test-versions",
         "update-lock",
         "wait_for_workers.py",
     ],
