@@ -28,6 +28,7 @@ from cagdask.factors.contents import ContentFiles, content_task
 from cagdask.factors.fitting import LoadingFiles, loadings_of
 from cagdask.factors.hals import Float32, Float64
 from cagdask.factors.matrix import Matrix
+from cagdask.factors.naming import top_names
 from cagdask.factors.sketch import SquareFiles, squares_of
 from cagdask.factors.steps import Factorization
 from cagdask.storage.arrays import Files, array
@@ -241,7 +242,8 @@ def write_result(
     storage.finish_group(group)
     write_table(storage.join(folder, LATENT), matrix.sample_title, samples, values)
     storage.write_bytes(storage.join(folder, "top_genes.tsv"), _top_text(top, summary["empty_components"]).encode())
-    drawing.draw_result(folder, summary["trace"], values, np.concatenate(sampled), top.rows())
+    named = top_names(matrix, top.rows())
+    drawing.draw_result(folder, summary["trace"], values, np.concatenate(sampled), named, matrix.rows_are)
     storage.write_json(storage.join(folder, SUMMARY), summary)
 
 

@@ -165,7 +165,9 @@ def _write(
     lines = ["\t".join(rows[0])] + ["\t".join(repr(value) for value in row.values()) for row in rows]
     storage.write_bytes(storage.join(folder, TABLE), ("\n".join(lines) + "\n").encode())
     stability = [row["stability"] for row in rows]
-    figure = drawing.draw_selection([row["k"] for row in rows], stability, [row["error"] for row in rows])
+    advised = recommended(rows)
+    errors = [row["error"] for row in rows]
+    figure = drawing.draw_selection([row["k"] for row in rows], stability, errors, advised["recommended_k"])
     save_figure(figure, storage.join(folder, "k_selection.png"))
     summary = {
         "command": request.command,
@@ -173,7 +175,7 @@ def _write(
         "input": request.said,
         "rows": rows,
         "most_stable_k": rows[int(np.argmax(stability))]["k"],
-        **recommended(rows),
+        **advised,
         "converged": not any(row["n_not_converged"] for row in rows),
         "replicate_seeds": seeds,
         "passes": passes,

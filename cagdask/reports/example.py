@@ -46,6 +46,6 @@ def draw() -> None:
 
     ds: Any = result()
     charts.page_charts(ds)
-    charts.sample_data(ds, largest_over_samples(ds), *ordination_of(ds))
+    charts.sample_data(ds, largest_over_samples(ds), *ordination_of(ds), "")
     charts.program()
     page.template()

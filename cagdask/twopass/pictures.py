@@ -52,7 +52,14 @@ def _dendrogram(report: dict[str, Any], leaders: str, url: str) -> None:
 def _distances(report: dict[str, Any], url: str) -> None:
     figure = new_figure()
     axes = figure.subplots()
-    axes.stairs(report["distance_counts"], report["distance_edges"], fill=True, color="C0")
+    counts = np.asarray(report["distance_counts"])
+    axes.stairs(counts, report["distance_edges"], fill=True, color="C0")
+    held = counts[counts > 0]
+    if len(held) and held.max() > 50 * held.min():  # small bars would not be seen
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.5)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_title(f"{int(counts.sum()):,} {report['items']} by their distance to the nearest leader", fontsize=9)
     max_dist = report["parameters"]["max_dist"]
     if max_dist is not None and max_dist <= report["distance_edges"][-1]:
         axes.axvline(max_dist, color="C3", linewidth=0.8, linestyle="--")
@@ -72,4 +79,8 @@ def _sizes(report: dict[str, Any], url: str) -> None:
     axes.set_xticks(range(len(sizes)), names, rotation=90 if len(sizes) > 12 else 0, fontsize=7)
     axes.set_xlabel("cluster")
     axes.set_ylabel(report["items"])
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    n = len(report["sizes"])
+    which = f"the largest {LARGEST_BARS} of {n:,}" if n > LARGEST_BARS else f"the {n:,}"
+    axes.set_title(f"{report['items']} in each of {which} clusters", fontsize=9)
     save_figure(figure, url)
