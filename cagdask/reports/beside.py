@@ -79,6 +79,8 @@ def _ask(process: subprocess.Popen[str], arguments: dict[str, Any]) -> bool:
 def main() -> None:
     """Get ready, wait for a line, write the page."""
     gc.disable()  # a page takes a second, and nothing that is imported is ever garbage
+    import zarr  # noqa: F401  # results are read with it, and the example is in memory
+
     from cagdask.reports import example, page
 
     with suppress(Exception):  # what is wrong is said when the page is made

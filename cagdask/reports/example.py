@@ -17,6 +17,13 @@ _SIZES = (3, 2, 1)
 _N_SAMPLES = 4
 
 
+class _InMemory(StoreView):
+    @property
+    def encoding(self) -> dict[str, str]:
+        """Nothing: it has no source."""
+        return {}
+
+
 def result() -> StoreView:
     """The result, in memory, as :func:`cagdask.storage.look` would give it."""
     n_genes, n_cags = sum(_SIZES), len(_SIZES)
@@ -36,16 +43,12 @@ def result() -> StoreView:
         if name in special or one.dtype.startswith(("float", "int")):
             values = special.get(name, np.full([of_dims[dim] for dim in one.dims], 0.1, one.dtype))
             made[name] = ArrayView(values, one.dims, {})
-    return StoreView("", {"max_dist": 0.2, "kind": schema.RESULT_KIND}, made)
+    return _InMemory("", {"max_dist": 0.2, "kind": schema.RESULT_KIND}, made)
 
 
-def draw() -> None:
-    """Draw what its page shows."""
-    from cagdask.plot.samples import largest_over_samples, ordination_of
-    from cagdask.reports import charts, page
+def draw() -> str:
+    """Its page."""
+    from cagdask.reports import page
 
     ds: Any = result()
-    charts.page_charts(ds)
-    charts.sample_data(ds, largest_over_samples(ds), *ordination_of(ds), "")
-    charts.program()
-    page.template()
+    return page.render(ds)

@@ -154,8 +154,7 @@ def report(
 
 
 @lru_cache(maxsize=1)
-def template() -> jinja2.Template:
-    """The page, compiled once."""
+def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -188,7 +187,7 @@ def render(ds: xr.Dataset, association: Sequence[str] | None = None, compare: st
         "cags": page_data.packed(page_data.cag_columns(ds, matrix.columns)),
         "genes": index,
     }
-    return template().render(
+    return _template().render(
         name=findings.cohort_name(ds),
         headline=findings.headline(ds),
         trust=findings.trust(ds),

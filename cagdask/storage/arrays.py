@@ -18,7 +18,8 @@ The file, ``folder/arrays.bin``, is plain bytes; nothing in it is executed when 
 Local files are mapped, so that a worker's memory is given back when the arrays are dropped. Of remote ones the header
 is fetched, then the range of each array that is asked for. Not Zarr, since these files live for one run and are read
 row by row: decompressing would cost more than it saves. One file rather than one per array, since creating a file
-takes up to a millisecond and a linkage writes hundreds of arrays.
+takes up to a millisecond and a linkage writes hundreds of arrays. A task that alone reads what it writes may keep its
+files in memory: see :func:`in_memory`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ import dataclasses
 import json
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 import numpy as np
@@ -157,6 +159,9 @@ def _write(url: str, held: dict[str, Array]) -> None:
             raise TypeError(f"{name}: objects would need pickle, which nothing here stores or loads.")
         described[name] = [values.dtype.str, values.shape, offset]
         offset = _aligned(offset + values.nbytes)
+    if any(url.startswith(folder) for folder in _folders_in_memory):
+        _held[url] = {name: read_only(values.copy()) for name, values in held.items()}
+        return
     header = json.dumps(described, separators=(",", ":")).encode()
     with storage.open_output(url) as handle:
         handle.write(MAGIC + len(header).to_bytes(8, "little") + header)
@@ -193,7 +198,9 @@ def _damaged(url: str, what: str) -> StoreError:
     return StoreError(f"{url}: {what}. Delete the work folder that it is in, and run the same command again.")
 
 
-def _open(url: str) -> _Local | _Remote:
+def _open(url: str) -> _Local | _Remote | _InMemory:
+    if url in _held:
+        return _InMemory(_held[url])
     return _Remote(url) if storage.is_remote(url) else _Local(url)
 
 
@@ -244,3 +251,64 @@ class _Remote:
         if len(data) < stop - start:
             raise _damaged(self._url, f"is cut off, no bytes {start + len(data):,} to {stop:,}")
         return np.frombuffer(data, dtype).reshape(taken)
+
+
+# -- files in memory -------------------------------------------------------------------------------------------------
+
+_folders_in_memory: set[str] = set()
+_held: dict[str, dict[str, Array]] = {}
+"""Arrays of the files that are kept in memory, by the URL of the file."""
+
+
+class _InMemory:
+    """A file that was never written."""
+
+    def __init__(self, held: dict[str, Array]) -> None:
+        self._arrays = held
+
+    def read(self, name: str, rows: slice) -> Array:
+        return self._arrays[name][rows]
+
+
+@contextmanager
+def in_memory(folder: str, *, wanted: bool = True) -> Iterator[Callable[[Iterable[str]], None]]:
+    """Keep what this process writes below a folder in its memory, until the block ends.
+
+    Parameters
+    ----------
+    folder
+        No other process may read below it during the block.
+    wanted
+        False writes files as ever.
+
+    Yields
+    ------
+    callable
+        Writes the arrays of some folders to files; all others are gone after the block.
+    """
+    below = f"{folder.rstrip('/')}/"
+
+    def write(folders: Iterable[str]) -> None:
+        _folders_in_memory.discard(below)
+        for url in (storage.join(one, FILE) for one in folders):
+            if url in _held:
+                _write(url, _held[url])
+
+    if wanted:
+        _folders_in_memory.add(below)
+    try:
+        yield write
+    finally:
+        _folders_in_memory.discard(below)
+        _drop(below)
+
+
+def remove(folder: str) -> None:
+    """Delete a folder of arrays, wherever they are."""
+    _drop(f"{folder.rstrip('/')}/")
+    storage.remove(folder)
+
+
+def _drop(below: str) -> None:
+    for url in [url for url in list(_held) if url.startswith(below)]:
+        del _held[url]

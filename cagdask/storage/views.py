@@ -8,7 +8,9 @@ Both make the same checks. Commands that only look, and stages that need a shape
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from cagdask.storage.paths import absolute
 
 if TYPE_CHECKING:
     import zarr
+
+_KEPT_BYTES = 2**20
+"""Largest array that is kept once it was read: a page looks at the same columns a dozen times."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,16 @@ class ArrayView:
 
     @property
     def values(self) -> NDArray[Any]:
-        """What was selected, read now."""
+        """What was selected, read now; a small array is read once, and each caller gets a copy."""
+        is_small = self.selection is ... and self.dtype.itemsize * math.prod(self.shape) <= _KEPT_BYTES
+        return self._kept.copy() if is_small else self._read()
+
+    def _read(self) -> NDArray[Any]:
         return np.asarray(self.array[self.selection])
+
+    @cached_property
+    def _kept(self) -> NDArray[Any]:
+        return self._read()
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -13,14 +13,23 @@ from typing import Any
 
 from cagdask import storage
 from cagdask.engine.linkage import components, merging
-from cagdask.engine.linkage.rounds import Chunked, InPlace, LinkagePlan, Linked, Mapper, Round, order_rows, search
+from cagdask.engine.linkage.rounds import (
+    LISTED_AT_ONCE,
+    Chunked,
+    InPlace,
+    LinkagePlan,
+    Linked,
+    Mapper,
+    Round,
+    order_rows,
+    search,
+)
 from cagdask.engine.rows.files import Block
 from cagdask.engine.stage_names import FIND_COMPONENTS, MERGE, last_stage, linkage_round
+from cagdask.storage.arrays import in_memory
 
 logger = logging.getLogger(__name__)
 
-LISTED_AT_ONCE = 2**19
-"""Neighbors that are listed in a round at least: few rows get long lists."""
 SLOW = 0.25
 """Share of the groups that a round must join; after one that joins fewer, lists grow."""
 GROWTH = 4
@@ -72,9 +81,11 @@ def average_linkage(
 
 def finish_alone(blocks: list[dict[str, Any]], threshold: float, plan: dict[str, Any], folder: str) -> dict[str, Any]:
     """Task: the rest of a linkage, in one process."""
-    return average_linkage(
-        InPlace(), [Block(**block) for block in blocks], threshold, LinkagePlan(**plan), folder
-    ).to_json()
+    sizes, given = LinkagePlan(**plan).alone(), [Block(**block) for block in blocks]
+    with in_memory(folder, wanted=sizes.holds_in_memory(sum(block.n for block in given))) as write:
+        linked = average_linkage(InPlace(), given, threshold, sizes, folder)
+        write([*linked.merges, *(block.folder for block in linked.finished)])
+    return linked.to_json()
 
 
 def _merge(

@@ -41,7 +41,7 @@ from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Mapper, 
 from cagdask.engine.rows.files import Block, GroupFiles, RowFiles, concatenate_rows, load_rows, smaller_form, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
 from cagdask.engine.stage_names import CHOOSE_PAIRS, COMPARE, GATHER, JOIN_PAIRS, REFINE, refinement_round
-from cagdask.storage.arrays import array
+from cagdask.storage.arrays import array, in_memory
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -302,5 +302,8 @@ def _in_parts(this: Round, stage: str, function: Any, table: str, blocks: list[s
 
 def refine_alone(groups: list[dict[str, Any]], threshold: float, plan: dict[str, Any], folder: str) -> dict[str, Any]:
     """Task: a whole refinement, in one process."""
-    found = refine(InPlace(), [Block(**block) for block in groups], threshold, LinkagePlan(**plan), folder)
+    sizes, given = LinkagePlan(**plan).alone(), [Block(**block) for block in groups]
+    with in_memory(folder, wanted=sizes.holds_in_memory(sum(block.n for block in given))) as write:
+        found = refine(InPlace(), given, threshold, sizes, folder)
+        write([*found[0], found[1], *found[2]])
     return {"blocks": found[0], "table": found[1], "joined": found[2], "linked": found[3].to_json()}

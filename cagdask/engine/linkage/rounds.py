@@ -30,6 +30,7 @@ from cagdask.engine.stage_names import (
     SEARCH_OWN,
     SORT_BLOCKS,
 )
+from cagdask.storage.arrays import remove
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class InPlace:
 
 COUNTED = (*kernels.COUNTS, "multiply_adds", "bytes_read")
 """What searches count, and what is added up over all rounds."""
+LISTED_AT_ONCE = 2**19
+"""Neighbors that are listed in a round at least: few rows get long lists."""
 LISTED_BYTES = 52
 """Bytes of a listed neighbor, as it is read and as it is linked in both directions."""
 SMALL_BLOCK = 8_192
@@ -113,6 +116,18 @@ class LinkagePlan:
     def shared_out(self, n: int) -> LinkagePlan:
         """The plan for a round of ``n`` rows."""
         return replace(self, chunk_rows=min(self.chunk_rows, shared_rows(n, self.n_threads)))
+
+    def alone(self) -> LinkagePlan:
+        """The plan for one task that shares nothing out: as few chunks as it has room for."""
+        return replace(self, chunk_rows=max(self.chunk_rows, min(self.small, SMALL_BLOCK)))
+
+    def holds_in_memory(self, n: int) -> bool:
+        """Whether a task that finishes ``n`` groups alone has room for the files of its rounds, too.
+
+        Those are their rows, twice, and their lists, three times.
+        """
+        lists = 3 * LISTED_BYTES // 2 * max(n * self.k, LISTED_AT_ONCE)
+        return 2 * n * self.row_bytes + lists <= self.small * self.row_bytes
 
     def with_lists_of(self, k: int) -> LinkagePlan:
         """The plan with fewer rows at once, as longer lists leave room for."""
@@ -251,7 +266,7 @@ class Round:
     def remove(self, *parts: str) -> None:
         """Delete folders that nobody reads any more."""
         for part in parts:
-            storage.remove(self.path(part))
+            remove(self.path(part))
 
 
 def order_rows(this: Round, blocks: list[Block], threshold: float, *, seed: int, below: float = 0.0) -> Chunked:

@@ -219,3 +219,40 @@ def test_arrays_are_named_by_their_declarations_alone() -> None:
             if called in by_name and not of_self and not is_harmless and (len(node.args) > 1 or node.keywords):
                 wrong.append(f"{module}:{node.lineno}: {ast.unparse(node)}")
     assert not wrong
+
+
+def test_files_in_memory_are_what_files_would_be_and_leave_only_what_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    with arrays.in_memory(str(folder)) as write:
+        for name in ("kept", "not-kept", "removed"):
+            given_ = triple()
+            given_.write(str(folder / name))
+            given_.value[:] = -1  # what was written does not change
+        arrays.remove(str(folder / "removed"))
+        with pytest.raises(FileNotFoundError):
+            Triple.open(str(folder / "removed"))
+        assert not folder.exists()
+        found = Triple.open(str(folder / "kept"), 1, 3)
+        np.testing.assert_array_equal(found.value, triple().value[1:3])
+        assert found.value.flags.c_contiguous
+        assert found.value.flags.aligned
+        assert not found.value.flags.writeable
+        write([str(folder / "kept")])
+    assert [path.name for path in folder.iterdir()] == ["kept"]
+    np.testing.assert_array_equal(Triple.open(str(folder / "kept")).edge, triple().edge)
+    with pytest.raises(FileNotFoundError):
+        Triple.open(str(folder / "not-kept"))
+
+
+def test_nothing_is_held_after_an_error(tmp_path: Path) -> None:
+    def write_and_stop() -> None:
+        with arrays.in_memory(str(tmp_path)):
+            triple().write(str(tmp_path / "a"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_stop()
+    with pytest.raises(FileNotFoundError):
+        Triple.open(str(tmp_path / "a"))
+    triple().write(str(tmp_path / "a"))
+    assert (tmp_path / "a" / FILE).exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cagdask.engine.linkage.refinement_table import TableFiles
 from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, shared_rows
 from cagdask.engine.rows.files import Block, GroupFiles, smaller_form
 from cagdask.simulation.writing import simulate_abundance
+from cagdask.storage.arrays import FILE
 
 
 def write_groups(folder: str, rows: NDArray[Any], size: NDArray[Any], gene: NDArray[Any]) -> None:
@@ -152,3 +154,29 @@ def test_refinement_joins_all_reciprocal_pairs_of_a_round_then_looks_again(tmp_p
 def test_refinement_goes_by_direction_not_by_length_of_means(tmp_path: Path) -> None:
     rows = at(0, 5, 60) * np.array([[0.5], [0.9], [1.0]])
     assert joined(rows, [4, 2, 1], 0.9, tmp_path) == [[[0, 1]]]
+
+
+@pytest.mark.parametrize("task", ["linkage", "refinement"])
+def test_a_task_that_keeps_its_files_in_memory_leaves_the_same_and_less(
+    profiles: NDArray[np.float64], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    rows = profiles[:400]
+    plan = asdict(LinkagePlan(chunk_rows=150, merge_rows=500, row_bytes=20_000))
+    found, left = [], []
+    for name in ("in memory", "in files"):
+        where = tmp_path / name
+        blocks = write_blocks(rows, where)
+        folder = where / "here"
+        if task == "refinement":
+            given = [asdict(block) for block in refinement.directions_of(InPlace(), blocks, 400, str(where / "groups"))]
+            answer = refinement.refine_alone(given, 0.6, plan, str(folder))
+            kept = [*answer["blocks"][1:], *answer["joined"], answer["table"]]
+        else:
+            answer = average.finish_alone([asdict(block) for block in blocks], 0.6, plan, str(folder))
+            kept = [*answer["merges"], *(block["folder"] for block in answer["finished"])]
+        files = {path.relative_to(where): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        left.append(len(files))
+        found.append({Path(url).relative_to(where) / FILE: files[Path(url).relative_to(where) / FILE] for url in kept})
+        monkeypatch.setattr(LinkagePlan, "holds_in_memory", lambda self, n: False)
+    assert found[0] == found[1]
+    assert len(found[0]) == left[0] < left[1]
