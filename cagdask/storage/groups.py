@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from cagdask.errors import StoreError
 from cagdask.storage import files, manifest, s3
 from cagdask.storage.files import remove
 from cagdask.storage.paths import is_remote, is_s3, join, local_path
-from cagdask.storage.targets import check_assertions, work_folder
+from cagdask.storage.targets import work_folder
 
 if TYPE_CHECKING:  # xarray and zarr take seconds to import, and most tasks need neither
     import zarr
@@ -47,6 +48,8 @@ _INLINE_DIGEST = 2**20  # bytes that are hashed in the event loop; more of them 
 def _store_classes() -> dict[str, Any]:
     """Zarr's stores, with the manifest in mind; made late, since importing Zarr takes a second."""
     from zarr.storage import FsspecStore, LocalStore, ObjectStore
+
+    _without_assertions()
 
     def checked(base: Any) -> Any:
         class Checked(base):  # type: ignore[misc]  # a base known at run time
@@ -93,6 +96,21 @@ def _store_classes() -> dict[str, Any]:
     return {"s3": CheckedObjectStore, "file": checked(LocalStore), "fsspec": checked(FsspecStore)}
 
 
+def _without_assertions() -> None:
+    """Let Zarr open groups where Python leaves assertions out: it takes an entry out of their metadata in one."""
+    if not sys.flags.optimize:
+        return
+    from zarr.core.group import GroupMetadata
+
+    usual = GroupMetadata.from_dict.__func__  # type: ignore[attr-defined]  # a method of the class
+    try:
+        GroupMetadata.from_dict({"zarr_format": 3, "node_type": "group", "attributes": {}})
+    except TypeError:
+        known = lambda data: {name: value for name, value in data.items() if name != "node_type"}  # noqa: E731
+        mended: Any = classmethod(lambda cls, data: usual(cls, known(data)))
+        GroupMetadata.from_dict = mended  # type: ignore[method-assign]
+
+
 async def _digest(data: Any) -> str:
     return _sha256(data) if len(data) <= _INLINE_DIGEST else await asyncio.to_thread(_sha256, data)
 
@@ -104,7 +122,6 @@ def _sha256(data: Any) -> str:
 def open_store(url: str, *, read_only: bool = False) -> Store:
     """The Zarr store object of a path or URL; to read, where its manifest says that the store is."""
     files.check_protocol(url)
-    check_assertions()
     classes = _store_classes()
     found = manifest.read(url) if read_only else None
     if found is not None and found.location is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 35.0
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What a file system without hard links says."""
 OLD_SECONDS = 300.0
 """More than a network disk takes to tell other machines of a change."""
 
@@ -311,11 +314,22 @@ def _write(url: str, data: bytes, tag: str | None, *, create: bool = False) -> s
     try:
         with open(partial, "xb") as handle:
             handle.write(data)
-        os.link(partial, path)  # fails where there is one: no other run sees a lock without content
+        _link(partial, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)
     return None
+
+
+def _link(partial: str, path: str) -> None:
+    """Give a file its second name, where there is none yet: no other run sees a lock without content."""
+    try:
+        os.link(partial, path)
+    except OSError as err:
+        if err.errno not in _NO_LINKS:
+            raise
+        with open(path, "xb") as handle, open(partial, "rb") as content:
+            handle.write(content.read())
 
 
 def _take_over(url: str, data: bytes, held: dict[str, Any], tag: str | None) -> str | None:
@@ -329,7 +343,7 @@ def _take_over(url: str, data: bytes, held: dict[str, Any], tag: str | None) -> 
     taken = json.loads(files.read_bytes(aside) or b"{}")
     if taken.get("owner") != held.get("owner"):  # someone was quicker: give its lock back
         with contextlib.suppress(FileExistsError):
-            os.link(aside, local_path(url))
+            _link(aside, local_path(url))
         os.remove(aside)
         raise FileExistsError(url)
     os.remove(aside)

@@ -24,7 +24,6 @@ import ctypes
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -51,21 +50,6 @@ def work_folder(target: str) -> str:
     return target.rstrip("/") + ".work"
 
 
-def check_assertions() -> None:
-    """Refuse a Python that leaves assertions out: Zarr does needed work in some of them.
-
-    Raises
-    ------
-    StoreError
-        ``PYTHONOPTIMIZE`` or ``-O`` is given.
-    """
-    if sys.flags.optimize:
-        raise StoreError(
-            "Python runs with PYTHONOPTIMIZE or -O, with which Zarr can not read stores. Unset PYTHONOPTIMIZE, or "
-            "leave out -O."
-        )
-
-
 def check_target(url: str, *, overwrite: bool = False) -> None:
     """Refuse, before any work, a target that can not be written or must not be replaced.
 
@@ -74,7 +58,6 @@ def check_target(url: str, *, overwrite: bool = False) -> None:
     StoreError
         Its folder is missing or not writable, its bucket can not be listed, or it is there and ``overwrite`` is false.
     """
-    check_assertions()
     files.check_reach(url)
     if not is_remote(url):
         parent = parent_of(absolute(url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -203,6 +204,19 @@ def test_of_many_that_find_a_dead_lock_one_wins(target: str) -> None:
         thread.join()
     assert len(won) == 1
     assert json.loads(Path(url).read_text())["owner"] == str(won[0])
+
+
+def test_a_file_system_without_hard_links_has_locks(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with storage.claimed(target):
+        said = json.loads(Path(locks.lock_of(target)).read_text())
+        assert said["pid"] == os.getpid()
+        with pytest.raises(FileExistsError):
+            locks._write(locks.lock_of(target), b"{}", None, create=True)
+    assert list(Path(target).parent.iterdir()) == []
 
 
 def test_locks_are_refreshed(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
