@@ -235,7 +235,7 @@ class Explorer:
         vectors = self.session.vectors
         done = vectors is None or vectors.is_ready
         read = "all" if done else f"{vectors.share_read:.0%}" if vectors else ""
-        mapped = not self.session.has_cags or "_cag_map" in self.session.__dict__
+        mapped = self.session.is_mapped
         self.read.value = f"profiles {read}, map {mapped}"
         if done and mapped:
             self._ticking.stop()

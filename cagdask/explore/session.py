@@ -53,6 +53,7 @@ class Session:
 
     url: str
     _mapping: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _map_error: Exception | None = None
 
     # -- what is opened ----------------------------------------------------------------------------------------------
 
@@ -147,7 +148,10 @@ class Session:
             if self.vectors is not None:
                 self.vectors.load()
             if self.has_cags:
-                self.cag_map(wait=True)
+                try:
+                    self.cag_map(wait=True)
+                except Exception as err:  # a thread has nobody to raise it to; whoever asks for the map is told
+                    self._map_error = err
 
         thread = threading.Thread(target=read, daemon=True, name="cagdask-read-ahead")
         thread.start()
@@ -187,13 +191,7 @@ class Session:
         return self._genes(rows).assign(similarity=scores)
 
     def analogous_genes(self, a: str, b: str, c: str, k: int = 10) -> pd.DataFrame:
-        """Genes d for which a is to b as c is to d: as :meth:`similar_genes`.
-
-        Raises
-        ------
-        NotReadyError, ValueError, CagdaskError
-            As for :meth:`similar_genes`.
-        """
+        """Genes d for which a is to b as c is to d; table and errors as of :meth:`similar_genes`."""
         rows, scores = self._ready_vectors().fourth(self.names.row(a), self.names.row(b), self.names.row(c), k)
         return self._genes(rows).assign(similarity=scores)
 
@@ -245,7 +243,7 @@ class Session:
         return pd.DataFrame(columns)
 
     def profile(self, cag: int) -> Float32:
-        """Abundance of a CAG in each sample, shape (n_samples,), as normalized."""
+        """Normalized abundance of a CAG, shape (n_samples,)."""
         self.check(cag)
         return np.asarray(storage.open_array(self.source, "cag_abundance")[cag])
 
@@ -293,10 +291,17 @@ class Session:
         NotReadyError
             It is not laid out yet, and ``wait`` is not set.
         """
+        if self._map_error is not None:
+            raise self._map_error
         if not wait and "_cag_map" not in self.__dict__:
             raise NotReadyError("the map is being laid out, which takes some seconds. Come back in a moment.")
         with self._mapping:
             return self._cag_map
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return not self.has_cags or self._map_error is not None or "_cag_map" in self.__dict__
 
     @cached_property
     def _cag_map(self) -> CagMap:
@@ -327,12 +332,9 @@ class Session:
         return float(self.tree.height[-1]) if len(self.tree.height) else 0.0
 
     def split(self, cag: int, max_dist: float) -> pd.DataFrame:
-        """Groups that a CAG falls into when the merge tree is cut at a smaller distance, the largest first.
+        """Groups that a CAG falls into at a smaller distance, the largest first: ``genes``, ``first gene``.
 
-        Returns
-        -------
-        DataFrame
-            Columns ``genes`` and ``first gene``; groups of one gene are one row, named as such.
+        Genes that are alone are one row, named as such.
         """
         import pandas as pd
 

@@ -219,7 +219,8 @@ def test_scripts_refuse_an_active_environment_without_python(tmp_path: Path) -> 
     assert "the active environment" in ended.stderr
 
 
-def test_the_picture_of_the_report_is_of_todays_report() -> None:
+@pytest.mark.parametrize("name", ["report", "explorer"])
+def test_the_picture_of_a_page_is_of_todays_page(name: str) -> None:
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("screenshots", ROOT / "scripts" / "screenshots.py")
@@ -227,5 +228,5 @@ def test_the_picture_of_the_report_is_of_todays_report() -> None:
     assert spec.loader is not None
     screenshots = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(screenshots)
-    noted = json.loads((ROOT / "docs" / "images" / "report.json").read_text())
-    assert noted["templates"] == screenshots.digest_of_page(), "run scripts/screenshots.py, and look at the picture"
+    noted = json.loads((ROOT / "docs" / "images" / f"{name}.json").read_text())
+    assert noted["templates"] == screenshots.digest_of_page(name), "run scripts/screenshots.py, and look at the picture"
