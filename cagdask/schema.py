@@ -82,7 +82,7 @@ VARIABLES: dict[str, Variable] = _table(
         ("gene",),
         "int64",
         "",
-        "Of all other CAGs of two genes or more, the one whose mean direction is nearest; -1 = there is none",
+        "Of the 6,000 largest other CAGs of two genes or more, the one whose mean direction is nearest; -1 = none",
     ),
     Variable(
         "gene_cag_margin",

@@ -45,7 +45,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-MOST_SHUFFLED = 50_000
+MOST_SHUFFLED = 25_000
 """Genes that are shuffled at most."""
 FEWEST_SAMPLES = 8
 """Samples below which the result is called what it is, chance, whatever the shuffled genes say."""

@@ -80,6 +80,15 @@ def test_it_does_not_depend_on_how_genes_and_cags_are_split(
         assert whole[name].values.tobytes() == split[name].values.tobytes()
 
 
+def test_of_many_cags_only_the_largest_are_choices(
+    cohort: Matrix, abundance_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "MOST_CHOICES", 3)
+    ds = find_cags(abundance_store(cohort), max_dist=0.2, client=InlineRunner())
+    assert set(ds.gene_cag_second.values[ds.gene_cag.values > 2]) <= {0, 1, 2, -1}
+    assert set(ds.gene_cag_second.values[ds.gene_cag.values == 0]) <= {1, 2}
+
+
 def test_of_equally_near_cags_the_smaller_number_is_taken(abundance_store: MakeStore) -> None:
     matrix = np.zeros((6, 4), np.float32)
     matrix[0:2, 0], matrix[2:4, 1], matrix[4, 2], matrix[5] = 1, 1, 1, [1, 1, 0, 0]
