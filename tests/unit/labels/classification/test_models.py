@@ -148,7 +148,7 @@ def test_the_nearest_samples_are_those_of_the_distance(shape: tuple[int, int]) -
         np.testing.assert_allclose(distance[i], np.sort(expected)[:4], rtol=1e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize("method", balance.METHODS)
+@pytest.mark.parametrize("method", ["smote", "gaussian"])
 def test_synthetic_samples_are_like_those_of_their_label(method: str) -> None:
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1, 2], [60, 50, 6])
