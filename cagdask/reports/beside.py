@@ -33,11 +33,18 @@ class PageMaker:
     """
 
     def __init__(self, process: subprocess.Popen[str] | None = None) -> None:
-        self._process = process
+        self._process, self._is_asked = process, False
+
+    def begin(self, result: str, **where: Any) -> None:
+        """Have the process beside begin the page, if there is one; the call with the same arguments waits for it."""
+        if self._process is not None and not self._is_asked:
+            _ask(self._process, {"result": result, **where})
+            self._is_asked = True
 
     def __call__(self, result: str, **where: Any) -> None:
         """Write the page; the process beside does it, or this one."""
-        if self._process is None or not _ask(self._process, {"result": result, **where}):
+        self.begin(result, **where)
+        if self._process is None or self._process.wait() != 0:
             from cagdask.reports.page import report
 
             report(result, **where)  # it says what is wrong, or does better
@@ -69,11 +76,11 @@ def report_beside() -> Iterator[PageMaker]:
         maker.stop()
 
 
-def _ask(process: subprocess.Popen[str], arguments: dict[str, Any]) -> bool:
-    """Whether the process made the page."""
+def _ask(process: subprocess.Popen[str], arguments: dict[str, Any]) -> None:
+    assert process.stdin is not None
     with suppress(BrokenPipeError):
-        process.communicate(json.dumps({"arguments": arguments, "secrets": s3_settings.secrets()}))
-    return process.wait() == 0
+        process.stdin.write(json.dumps({"arguments": arguments, "secrets": s3_settings.secrets()}) + "\n")
+        process.stdin.flush()
 
 
 def main() -> None:

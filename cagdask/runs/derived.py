@@ -15,11 +15,10 @@ from dataclasses import asdict
 from typing import Any
 
 from cagdask import provenance, storage, stores
-from cagdask.cags import assignment, cutting
-from cagdask.cags.jobs import work_bytes
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.reports import tables
+from cagdask.reports.beside import PageMaker
 from cagdask.runs import files, resume
 from cagdask.stores import CAGS, REPORT, RUN
 
@@ -48,26 +47,30 @@ def write_cut(result: str, output: str, *, max_dist: float, store: str | None, w
     ValueError, SchemaError, StoreError
         As for :func:`cagdask.cut`; or ``output`` is the folder of what is cut.
     """
-    cut = cutting.check_cut(storage.look(result), result, max_dist, store or stores.clustered_store(result))
     overwrite, formats, where = _apart(where, output)
-    if _is_store_name(output):
-        output = storage.absolute(output)
-        storage.check_target(output, overwrite=overwrite)
-        with as_runner(**where, work_bytes=work_bytes(*cut.shape)) as runner:
-            cutting.cut_store(cut, output, runner, overwrite=overwrite)
-        return output
-    recipe = {
-        "command": "cut",
-        "source": cut.store,
-        "result": cut.result,
-        "parameters": asdict(cut.parameters),
-    } | formats
-    origin = _origin(cut.store, cut.result)
+    with files.report_ahead(output, where, wanted=not _is_store_name(output)) as maker:
+        from cagdask.cags import cutting  # takes as long to import as the process of the report to get ready
+        from cagdask.cags.jobs import work_bytes
 
-    def make(target: str, runner: Runner, replace: bool) -> None:
-        cutting.cut_store(cut, target, runner, overwrite=replace)
+        cut = cutting.check_cut(storage.look(result), result, max_dist, store or stores.clustered_store(result))
+        where |= {"work_bytes": work_bytes(*cut.shape)}
 
-    return _write(output, recipe, origin, make, overwrite, where | {"work_bytes": work_bytes(*cut.shape)})
+        def make(target: str, runner: Runner, replace: bool) -> None:
+            cutting.cut_store(cut, target, runner, overwrite=replace)
+
+        if _is_store_name(output):
+            output = storage.absolute(output)
+            storage.check_target(output, overwrite=overwrite)
+            with as_runner(**where) as runner:
+                make(output, runner, overwrite)
+            return output
+        recipe = {
+            "command": "cut",
+            "source": cut.store,
+            "result": cut.result,
+            "parameters": asdict(cut.parameters),
+        } | formats
+        return _write(output, recipe, _origin(cut.store, cut.result), make, overwrite, where, maker)
 
 
 def write_assigned(
@@ -96,6 +99,8 @@ def write_assigned(
     ValueError, SchemaError, InputError, StoreError
         As for :func:`cagdask.assign`; or ``output`` is the folder of ``to``.
     """
+    from cagdask.cags import assignment
+
     overwrite, formats, where = _apart(where, output)
     clustered = clustered or stores.clustered_store(to)
     if _is_store_name(output):
@@ -109,7 +114,9 @@ def write_assigned(
     def make(target: str, runner: Runner, replace: bool) -> None:
         assignment.assign(store, to=to, clustered=clustered, output=target, overwrite=replace, client=runner, **options)
 
-    return _write(output, recipe, _origin(held, to), make, overwrite, where | {"work_bytes": found.work_bytes})
+    with files.report_ahead(output, where) as maker:
+        where |= {"work_bytes": found.work_bytes}
+        return _write(output, recipe, _origin(held, to), make, overwrite, where, maker)
 
 
 def _apart(where: dict[str, Any], output: str) -> tuple[bool, dict[str, Any], dict[str, Any]]:
@@ -138,6 +145,7 @@ def _write(
     make: Callable[[str, Runner, bool], None],
     overwrite: bool,
     where: dict[str, Any],
+    maker: PageMaker,
 ) -> str:
     """Make a result store in a folder, and all other files of a run beside it."""
     output = storage.absolute(output)
@@ -149,17 +157,14 @@ def _write(
     recipe = recipe | {"source_digest": origin.digest}
     progress = resume.begin(output, recipe, {command: CAGS}, names, overwrite=overwrite)
     with (
-        files.report_ahead(output, where) as maker,
         resume.cleaning_up(progress),
         as_runner(**where) as runner,
-        files.reporting(progress, runner, maker) as write_report,
+        files.reporting(progress, runner, maker) as write_files,
     ):
         if command not in progress.done:
             with progress.stage(command, runner):
                 storage.check_target(result, overwrite=progress.replace)
                 make(result, runner, progress.replace)
                 storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another result
-        written = files.write_tables(progress, runner)
-        write_report()
-        files.finish(progress, runner, origin, written, names)
+        files.finish(progress, runner, origin, write_files(), names)
     return result

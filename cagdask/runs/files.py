@@ -98,14 +98,26 @@ def report_ahead(output: str, where: dict[str, Any], *, wanted: bool = True) -> 
 
 
 @contextmanager
-def reporting(progress: Progress, runner: Runner, maker: PageMaker) -> Iterator[Callable[[], None]]:
-    """Give what writes the page about the result in the folder, to be called once the result is there."""
+def reporting(
+    progress: Progress, runner: Runner, maker: PageMaker, *, wanted: bool = True
+) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Give what writes the tables of the result in the folder, as :func:`write_tables`, and its page if ``wanted``.
+
+    The process beside draws the page while this one writes the tables.
+    """
     if not runner.in_process:
         maker.stop()  # such a run may take hours
+    result = storage.join(progress.output, CAGS)
+    where = {"output": storage.join(progress.output, REPORT), "overwrite": True}
 
-    def write() -> None:
-        with progress.stage("report", runner):
-            maker(storage.join(progress.output, CAGS), output=storage.join(progress.output, REPORT), overwrite=True)
+    def write() -> list[dict[str, Any]]:
+        if wanted:
+            maker.begin(result, **where)
+        written = write_tables(progress, runner)
+        if wanted:
+            with progress.stage("report", runner):
+                maker(result, **where)
+        return written
 
     yield write
 

@@ -235,13 +235,12 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
         with (
             resume.cleaning_up(progress),
             as_runner(**where, work_bytes=found.work_bytes) as runner,
-            files.reporting(progress, runner, maker) as write_report,
+            files.reporting(progress, runner, maker, wanted=bool(reports)) as write_files,
         ):
             if not found.is_store and "ingest" not in progress.done:
                 _ingest_stage(found, store, chosen, progress, runner)
-            written = _cluster_stages(store, progress, runner)
-            if reports:
-                write_report()
+            _cluster_stage(store, progress, runner)
+            written = write_files()
             files.finish(progress, runner, files.Origin(store, found.digest, found.n_bytes), written, names)
     return storage.join(output, CAGS)
 
@@ -298,7 +297,7 @@ def _recipe(command: str, found: resume.Source, parameters: dict[str, Any]) -> d
     return {"command": command, "source": found.url, "source_digest": found.digest, "parameters": parameters}
 
 
-def _cluster_stages(store: str, progress: resume.Progress, runner: Runner) -> list[dict[str, Any]]:
+def _cluster_stage(store: str, progress: resume.Progress, runner: Runner) -> None:
     from cagdask.cags.clustering import cluster_store
 
     result = storage.join(progress.output, CAGS)
@@ -309,4 +308,3 @@ def _cluster_stages(store: str, progress: resume.Progress, runner: Runner) -> li
             storage.check_target(result, overwrite=progress.replace)
             progress.search = cluster_store(store, result, parameters, runner, overwrite=progress.replace)
             storage.remove(storage.join(progress.output, RUN))  # of an earlier run: it speaks of another result
-    return files.write_tables(progress, runner)

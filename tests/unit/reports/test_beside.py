@@ -37,6 +37,15 @@ def test_it_is_the_page_of_report(result: str, tmp_path: Path, processes: list[A
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
+def test_a_page_that_was_begun_is_not_asked_for_again(result: str, tmp_path: Path, processes: list[Any]) -> None:  # noqa: F811
+    cagdask.report(result, output=str(tmp_path / "a.html"))
+    with beside.report_beside() as maker:
+        maker.begin(result, output=str(tmp_path / "b.html"), overwrite=False)
+        assert processes[0].wait() == 0, "it goes on while this process does something else"
+        maker(result, output=str(tmp_path / "b.html"), overwrite=False)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
 def test_this_process_makes_the_page_where_the_other_one_is_gone(
     result: str,  # noqa: F811
     tmp_path: Path,
