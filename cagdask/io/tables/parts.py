@@ -92,6 +92,9 @@ def read_table(
         table = adapted(url, held, asked) if vectors is None else held
         rows = _Rows(url, table, asked, signed)
         _check_names(url, rows.columns, "column", of_genes=not table.genes_in_rows)
+        if not rows.columns:
+            rows.not_genes.check_any(url, 0)
+            raise InputError(f"{url}: holds names, and no {table.column} with values. Check the file.")
         parts = _Parts(url, rows.columns, table.genes_in_rows, folder, budget)
         try:
             for ids, values, n_vanished in rows:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from cagdask import storage, stores
+from cagdask.cags import clustering
 from cagdask.errors import CagdaskError, InputError, ResumeError, SchemaError, StoreError
 from cagdask.reports import page, tables
 from cagdask.runs import pipeline
@@ -127,7 +128,7 @@ def test_a_finished_run_is_not_overwritten_unasked(toy_sheet: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("module", "function"), [(pipeline, "cluster_store"), (tables, "write_file"), (page, "report")]
+    ("module", "function"), [(clustering, "cluster_store"), (tables, "write_file"), (page, "report")]
 )
 def test_an_interrupted_run_goes_on_and_gives_the_same(
     toy_sheet: Path,
@@ -158,7 +159,7 @@ def test_another_input_does_not_go_on_with_an_interrupted_run(
     toy_sheet: Path, tmp_path: Path, here: InlineRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = str(tmp_path / "out")
-    fail_once(monkeypatch, pipeline, "cluster_store", KeyboardInterrupt())
+    fail_once(monkeypatch, clustering, "cluster_store", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     with pytest.raises(ResumeError, match=r"differs in gene_id_key"):
@@ -175,7 +176,7 @@ def test_a_finished_ingest_serves_other_options_of_clustering(
     toy_sheet: Path, tmp_path: Path, here: InlineRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = str(tmp_path / "out")
-    fail_once(monkeypatch, pipeline, "cluster_store", KeyboardInterrupt())
+    fail_once(monkeypatch, clustering, "cluster_store", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(str(toy_sheet), max_dist=0.2, output=output, client=here)
     here.calls.clear()

@@ -90,3 +90,9 @@ def test_metadata_may_hold_words_above_numbers_and_percent_signs(tmp_path: Path)
     ds = cagdask.ingest(str(tmp_path / "t.tsv"), store=str(tmp_path / "s.zarr"), **options)
     assert ds.sample_age.values.tolist() == ["unknown", "40"]
     assert ds.sample_fat.values.tolist() == ["high", "20%"]
+
+
+def test_genes_in_columns_that_are_all_left_out_are_said_to_be(tmp_path: Path) -> None:
+    options = {"orient": "samples-by-genes", "exclude_genes": "^g"}
+    with pytest.raises(InputError, match="all 2 genes are left out"):
+        read(tmp_path, "sample_id\tg1\tg2\ns1\t1\t2\ns2\t3\t4\n", **options)

@@ -233,6 +233,11 @@ BAD = {
     "no.npz": (lambda p: p.write_bytes(b"PK no"), "can not be read as .npz"),
     "damaged.npz": (write_damaged_npz, r"can not be read as .npz \(Bad CRC-32 for file 'embeddings.npy'\)"),
     "no-ids.npy": (lambda p: np.save(p, ROWS), "Give a list of them, one per row, with `ids`"),
+    "flat.npy.npz": (
+        lambda p: bad_npz(p, embeddings=ROWS[:, :0], genes=np.array(GENES)),
+        "holds names, and no component with values",
+    ),
+    "none.vec": (lambda p: p.write_text("2 0\na\nb\n"), "holds names, and no component|promises"),
     "header.npz": (write_npz_of_torn_header, "can not be read as a NumPy array"),
     "list.json": (lambda p: p.write_text("[1, 2]"), "no JSON object of gene -> list"),
     "ragged.json": (lambda p: p.write_text('{"a": [1, 2], "b": [1]}'), "gene 'b' has 1 numbers and 'a' has 2"),
