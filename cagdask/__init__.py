@@ -44,6 +44,7 @@ _PUBLIC = {
     "run": "runs.pipeline",
     "plan": "runs.planning",
     "report": "reports.page",
+    "summary": "reports.overview",
     "simulate": "simulation.writing",
     "connect": "compute.connect",
     "plot": "plot",

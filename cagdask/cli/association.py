@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
+from cagdask.cli.next_steps import then
 from cagdask.cli.options import COUNT, Outcome, Setting, computes
 from cagdask.cli.task_help import TaskCommand
 
@@ -54,4 +56,16 @@ def test(setting: Setting, source: str, output: str, fdr: float, groups: str | N
         for row in frame.head(10).to_dict("records")
     ]
     text = f"{output}: {n:,} of {n_tested:,} tested {title}s differ at a false discovery rate of {fdr:g}"
-    return content, f"{text}\n\n{table([title, 'effect', 'p value', 'q value'], rows)}" if rows else text
+    if rows:
+        text += f"\n\n{table([title, 'effect', 'p value', 'q value'], rows)}"
+    return content, f"{text}\n\n{_after(source, output, title)}"
+
+
+def _after(source: str, output: str, title: str) -> str:
+    """Where the files are, and what to do with them."""
+    picture = f"{output.rpartition('.')[0]}.volcano.png"
+    where, table = shlex.quote(source), shlex.quote(output)
+    steps = [(f"cagdask plot volcano {table} -o volcano.html", "effects and p values, to point at")]
+    if title == "cag":
+        steps.insert(0, (f"cagdask report {where} --association {table} --overwrite", "show it with the groups"))
+    return f"Written: {output}, {picture}\n\n{then(*steps)}"

@@ -8,6 +8,7 @@ import click
 
 from cagdask.cags.options import ASSIGN
 from cagdask.cli.failures import worded
+from cagdask.cli.next_steps import after_result
 from cagdask.cli.options import (
     DISTANCE,
     Outcome,
@@ -58,6 +59,7 @@ def _outcome(output: str) -> Outcome:
         said.append(worded(click.get_current_context(), content["error_rate"]["in_words"]))
     text[1:1] = said
     text += [f"  {name}" for name in files]
+    text += ["", after_result(output)]
     return content, "\n".join(text)
 
 

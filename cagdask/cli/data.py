@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
+from cagdask.cli.next_steps import then
 from cagdask.cli.options import Outcome, Setting, computes, declared, keys, kind, on_bad_sample, reading, writes
 from cagdask.cli.task_help import TaskCommand
 from cagdask.simulation.options import SIMULATE
@@ -49,7 +51,13 @@ def ingest(setting: Setting, source: str, store: str, **options: Any) -> Outcome
 
     ds = library_ingest(source, store=store, overwrite=setting.overwrite, **setting.where, **options)
     outcome = store_outcome(store, ds) | {"understood": ds.encoding["understood"]}
-    return outcome, store_text(outcome)
+    where = shlex.quote(store)
+    if ds.attrs.get("kind") == "embedding":
+        steps = then((f"cagdask similar {where} GENE", "the genes most like one"))
+    else:
+        given = " --normalization none" if ds.attrs.get("kind") == "expression" else ""
+        steps = then((f"cagdask run {where}{given} --output my-cags", "find groups of genes"))
+    return outcome, f"{store_text(outcome)}\n\n{steps}"
 
 
 @click.command(cls=TaskCommand)
@@ -65,4 +73,6 @@ def simulate(setting: Setting, output: str, **options: Any) -> Outcome:
 
     made = library_simulate(output, overwrite=setting.overwrite, **options)
     text = f"{made['sheet']}: {made['n_genes']:,} genes x {made['n_samples']:,} samples, {made['n_genomes']:,} genomes"
-    return made, f"{text}\n{made['truth']}: the genome of each gene"
+    sheet = shlex.quote(made["sheet"])
+    steps = then((f"cagdask run {sheet} --output my-cags", "find groups of genes"))
+    return made, f"{text}\n{made['truth']}: the genome of each gene\n\n{steps}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
+from cagdask.cli.next_steps import then
 from cagdask.cli.options import Outcome, Setting, computes, declared
 from cagdask.cli.task_help import TaskCommand
 from cagdask.factors.options import CONSENSUS, NMF, PROJECT, SELECT
@@ -62,6 +64,19 @@ def _summary(output: str) -> dict[str, Any]:
     return content | {"output": output}
 
 
+def _after(output: str) -> str:
+    """Where the files are, and what to do with them."""
+    where = shlex.quote(output)
+    return (
+        f"\nFiles in {output}: nmf_latent.parquet (samples), NMF_weight_matrix_gsea.parquet (loadings), top_genes.tsv, "
+        "factors.zarr, nmf.json, pictures\n\n"
+        + then(
+            (f"cagdask plot loadings {where} -o loadings.svg", "the strongest genes of each component"),
+            (f"cagdask test {where} --labels COLUMN|FILE --output by-label.tsv", "which factors differ between labels"),
+        )
+    )
+
+
 def _text(content: dict[str, Any]) -> str:
     r2 = content["r2"]
     shape = f"{content['n_genes']:,} {content['rows_are']} x {content['n_samples']:,} samples"
@@ -105,7 +120,7 @@ def fit(setting: Setting, source: str, output: str, **options: Any) -> Outcome:
 
     library_nmf(source, output=output, overwrite=setting.overwrite, **setting.where, **options)
     content = _summary(output)
-    return content, _text(content)
+    return content, f"{_text(content)}\n{_after(output)}"
 
 
 @nmf.command()
@@ -124,8 +139,12 @@ def select(setting: Setting, source: str, output: str, **options: Any) -> Outcom
     rows = [
         [str(row["k"]), f"{row['stability']:.3f}", f"{row['error']:.4f}", f"{row['r2']:.4f}"] for row in content["rows"]
     ]
+    given = f" --nonneg {options['nonneg']}" if options.get("nonneg") else ""
+    command = f"cagdask nmf {shlex.quote(source)} -k {content['recommended_k']}{given} --output factors"
     text = table(["k", "stability", "error", "R2"], rows) + (
         f"\n\nrecommended: k = {content['recommended_k']}: {content['recommended_because']}"
+        f"\n\nFiles in {output}: k_selection.tsv, k_selection.png, nmf.json\n\n"
+        f"{then((command, 'the factors of that number'))}"
     )
     return content, text
 
@@ -144,7 +163,7 @@ def consensus(setting: Setting, source: str, output: str, **options: Any) -> Out
     content = _summary(output)
     found = content["replicates"]
     kept = f"{found['n_kept']:,} of {found['n_programs']:,} programs kept, stability {found['stability']:.3f}"
-    return content, f"{_text(content)}\n{kept}"
+    return content, f"{_text(content)}\n{kept}\n{_after(output)}"
 
 
 @nmf.command()
@@ -160,4 +179,4 @@ def project(setting: Setting, source: str, reference: str, output: str, **option
     nmf_project(source, reference=reference, output=output, overwrite=setting.overwrite, **setting.where, **options)
     content = _summary(output)
     share = f"{content['n_matched']:,} of the reference's {content['n_reference']:,} genes found"
-    return content, f"{_text(content)}\n{share}"
+    return content, f"{_text(content)}\n{share}\n{_after(output)}"

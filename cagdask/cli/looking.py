@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
+from cagdask.cli.next_steps import then
 from cagdask.cli.options import Outcome, Setting, Size, declared, reads, writes
 from cagdask.cli.tables import cag_table, counts, table
 from cagdask.cli.task_help import TaskCommand
@@ -168,7 +170,9 @@ def compare(setting: Setting, first: str, second: str, output: str | None, pictu
 
         plot.save(plot.comparison(first, second), picture, overwrite=True)
     written = {name: url for name, url in (("output", output), ("picture", picture)) if url}
-    return found.summary | written, _comparison_text(found, list(written.values()))
+    command = f"cagdask report {shlex.quote(first)} --compare {shlex.quote(second)} --overwrite"
+    text = _comparison_text(found, list(written.values()))
+    return found.summary | written, f"{text}\n\n{then((command, 'both on one page'))}"
 
 
 def _comparison_text(found: Any, written: list[str]) -> str:

@@ -106,6 +106,10 @@ class Lines(_Counting):
     The end of a stage that took less than a second is not told: the next line says as much.
     """
 
+    def step(self, number: int, total: int, words: str) -> None:
+        """Say which step of the command begins."""
+        self._print(f"Step {number} of {total}: {words}")
+
     def start(self, stage: str, total: int, unit: str) -> None:
         """Begin a stage."""
         super().start(stage, total, unit)
@@ -140,7 +144,7 @@ class Lines(_Counting):
 
 
 class Bars(_Counting):
-    """A bar for the stage that runs; a finished stage leaves a line above it."""
+    """A bar for the steps of the command and one for the stage that runs; a finished stage leaves a line above them."""
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console
@@ -158,6 +162,16 @@ class Bars(_Counting):
             refresh_per_second=4,
         )
         self.task: Any = None
+        self.whole: Any = None
+        self.begun_at = time.monotonic()
+
+    def step(self, number: int, total: int, words: str) -> None:
+        """Show which step of the command begins, and how long the command has taken."""
+        self.progress.start()
+        name, rest = f"Step {number} of {total}: {words}", f"{duration(time.monotonic() - self.begun_at)} so far"
+        if self.whole is None:
+            self.whole = self.progress.add_task(name, total=total, rest=rest)
+        self.progress.update(self.whole, description=name, completed=number - 1, total=total, rest=rest)
 
     def start(self, stage: str, total: int, unit: str) -> None:
         """Begin a stage."""
@@ -171,6 +185,8 @@ class Bars(_Counting):
         """Count what is done."""
         super().advance(n)
         self.progress.update(self.task, completed=self.done, rest=self.rate_and_rest())
+        if self.whole is not None:
+            self.progress.update(self.whole, rest=f"{duration(time.monotonic() - self.begun_at)} so far")
 
     def finish(self, note: str = "") -> None:
         """End the stage."""

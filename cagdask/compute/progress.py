@@ -14,6 +14,9 @@ from contextvars import ContextVar
 class Reporter:
     """Hears of stages; this one says nothing."""
 
+    def step(self, number: int, total: int, words: str) -> None:
+        """Step ``number`` of ``total`` of a command begins; each is one or many stages."""
+
     def start(self, stage: str, total: int, unit: str) -> None:
         """A stage of ``total`` items begins."""
 

@@ -167,7 +167,7 @@ def error_rate(result: str | xr.Dataset) -> alt.LayerChart:
 
     found = numbers.error_rate(open_result(result))
     if not found.get("curve"):
-        raise ValueError("this result has no error rate. Cluster with `max_dist='auto'`, which estimates one.")
+        raise ValueError("this result has no error rate: its threshold was a number. Cluster with the automatic one.")
     table = pd.DataFrame(found["curve"])[["support", "fdr"]]
     shares = alt.Axis(format=".1~%", values=[0, 0.001, 0.01, 0.1, 1])
     small = alt.Scale(type="symlog", constant=0.001, domain=[0, 1])

@@ -119,7 +119,7 @@ def _not_estimated(ds: xr.Dataset) -> Caution | None:
     return Caution(
         "No error rate was estimated",
         "The threshold was given as a number, so how many genes are together by chance is not known. "
-        "cagdask run INPUT --max-dist auto estimates it on shuffled genes.",
+        "cagdask run with its default threshold estimates it on shuffled genes.",
     )
 
 
@@ -235,12 +235,14 @@ def next_steps(ds: xr.Dataset, column: str = "") -> list[tuple[str, str]]:
     where = shlex.quote(str(ds.encoding.get("source", "cags.zarr")).rstrip("/").rpartition("/")[2])
     max_dist = numbers.max_dist_of(ds)
     finer = f"{max_dist / 2:.3g}" if max_dist else "0.1"
-    signs = " --nonneg feature-shift" if numbers.parameters_of(ds).get("normalization") == "clr" else ""
+    factors = f"cagdask nmf {where} -k 5 --output factors"
+    if numbers.parameters_of(ds).get("normalization") == "clr":  # log-ratios may be negative
+        factors = f"cagdask nmf {where} -k 5 --nonneg feature-shift --output factors"
     steps = [
         ("Walk through it: genes, groups, samples", f"cagdask explore {where}"),
         ("Get smaller, tighter groups from the same tree", f"cagdask cut {where} --max-dist {finer} --output finer"),
         ("Find the CAGs most like the largest one", f"cagdask similar {where} 0"),
-        ("Find latent factors of the CAGs", f"cagdask nmf {where} -k 5{signs} --output factors"),
+        ("Find latent factors of the CAGs", factors),
         ("Draw any picture of this page as a file", f"cagdask plot heat-map {where} -o heat-map.svg"),
     ]
     if column:

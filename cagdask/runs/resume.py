@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage, stores
 from cagdask.compute import memory
+from cagdask.compute.progress import reporter
 from cagdask.errors import InputError, ResumeError, StoreError
 from cagdask.reports import tables
 
@@ -92,6 +93,17 @@ def look_at(source: str, *, no_header: bool = False) -> Source:
 # -- a run that can be interrupted -----------------------------------------------------------------------------------
 
 
+STEPS = {
+    "ingest": "read the input",
+    "cluster": "group genes",
+    "cut": "cut the merge tree",
+    "assign": "assign genes",
+    "outputs": "write tables",
+    "report": "write the report",
+}
+"""Steps of a command, as people hear of them."""
+
+
 @dataclass
 class Progress:
     """What an unfinished run has done, kept in ``run.json.partial``.
@@ -141,9 +153,16 @@ class Progress:
         }
         storage.write_json(storage.join(self.output, stores.PARTIAL), content)
 
+    def _tell(self, name: str) -> None:
+        """Say which step of the command begins."""
+        steps = [*self.products, "outputs", *(["report"] if self.recipe.get("command") != "cluster" else [])]
+        if name in steps:
+            reporter().step(steps.index(name) + 1, len(steps), STEPS.get(name, name))
+
     @contextmanager
     def stage(self, name: str, runner: Runner) -> Iterator[None]:
         """Run a stage and keep what it used, whether it ends well or not."""
+        self._tell(name)
         begun, cpu, n_before = time.perf_counter(), time.process_time(), len(runner.usage)
         memory.reset_peak()
 

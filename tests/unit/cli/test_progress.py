@@ -78,6 +78,26 @@ def test_bars_show_stage_rate_and_rest(clock: Clock) -> None:
     assert "stopped at 5 of 10 blocks in 2 s" in shown
 
 
+def test_steps_of_a_command_are_counted(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    progress.Lines().step(2, 4, "group genes")
+    assert capsys.readouterr().err == "Step 2 of 4: group genes\n"
+    out = io.StringIO()
+    bars = progress.Bars(Console(file=out, force_terminal=True, width=120))
+    bars.step(1, 4, "read the input")
+    bars.start("ingest", 10, "samples")
+    clock.now += 70
+    bars.advance(10)
+    bars.step(2, 4, "group genes")
+    bars.progress.refresh()
+    bars.close()
+    assert "Step 1 of 4: read the input" in out.getvalue()
+    assert "Step 2 of 4: group genes" in out.getvalue()
+    assert "25 %" in out.getvalue()
+    assert "1 min 10 s so far" in out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("no_progress", "terminal", "kind"), [(True, True, "Reporter"), (False, True, "Bars"), (False, False, "Lines")]
 )
