@@ -305,8 +305,9 @@ def write_genes(
         for url, (b, e) in zip(measured, ranges, strict=True)
         if b < end and e > begin
     ]
+    arrays = [block.by_name() for block in blocks]
     for name, variable in MEASURED_VARIABLES.items():
-        values[variable] = np.concatenate([getattr(block, name) for block in blocks])
+        values[variable] = np.concatenate([block[name] for block in arrays])
     if judged is not None:
         files = StatusFiles.open(judged, begin, end)
         values["gene_support"] = files.support
