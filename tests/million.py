@@ -1,4 +1,4 @@
-"""A result of a million genes in a minute: planted groups in place of clustered ones, all else as a run leaves it."""
+"""A result of a million genes in half a minute: planted groups in place of clustered ones, in the stores of a run."""
 
 from __future__ import annotations
 
@@ -8,33 +8,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import storage
-from cagdask.simulation.writing import simulate_store
+from tests.conftest import write_abundance_store
 from tests.result_store import write_result_store
 
-STEP = 50_000
-"""Genes that are read at a time."""
+CHUNK = 5_242
+"""Rows of a chunk: as ingest plans them for this table."""
+N_GROUPS = 20_000
+ALONE = 0.2
+"""Share of genes that are in no group."""
 
 
 def write_million(folder: Path, n_genes: int = 1_000_000, n_samples: int = 200) -> str:
-    """``abundance.zarr`` and ``cags.zarr`` in a folder; CAGs are the planted genomes, and genes of none are alone."""
-    store = str(folder / "abundance.zarr")
-    truth = simulate_store(store, n_genes=n_genes, n_samples=n_samples, seed=0)
-    label, sizes = labels_of(truth)
-    genes = [str(name) for name in storage.open_array(store, "gene_id")[:]]
-    url = write_result_store(str(folder / "cags.zarr"), label, genes, n_samples=n_samples)
+    """``abundance.zarr`` and ``cags.zarr`` in a folder: groups of genes of one profile, each with noise of its own."""
+    rng = np.random.default_rng(0)
+    n_alone = int(ALONE * n_genes)
+    weight = rng.lognormal(0, 1, N_GROUPS)
+    grouped = rng.choice(N_GROUPS, n_genes - n_alone, p=weight / weight.sum())
+    label, sizes = labels_of(rng.permutation(np.concatenate([grouped, N_GROUPS + np.arange(n_alone)])))
+    means = rng.lognormal(0, 1.5, (len(sizes), n_samples)).astype(np.float32)
+    means *= rng.random(means.shape, np.float32) < 0.28
+    store, url = str(folder / "abundance.zarr"), str(folder / "cags.zarr")
+    genes = [f"gene_{i:06d}" for i in range(n_genes)]
+    values = means[label]
+    for begin in range(0, n_genes, CHUNK):
+        block = values[begin : begin + CHUNK]
+        block *= 0.7 + 0.6 * rng.random(block.shape, np.float32)
+    write_abundance_store(store, values, genes, chunk_rows=CHUNK)
+    write_result_store(url, label, genes, n_samples=n_samples)
     child, height = merges_of(label, sizes)
     group = storage.open_group(url, writable=True)
-    for name, values in (("merge_child", child), ("merge_height", height), ("cag_abundance", means(store, label))):
+    for name, array in (("merge_child", child), ("merge_height", height), ("cag_abundance", means)):
         del group[name]
-        storage.write_array(group, name, values)
+        storage.write_array(group, name, array)
     storage.finish_group(group)
     return str(folder)
 
 
-def labels_of(truth: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """CAG of each gene, the largest 0, genes of no genome alone; and the size of each."""
-    own = np.where(truth < 0, truth.max() + 1 + np.arange(len(truth)), truth)
-    _, place, counts = np.unique(own, return_inverse=True, return_counts=True)
+def labels_of(groups: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """CAG of each gene, the largest 0; and the size of each."""
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
@@ -55,17 +67,3 @@ def merges_of(label: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArr
         child[i] = (gene, node[cag]) if gene < node[cag] else (node[cag], gene)
         node[cag] = n + i
     return child, np.linspace(0, 0.2, len(joining))
-
-
-def means(store: str, label: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Mean profile of every CAG, of shares of the samples, shape (n_cags, n_samples)."""
-    array = storage.open_array(store, "abundance")
-    total = np.zeros((int(label.max()) + 1, array.shape[1]), np.float32)
-    depth = np.zeros(array.shape[1])
-    for begin in range(0, len(label), STEP):
-        block = np.asarray(array[begin : begin + STEP])
-        depth += block.sum(axis=0, dtype=np.float64)
-        order = np.argsort(label[begin : begin + STEP], kind="stable")
-        found, start = np.unique(label[begin : begin + STEP][order], return_index=True)
-        total[found] += np.add.reduceat(block[order], start, axis=0)
-    return (total / np.bincount(label)[:, None] / depth).astype(np.float32)

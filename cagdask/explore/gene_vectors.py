@@ -9,9 +9,9 @@ stored values. Memory: genes × samples bytes, at most :data:`MOST_BYTES`.
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cagdask import storage
 from cagdask.vectors.ranking import best, directions, rounded, score, unit_rows
-from cagdask.vectors.sources import Vectors, opened, prepared
+from cagdask.vectors.sources import Vectors, look, opened, prepared
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -75,14 +76,13 @@ class GeneVectors:
         self._done.set()
 
     def _load(self) -> None:
-        with ExitStack() as stack:
-            options = {"normalize": self.normalization, "clr_floor": self.clr_floor}
-            vectors, runner = stack.enter_context(opened(self.url, **options))
-            if vectors.n * vectors.n_columns > MOST_BYTES:
-                raise ValueError(
-                    f"{vectors.n:,} genes of {vectors.n_columns:,} values are more than the page keeps in memory. Ask "
-                    f"the command: cagdask similar {self.url} GENE."
-                )
+        found = look(storage.absolute(self.url), self.normalization, self.clr_floor)
+        if found.n * found.n_columns > MOST_BYTES:
+            raise ValueError(
+                f"{found.n:,} genes of {found.n_columns:,} values are more than the page keeps in memory. Ask the "
+                f"command: cagdask similar {shlex.quote(self.url)} GENE."
+            )
+        with opened(self.url, normalize=self.normalization, clr_floor=self.clr_floor) as (vectors, runner):
             self.vectors: Vectors = prepared(vectors, runner)
             self.codes = np.zeros((vectors.n, vectors.n_columns), np.int8)
             self.scale = np.zeros(vectors.n, np.float32)

@@ -8,6 +8,7 @@ import pytest
 from scipy.cluster.hierarchy import dendrogram
 
 import cagdask
+from cagdask.explore import gene_vectors
 from cagdask.explore.gene_vectors import NotReadyError
 from cagdask.explore.session import Session
 from cagdask.simulation.writing import simulate_store
@@ -120,6 +121,15 @@ def test_a_store_without_profiles_says_so(session: Session, tmp_path: Path) -> N
     assert list(alone.members(0).gene) == list(session.members(0).gene)
     with pytest.raises(ValueError, match=r"Keep abundance\.zarr in its folder"):
         alone.similar_genes("gene_007")
+
+
+def test_profiles_that_are_too_many_are_left_to_the_command(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gene_vectors, "MOST_BYTES", 400 * 25 - 1)
+    fresh = Session(session.url)
+    assert fresh.vectors is not None
+    fresh.vectors.load()
+    with pytest.raises(ValueError, match=r"400 genes of 25 values .* cagdask similar .*abundance\.zarr GENE"):
+        fresh.similar_genes("gene_007")
 
 
 def test_a_gene_that_is_not_there_is_refused_with_names_like_it(session: Session) -> None:
