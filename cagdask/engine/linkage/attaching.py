@@ -19,9 +19,9 @@ from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.noise_correction import (
     ATTACHED,
     ATTACHED_LEAST,
-    SECOND,
     SMALL,
     Groups,
+    bounds_of,
     inner_similarity,
 )
 from cagdask.engine.linkage.refinement import ROWS_AT_ONCE, _in_parts, _lengths, _pack, _rows_of, _sizes
@@ -93,7 +93,8 @@ def attach(groups: list[str], numbers: list[int], table: str, folder: str) -> in
                 products = rows32 @ some32[begin : begin + ROWS_AT_ONCE].T
             _keep_two(products, begin, small, some, c, found)
     rho = np.where(found.inner > 0, found.mean / np.where(found.inner > 0, found.inner, 1.0), 0.0)
-    grid = [np.rint(values * STEP) / STEP for values in (rho, found.mean, SECOND * found.best)]
+    at_most = bounds_of(rows32.shape[1]).second * found.best
+    grid = [np.rint(values * STEP) / STEP for values in (rho, found.mean, at_most)]
     joins = (found.large < NONE) & (grid[0] >= ATTACHED) & (grid[1] >= ATTACHED_LEAST) & (found.second <= grid[2])
     AttachedFiles(small=small.gene[joins], large=found.large[joins]).write(folder)
     return int(joins.sum())

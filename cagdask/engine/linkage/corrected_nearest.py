@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.compute.memory import one_thread
-from cagdask.engine.linkage.noise_correction import LEAST, SAME, Groups, inner_similarity
+from cagdask.engine.linkage.noise_correction import LEAST, Bounds, Groups, bounds_of, inner_similarity
 from cagdask.engine.linkage.refinement import ROWS_AT_ONCE
 from cagdask.engine.linkage.refinement_table import NONE
 from cagdask.engine.rows.files import product, rounded
@@ -99,6 +99,7 @@ def _factors(side: Side, at: Int64, with_several: bool) -> Float32:
 def _compare_kind(a: Side, at: Int64, b: Side, bt: Int64, factors: tuple[Float32, Float32]) -> None:
     if not len(at) or not len(bt):
         return
+    bounds = bounds_of(a.rows32.shape[1])
     margin = np.float32(2 * PRODUCT_MARGIN) * max(np.float32(1), factors[0].max() * factors[1].max())
     room = np.empty(min(len(at), ROWS_AT_ONCE) * min(len(bt), ROWS_AT_ONCE), np.float32)
     for begin in range(0, len(bt), ROWS_AT_ONCE):
@@ -109,26 +110,30 @@ def _compare_kind(a: Side, at: Int64, b: Side, bt: Int64, factors: tuple[Float32
             left = a.rows32[at[some]] * factors[0][some, None]
             found = room[: len(left) * len(right)].reshape(len(left), len(right))
             np.matmul(left, right.T, out=found)
-            _keep(found, at[some], bt[others], a, b, margin)
+            _keep(found, at[some], bt[others], a, b, margin, bounds)
 
 
 @njit(cache=True, nogil=True)
-def rho_of(a: Groups, i: int, inner_a: float, b: Groups, j: int, inner_b: float) -> float:
+def rho_of(a: Groups, i: int, inner_a: float, b: Groups, j: int, inner_b: float, bounds: Bounds) -> float:
     """What :func:`cagdask.engine.linkage.noise_correction.corrected` gives for two groups, not both of one gene."""
     mean = rounded(rounded(product(a.rows[i], b.rows[j])) * (a.length[i] * b.length[j]))
     if mean < LEAST:
         return -2.0
     if a.size[i] == 1:
         inner_a = inner_b
-    if b.size[j] == 1:
+    elif b.size[j] == 1:
         inner_b = inner_a
-    return rounded(mean / np.sqrt(inner_a * inner_b))
+    elif mean < rounded(bounds.as_noisy * max(inner_a, inner_b)):
+        return -2.0
+    rho = rounded(mean / np.sqrt(inner_a * inner_b))
+    is_alone = a.size[i] == 1 or b.size[j] == 1
+    return -2.0 if is_alone and rho < bounds.same_alone else rho
 
 
 @njit(cache=True, nogil=True)
-def _keep(bound: Float32, at: Int64, bt: Int64, a: Side, b: Side, margin: np.float32) -> None:
+def _keep(bound: Float32, at: Int64, bt: Int64, a: Side, b: Side, margin: np.float32, bounds: Bounds) -> None:
     """Look in float64 at the pairs whose ρ in float32 may be nearer than what one of the two has."""
-    same = np.float32(SAME)
+    same = np.float32(bounds.same)
     need_b = np.empty(len(bt), np.float32)
     for z in range(len(bt)):
         need_b[z] = max(same, np.float32(b.best[bt[z]])) - margin
@@ -142,8 +147,8 @@ def _keep(bound: Float32, at: Int64, bt: Int64, a: Side, b: Side, margin: np.flo
             gene, other = a.groups.gene[i], b.groups.gene[j]
             if gene == other:
                 continue
-            rho = rho_of(a.groups, i, a.inner[i], b.groups, j, b.inner[j])
-            if rho < SAME:
+            rho = rho_of(a.groups, i, a.inner[i], b.groups, j, b.inner[j], bounds)
+            if rho < bounds.same:
                 continue
             if rho > a.best[i] or (rho == a.best[i] and other < a.near[i]):
                 a.best[i], a.near[i] = rho, other

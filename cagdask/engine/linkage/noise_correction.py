@@ -11,9 +11,16 @@ right for all. But a group tells how noisy its genes are: by how alike they are 
 
 Within a genome ρ is near 1, whatever the noise. A gene alone has no c, and takes that of the other group.
 
-    groups of linkage --rounds--> all reciprocal nearest by ρ join while ρ >= SAME and s >= LEAST
+    groups of linkage --rounds--> all reciprocal nearest by ρ join while ρ >= same and s >= LEAST, a gene alone while
+                                  ρ >= same_alone, and two groups only if s >= as_noisy max(c_A, c_B)
                       --once----> groups of SMALL genes or fewer join their nearest larger group if ρ >= ATTACHED and no
-                                  other larger group comes near (SECOND)
+                                  other larger group comes near (second)
+
+What is written small depends on the number of samples: see :class:`Bounds`.
+
+Two conditions keep out what is alike by chance. Genes alone are many, and each has many groups to be alike to: so they
+need more. And unrelated genes that were put together are little alike, so their c is low and their ρ to anything is
+high: two groups of one genome are about equally noisy, so ``s`` is near the larger ``c``.
 
 The second step is for noisy genes. ρ is too low for them: a small group was chosen for being alike, so its c is too
 high, and a gene alone may be noisier than the group whose c it takes. What shows where they belong is that the next
@@ -39,8 +46,6 @@ from cagdask.engine.grid import STEP
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-SAME = 0.8
-"""Similarity without noise from which on two groups are one."""
 LEAST = 0.3
 """Mean similarity, noise included, below which groups are not joined: the correction is too uncertain there."""
 SMALL = 4
@@ -49,8 +54,38 @@ ATTACHED = 0.6
 """Similarity without noise from which on a small group may join a larger one in the second step."""
 ATTACHED_LEAST = 0.2
 """Mean similarity, noise included, that this needs."""
-SECOND = 0.7
-"""Largest cosine to the second-best larger group, as a share of that to the best."""
+
+
+class Bounds(NamedTuple):
+    """What a cohort asks for. Chance makes profiles of few samples alike, so fewer samples ask for more.
+
+    same
+        Similarity without noise from which on two groups are one.
+    same_alone
+        The same for a gene alone and a group.
+    as_noisy
+        Least mean similarity of two groups, as a share of the larger of the similarities inside them.
+    second
+        Largest cosine of a small group to the second-best larger group, as a share of that to the best.
+    """
+
+    same: float
+    same_alone: float
+    as_noisy: float
+    second: float
+
+
+def bounds_of(n_samples: int) -> Bounds:
+    """The bounds for a number of samples; two unrelated profiles have a correlation of about 1 / sqrt(n_samples).
+
+    Examples
+    --------
+    >>> [round(bound, 2) for bound in bounds_of(100)]
+    [0.78, 0.85, 0.73, 0.78]
+    """
+    chance = n_samples**-0.5
+    same = 0.74 + 0.4 * chance
+    return Bounds(same, max(same, 0.85), same - 0.05, 0.85 - 0.65 * chance)
 
 
 class Groups(NamedTuple):
@@ -82,7 +117,7 @@ def inner_similarity(size: Int64, length: Float64) -> Float64:
     return np.where(size > 1, c, np.nan)
 
 
-def corrected(cosine: Float64, size: tuple[Int64, Int64], length: tuple[Float64, Float64]) -> Float64:
+def corrected(cosine: Float64, size: tuple[Int64, Int64], length: tuple[Float64, Float64], n_samples: int) -> Float64:
     """Similarity without noise of pairs of groups.
 
     Parameters
@@ -91,17 +126,24 @@ def corrected(cosine: Float64, size: tuple[Int64, Int64], length: tuple[Float64,
         Of their directions, shape (n,).
     size, length
         Genes, and length of the mean profile, of either group of each pair, shape (n,) each.
+    n_samples
+        Of the profiles.
 
     Returns
     -------
     ndarray
         ρ, shape (n,), on the grid of similarities; -2 for two that may not join: two genes alone, a group whose genes
-        are not alike, and mean similarity below :data:`LEAST`.
+        are not alike, mean similarity below :data:`LEAST`, and what does not reach ``same_alone`` or ``as_noisy``
+        of :class:`Bounds`.
     """
     c = [inner_similarity(n, x) for n, x in zip(size, length, strict=True)]
     first, second = np.where(np.isnan(c[0]), c[1], c[0]), np.where(np.isnan(c[1]), c[0], c[1])
     mean = np.rint(cosine * (length[0] * length[1]) * STEP) / STEP
+    bounds = bounds_of(n_samples)
     allowed = (first > 0) & (second > 0) & (mean >= LEAST)  # false for NaN
     rho = np.full(len(cosine), -2.0)
     rho[allowed] = np.rint(mean[allowed] / np.sqrt(first[allowed] * second[allowed]) * STEP) / STEP
-    return rho
+    is_alone = (size[0] == 1) | (size[1] == 1)
+    least = np.rint(bounds.as_noisy * np.fmax(first, second) * STEP) / STEP
+    unlike = np.where(is_alone, rho < bounds.same_alone, mean < least)
+    return np.where(unlike, -2.0, rho)

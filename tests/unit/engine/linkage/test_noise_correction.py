@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cagdask.engine.linkage import corrected_joining
 from cagdask.engine.linkage.components import roots_of
 from cagdask.engine.linkage.corrected_nearest import compare_sides, compare_within, side_of
-from cagdask.engine.linkage.noise_correction import SAME, Groups, corrected, inner_similarity
+from cagdask.engine.linkage.noise_correction import Groups, bounds_of, corrected, inner_similarity
 from cagdask.engine.linkage.refinement import directions_of
 from cagdask.engine.linkage.refinement_table import TableFiles
 from cagdask.engine.linkage.rounds import InPlace, LinkagePlan
@@ -64,7 +64,7 @@ def test_similarity_without_noise_is_one_within_a_genome_whatever_the_noise() ->
         cosine = np.array([means[0] @ means[1] / length.prod()])
         raw.append(float(means[0] @ means[1]))
         size = np.array([50])
-        without.append(float(corrected(cosine, (size, size), (length[:1], length[1:]))[0]))
+        without.append(float(corrected(cosine, (size, size), (length[:1], length[1:]), 400)[0]))
     assert raw[0] > 0.9
     assert raw[1] < 0.6
     assert without[:2] == pytest.approx([1, 1], abs=0.03)
@@ -87,15 +87,18 @@ def test_nearest_is_that_of_the_definition(seed: int, noise: float) -> None:
     compare_within(whole, gene)
     assert np.array_equal(whole.near, halves.near)
     near, best = whole.near, whole.best
-    c = inner_similarity(groups.size, length)
+    c, bounds = inner_similarity(groups.size, length), bounds_of(means.shape[1])
     for i in gene:
         rho = np.full(len(gene), -2.0)
         for j in gene[gene != i]:
             mean, one, two = means[i] @ means[j], c[i], c[j]
+            alone = np.isnan(one) or np.isnan(two)
             one, two = (two if np.isnan(one) else one), (one if np.isnan(two) else two)
             if mean >= 0.3 and one > 0 and two > 0:
                 rho[j] = mean / np.sqrt(one * two)
-        if rho.max() >= SAME:
+                if rho[j] < bounds.same_alone if alone else mean < bounds.as_noisy * max(one, two):
+                    rho[j] = -2
+        if rho.max() >= bounds.same:
             assert near[i] == rho.argmax()
             assert best[i] == pytest.approx(rho.max(), abs=1e-9)
         else:
@@ -122,3 +125,20 @@ def test_halves_of_noisy_genomes_are_joined_and_genomes_are_not(tmp_path: Path) 
     for genome in range(4):
         assert len(set(ends[about[:, 0] == genome])) == 1
     assert len(set(ends)) == len(set(about[:, 0]))
+
+
+def test_unrelated_genes_that_were_put_together_take_in_no_genome(tmp_path: Path) -> None:
+    """Genes that share little are little alike, and the correction makes them alike to all that have some of it."""
+    rng = np.random.default_rng(5)
+    site, genome = rng.normal(size=(2, 200))
+    of_genome = genome + 1.6 * site + 0.2 * rng.normal(size=(60, 200))
+    unrelated = 0.8 * site + 0.65 * rng.normal(size=(60, 200))
+    means, size = [], np.array([60, 60])
+    for genes in (of_genome, unrelated):
+        unit = genes / np.linalg.norm(genes, axis=1, keepdims=True)
+        means.append(unit.mean(axis=0))
+    length = np.linalg.norm(means, axis=1)
+    inner = inner_similarity(size, length)
+    rho = means[0] @ means[1] / np.sqrt(inner.prod())
+    assert rho > bounds_of(200).same, "the correction alone would join them"
+    assert len(set(_join(tmp_path, np.array(means), size, 1, LinkagePlan(chunk_rows=9, merge_rows=9)))) == 2
