@@ -16,8 +16,8 @@ NAMES = (
 """The pictures of a result, said here too so that --help does not load what draws them; a test compares."""
 STORE_NAMES = ("density",)
 """The pictures of a store."""
-OTHER_NAMES = ("volcano", "loadings")
-"""The pictures of a test, and of factors."""
+OTHER_NAMES = ("volcano", "loadings", "signal", "synthetic")
+"""The pictures of a test, of factors, of measures of genes, and of synthetic samples."""
 MODEL_NAMES = ("label-counts", "label-f1", "confusion", "roc", "calibration")
 """The pictures of a classifier."""
 _BY = {"composition": "color_by", "heat-map": "group_by"}
@@ -39,9 +39,11 @@ def plot(setting: Setting, name: str, result: str, output: str, **options: Any) 
     size), threshold-curve (what smaller thresholds give), cohesion and prevalence (a point per CAG), heat-map (the
     largest CAGs over samples), composition (samples in a plane), dendrogram (the merge tree within one CAG), error-rate
     (share of genes grouped by chance). RESULT is a cags.zarr or the folder of a run. For volcano (effects and p values)
-    it is the table of cagdask test; for loadings (the strongest genes of each factor) the folder of cagdask nmf. For
-    density (distribution of the values of each sample) it is a store of counts, abundances or expression; for
-    label-counts, label-f1, confusion, roc and calibration it is the output of cagdask classify.
+    it is the table of cagdask test, for signal (signal and mean of each gene) that of cagdask metrics; for loadings
+    (the strongest genes of each factor) the folder of cagdask nmf, for synthetic (real and synthetic samples in a
+    plane) that of cagdask augment. For density (distribution of the values of each sample) it is a store of counts,
+    abundances or expression; for label-counts, label-f1, confusion, roc and calibration it is the output of cagdask
+    classify.
 
     Example: cagdask plot composition my-cags -o samples.svg --by diagnosis
     """

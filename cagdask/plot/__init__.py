@@ -25,9 +25,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cagdask.plot.association import volcano
+from cagdask.plot.classification import synthetic
 from cagdask.plot.compared import comparison
 from cagdask.plot.dendrogram import dendrogram
-from cagdask.plot.expression import density
+from cagdask.plot.expression import density, signal
 from cagdask.plot.factors import loadings
 from cagdask.plot.partition import cohesion, coverage, error_rate, prevalence, sizes, threshold_curve
 from cagdask.plot.samples import composition, heat_map
@@ -47,8 +48,13 @@ PLOTS = {
 """Every picture of a result by its name on the command line."""
 STORE_PLOTS = {"density": density}
 """Every picture of a store of abundances or expression."""
-OTHER_PLOTS: dict[str, Callable[..., Any]] = {"volcano": volcano, "loadings": loadings}
-"""Pictures of the output of ``cagdask test`` and of ``cagdask nmf``."""
+OTHER_PLOTS: dict[str, Callable[..., Any]] = {
+    "volcano": volcano,
+    "loadings": loadings,
+    "signal": signal,
+    "synthetic": synthetic,
+}
+"""Pictures of the output of ``cagdask test``, ``cagdask nmf``, ``cagdask metrics`` and ``cagdask augment``."""
 
 __all__ = [
     "OTHER_PLOTS",
@@ -65,7 +71,9 @@ __all__ = [
     "loadings",
     "prevalence",
     "save",
+    "signal",
     "sizes",
+    "synthetic",
     "threshold_curve",
     "volcano",
 ]

@@ -31,16 +31,36 @@ def read_association(url: str) -> pd.DataFrame:
     InputError
         It is no such table.
     """
+    return read_columns(url, COLUMNS, "cagdask test")
+
+
+def read_columns(url: str, columns: tuple[str, ...], command: str) -> pd.DataFrame:
+    """A table that a command wrote, TSV or Parquet.
+
+    Parameters
+    ----------
+    url
+        The file.
+    columns
+        Columns that it must have.
+    command
+        What wrote it, for messages.
+
+    Raises
+    ------
+    InputError
+        It is no such table.
+    """
     import pandas as pd
 
     data = BytesIO(storage.read_bytes(storage.absolute(url)))
     try:
         table = pd.read_parquet(data) if url.endswith(".parquet") else pd.read_csv(data, sep="\t")
     except (ValueError, OSError) as err:
-        raise InputError(f"{url}: can not be read as a table ({err}). Name the output of `cagdask test`.") from err
-    missing = [name for name in COLUMNS if name not in table.columns]
+        raise InputError(f"{url}: can not be read as a table ({err}). Name the output of `{command}`.") from err
+    missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise InputError(f"{url}: has no column {missing[0]}. Name the output of `cagdask test`.")
+        raise InputError(f"{url}: has no column {missing[0]}. Name the output of `{command}`.")
     return table
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cagdask import storage
-from cagdask.errors import SchemaError
-from cagdask.plot.style import BLUE, ORANGE, SEQUENTIAL, finished
+from cagdask.errors import InputError, SchemaError
+from cagdask.plot.association import read_columns
+from cagdask.plot.style import BLUE, ORANGE, SEQUENTIAL, WIDTH, configured, finished
 
 if TYPE_CHECKING:
     import altair as alt
@@ -17,6 +18,8 @@ MANY = 40
 """Labels of a chart: those with the most samples."""
 ROW = 18
 """Pixels of a label."""
+SQUARE = 340
+"""Pixels of both sides of a chart of shares."""
 
 
 def _read(folder: str, name: str) -> Any:
@@ -103,7 +106,12 @@ def confusion(folder: str, *, split: str | None = None) -> alt.Chart | None:
             for label, counts in zip(held["labels"], held["counts"], strict=True)
             for name, n in zip(given, counts, strict=True)]  # fmt: skip
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("given:N", sort=given, title=f"label given ({chosen} split)"),
+        x=alt.X(
+            "given:N",
+            sort=given,
+            title=f"label given ({chosen} split)",
+            axis=alt.Axis(labelAngle=0 if _fit(given) else -90),
+        ),
         y=alt.Y("label:N", sort=held["labels"], title="label of the sample"),
     )
     tiles = base.mark_rect().encode(
@@ -114,6 +122,11 @@ def confusion(folder: str, *, split: str | None = None) -> alt.Chart | None:
         text="samples:Q", color=alt.condition("datum.share > 0.5", alt.value("black"), alt.value("white"))
     )
     return finished(tiles + text, max(80, 24 * len(held["labels"])))
+
+
+def _fit(names: list[str]) -> bool:
+    """Whether names stand side by side below a chart."""
+    return 8 * max(map(len, names)) * len(names) < WIDTH
 
 
 def roc(folder: str, *, split: str | None = None) -> alt.Chart:
@@ -137,12 +150,12 @@ def roc(folder: str, *, split: str | None = None) -> alt.Chart:
         rows += [{"label": said, "false": x, "true": y, "step": i} for i, (x, y) in enumerate(held[row["label"]])]
     table = pd.DataFrame(rows, columns=["label", "false", "true", "step"])
     line = alt.Chart(table).mark_line(interpolate="step-after").encode(
-        x=alt.X("false:Q", title=f"false positive rate ({chosen} split)", scale=alt.Scale(domain=[0, 1])),
-        y=alt.Y("true:Q", title="true positive rate", scale=alt.Scale(domain=[0, 1])),
+        x=_share("false", f"false positive rate ({chosen} split)"),
+        y=_share("true", "true positive rate", vertical=True),
         color=alt.Color("label:N", title=None),
         order="step:O",
     )  # fmt: skip
-    return finished(line + _diagonal("false", "true"), 320)
+    return _square(line + _diagonal("false", "true"))
 
 
 def calibration(folder: str, *, split: str | None = None) -> alt.Chart:
@@ -159,12 +172,26 @@ def calibration(folder: str, *, split: str | None = None) -> alt.Chart:
     chosen, _ = _split_of(folder, split)
     table = pd.DataFrame(_read(folder, "curves.json")[chosen]["calibration"])
     base = alt.Chart(table).encode(
-        x=alt.X("probability:Q", title=f"probability said ({chosen} split)", scale=alt.Scale(domain=[0, 1])),
-        y=alt.Y("share:Q", title="share with the label", scale=alt.Scale(domain=[0, 1])),
+        x=_share("probability", f"probability said ({chosen} split)"),
+        y=_share("share", "share with the label", vertical=True),
         tooltip=[alt.Tooltip("probability:Q", format=".2f"), alt.Tooltip("share:Q", format=".2f"), "n:Q"],
     )
-    made = base.mark_line(color=BLUE) + base.mark_point(color=BLUE, filled=True, size=50)
-    return finished(made + _diagonal("probability", "share"), 320)
+    size = alt.Size("n:Q", title="answers", scale=alt.Scale(range=[20, 300]))
+    made = base.mark_line(color=BLUE) + base.mark_point(color=BLUE, filled=True).encode(size=size)
+    return _square(made + _diagonal("probability", "share"))
+
+
+def _share(name: str, title: str, *, vertical: bool = False) -> Any:
+    """An axis from 0 to 1."""
+    import altair as alt
+
+    kind = alt.Y if vertical else alt.X
+    return kind(f"{name}:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5, format=".1f"))
+
+
+def _square(chart: Any) -> Any:
+    """A chart whose axes are both from 0 to 1, with as many pixels."""
+    return configured(chart.properties(width=SQUARE, height=SQUARE))
 
 
 def _diagonal(x: str, y: str) -> Any:
@@ -193,6 +220,25 @@ def real_and_synthetic(table: pd.DataFrame) -> alt.Chart:
         shape=alt.Shape("kind:N", title=None),
     )  # fmt: skip
     return finished(chart, 360)
+
+
+def synthetic(folder: str) -> alt.Chart:
+    """Real and synthetic samples of rare labels in the plane of two principal components.
+
+    Parameters
+    ----------
+    folder
+        Output of :func:`cagdask.augment`.
+
+    Raises
+    ------
+    InputError
+        It holds no such table.
+    """
+    url = storage.join(folder, "synthetic.tsv")
+    if not storage.exists(url):
+        raise InputError(f"{folder}: holds no synthetic.tsv. Name the folder that cagdask augment made.")
+    return real_and_synthetic(read_columns(url, ("kind", "label", "component_1", "component_2"), "cagdask augment"))
 
 
 MODEL_PLOTS: dict[str, Callable[..., Any]] = {

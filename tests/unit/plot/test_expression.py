@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -68,3 +69,24 @@ def test_an_empty_store_is_refused(abundance_store: MakeStore) -> None:
     ds = storage.open_dataset(abundance_store(np.ones((3, 2), np.float32)))
     with pytest.raises(InputError, match="is empty"):
         plot.density(ds.isel(gene=slice(0, 0)))
+
+
+def test_signal_and_synthetic_samples_are_drawn_from_their_tables(tmp_path: Path) -> None:
+    n = 2 * expression.MAX_GENES
+    table = pd.DataFrame({"gene": [f"g{i}" for i in range(n)], "mean": np.linspace(0, 5, n)})
+    table = table.assign(signal=1 + np.arange(n) / n, mean_cosine=0.5)
+    table.to_csv(tmp_path / "m.tsv", sep="\t", index=False)
+    shown = plot.signal(str(tmp_path / "m.tsv")).data
+    assert len(shown) <= expression.MAX_GENES
+    assert set(shown.gene) >= {f"g{i}" for i in range(n - expression.MAX_GENES // 2, n)}, "all of the largest signals"
+    assert shown["mean"].min() > 0
+    places = pd.DataFrame({"kind": ["real", "smote"], "label": ["x", "x"], "component_1": [0.0, 1], "component_2": 2.0})
+    places.to_csv(tmp_path / "synthetic.tsv", sep="\t", index=False)
+    for name, source in (("signal", tmp_path / "m.tsv"), ("synthetic", tmp_path)):
+        made = CliRunner().invoke(main, ["plot", name, str(source), "-o", str(tmp_path / f"{name}.svg")])
+        assert made.exit_code == 0, made.output
+        assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+    with pytest.raises(InputError, match=r"has no column gene. Name the output of `cagdask metrics`"):
+        plot.signal(str(tmp_path / "synthetic.tsv"))
+    with pytest.raises(InputError, match=r"holds no synthetic\.tsv"):
+        plot.synthetic(str(tmp_path / "none"))
