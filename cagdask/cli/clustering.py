@@ -81,10 +81,10 @@ def run(setting: Setting, source: str, output: str, formats: tuple[str, ...], **
     INPUT is what `cagdask ingest` takes (a table of genes and samples, a sheet, a folder of samples), or a store. An
     interrupted run goes on when the same command is given again.
     """
-    from cagdask.compute.without_pandas import use_arrow_without_pandas
+    from cagdask.compute.quick_start import start_quickly
     from cagdask.runs import pipeline
 
-    use_arrow_without_pandas()
+    start_quickly()
     where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
     pipeline.write_run(source, output, options, where)  # type: ignore[arg-type]  # click checks them
     return _outcome(output)
@@ -101,10 +101,10 @@ def cluster(setting: Setting, store: str, output: str, formats: tuple[str, ...],
 
     STORE is what `cagdask ingest` made. An interrupted command goes on when it is given again.
     """
-    from cagdask.compute.without_pandas import use_arrow_without_pandas
+    from cagdask.compute.quick_start import start_quickly
     from cagdask.runs import pipeline
 
-    use_arrow_without_pandas()
+    start_quickly()
     where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
     pipeline.write_clusters(store, output, options, where)  # type: ignore[arg-type]  # click checks them
     return _outcome(output)

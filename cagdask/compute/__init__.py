@@ -13,7 +13,7 @@ local_cluster    worker processes of this machine, that only their owner can rea
 kernel_cache     where compiled kernels are kept if no usual place can be written
 signals          SIGTERM and SIGHUP end as Ctrl-C does
 launchers        workers on SLURM, Kubernetes, ... (--cluster)
-without_pandas   PyArrow as it starts quickly
+quick_start      PyArrow without pandas, and fewer looks for objects that nobody uses
 worker_plugins   what is set up in worker processes
 checks           whether workers that somebody else started have the same versions and reach the same places
 """

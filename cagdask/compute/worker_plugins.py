@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from cagdask.compute.without_pandas import use_arrow_without_pandas
+from cagdask.compute.quick_start import use_arrow_without_pandas
 from cagdask.storage import s3, s3_settings
 
 _FORWARDED = tuple(name for name in s3_settings.VARIABLES if name != "AWS_PROFILE")

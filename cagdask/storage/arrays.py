@@ -144,6 +144,11 @@ def read_only(values: Array) -> Array:
     return values
 
 
+def locked(values: Array) -> Array:
+    """The same values, not to be written: kernels are compiled, and loaded, once for all of them."""
+    return read_only(values.view())
+
+
 # -- the file --------------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +276,7 @@ class _InMemory:
 
 
 @contextmanager
-def in_memory(folder: str, *, wanted: bool = True) -> Iterator[Callable[[Iterable[str]], None]]:
+def in_memory(folder: str, *, wanted: bool = True) -> Iterator[Callable[[Iterable[str]], list[str]]]:
     """Keep what this process writes below a folder in its memory, until the block ends.
 
     Parameters
@@ -284,15 +289,20 @@ def in_memory(folder: str, *, wanted: bool = True) -> Iterator[Callable[[Iterabl
     Yields
     ------
     callable
-        Writes the arrays of some folders to files; all others are gone after the block.
+        Called once, writes the arrays of some folders to files, and says in which folders they are; all others are
+        gone after the block.
     """
     below = f"{folder.rstrip('/')}/"
 
-    def write(folders: Iterable[str]) -> None:
+    def write(folders: Iterable[str]) -> list[str]:
         _folders_in_memory.discard(below)
-        for url in (storage.join(one, FILE) for one in folders):
-            if url in _held:
-                _write(url, _held[url])
+        places: list[str] = []
+        for one in folders:
+            held = _held.get(storage.join(one, FILE))
+            places.append(one if held is None else storage.join(folder, "kept", str(len(places))))  # few new folders
+            if held is not None:
+                _write(storage.join(places[-1], FILE), held)
+        return places
 
     if wanted:
         _folders_in_memory.add(below)

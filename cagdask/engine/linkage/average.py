@@ -84,7 +84,12 @@ def finish_alone(blocks: list[dict[str, Any]], threshold: float, plan: dict[str,
     sizes, given = LinkagePlan(**plan).alone(), [Block(**block) for block in blocks]
     with in_memory(folder, wanted=sizes.holds_in_memory(sum(block.n for block in given))) as write:
         linked = average_linkage(InPlace(), given, threshold, sizes, folder)
-        write([*linked.merges, *(block.folder for block in linked.finished)])
+        n_merges = len(linked.merges)
+        places = write([*linked.merges, *(block.folder for block in linked.finished)])
+        linked.merges = places[:n_merges]
+        linked.finished = [
+            replace(block, folder=to) for block, to in zip(linked.finished, places[n_merges:], strict=True)
+        ]
     return linked.to_json()
 
 

@@ -304,6 +304,7 @@ def refine_alone(groups: list[dict[str, Any]], threshold: float, plan: dict[str,
     """Task: a whole refinement, in one process."""
     sizes, given = LinkagePlan(**plan).alone(), [Block(**block) for block in groups]
     with in_memory(folder, wanted=sizes.holds_in_memory(sum(block.n for block in given))) as write:
-        found = refine(InPlace(), given, threshold, sizes, folder)
-        write([*found[0], found[1], *found[2]])
-    return {"blocks": found[0], "table": found[1], "joined": found[2], "linked": found[3].to_json()}
+        blocks, last, joined, linked = refine(InPlace(), given, threshold, sizes, folder)
+        table, *places = write([last, *joined, *blocks])
+    n = len(joined)
+    return {"blocks": places[n:], "table": table, "joined": places[:n], "linked": linked.to_json()}

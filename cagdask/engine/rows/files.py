@@ -22,7 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.engine.grid import STEP
-from cagdask.storage.arrays import Files, array, read_only
+from cagdask.storage.arrays import Files, array, locked, read_only
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -105,7 +105,7 @@ def smaller_form(rows: Float64 | Stored) -> Stored:
     if len(rows) and n_values >= SPARSE_BELOW * rows.size:
         return Stored(rows, *_no_values())
     begin, column, value = np.empty(SUMS * len(rows) + 1, np.int64), np.empty(n_values, np.int32), np.empty(n_values)
-    _pick_values(rows, begin, column, value)
+    _pick_values(locked(rows), begin, column, value)
     return Stored(rows[:0], begin, column, value)
 
 

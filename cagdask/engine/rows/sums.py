@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.engine.rows.files import load_rows, save_rows
-from cagdask.storage.arrays import Files, array
+from cagdask.storage.arrays import Files, array, locked
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -79,7 +79,7 @@ def write_part(folder: str, label: Int64, values: Float64, present: NDArray[np.b
     labels, target = np.unique(label[taken], return_inverse=True)
     high = np.zeros((len(labels), values.shape[1]))
     low = np.zeros_like(high)
-    add_rows(high, low, target, values if taken.all() else values[taken])
+    add_rows(high, low, target, locked(values if taken.all() else values[taken]))
     joined = np.zeros((len(labels), 0 if present is None else present.shape[1]), bool)
     if present is not None:
         join_flags(joined, target, present if taken.all() else present[taken])
@@ -95,7 +95,7 @@ def read_sums(parts: list[str], begin: int, end: int, n: int) -> Float64:
     for url in parts:
         rows, target = _rows_of(url, begin, end)
         if len(target):
-            add_rows(high, low, target, load_rows(storage.join(url, HIGH), rows.start, rows.stop))
+            add_rows(high, low, target, locked(load_rows(storage.join(url, HIGH), rows.start, rows.stop)))
             low[target] += load_rows(storage.join(url, LOW), rows.start, rows.stop)
     return high + low
 

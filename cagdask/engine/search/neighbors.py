@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.compute.memory import one_thread
-from cagdask.engine.grid import STEP
-from cagdask.engine.rows.files import lengths, rounded, stored_rows
+from cagdask.engine.grid import STEP, on_grid
+from cagdask.engine.rows.files import lengths, stored_rows
 from cagdask.engine.search.chunks import ChunkFiles, DirectoryFiles, directory_of
 from cagdask.engine.search.kernels import (
     COUNTS,
@@ -173,7 +173,7 @@ def save_lists(lists: Lists, gene: NDArray[Any], threshold: float, to: str) -> i
     ListFiles(
         sim=lists.sim,
         row=lists.row,
-        bound=np.where(full, lists.sim[:, -1], rounded(threshold) - 1 / STEP),
+        bound=np.where(full, lists.sim[:, -1], on_grid(threshold) - 1 / STEP),
         tie=np.where(full, lists.gene[:, -1], -1),
         gene=gene,
     ).write(to)

@@ -36,7 +36,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.engine.rows.files import SUMS, Stored, take_rows
-from cagdask.storage.arrays import read_only
+from cagdask.storage.arrays import locked, read_only
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def coarse_sketches(rows: Stored | Float64, group: Int64, *, signed: bool) -> Fl
     """Coarse sketches of rows, (n, n_groups), or (n, n_groups + 2) of rows with signs."""
     if signed:
         return _in_pieces(rows, lambda some: _lifted_sketches(some, group))
-    return sketches_of(rows, group) if isinstance(rows, Stored) else np.asarray(sketches(rows, group))
+    return sketches_of(rows, group) if isinstance(rows, Stored) else np.asarray(sketches(locked(rows), locked(group)))
 
 
 def fine_sketches(rows: Stored | Float64, group: Int64, *, signed: bool) -> Float32:
@@ -158,7 +158,7 @@ def fine_sketches(rows: Stored | Float64, group: Int64, *, signed: bool) -> Floa
         return _in_pieces(rows, lambda some: some.astype(np.float32))
     if signed:
         return _in_pieces(rows, lambda some: _mean_sketches(some, group))
-    return sketches_of(rows, group) if isinstance(rows, Stored) else np.asarray(sketches(rows, group))
+    return sketches_of(rows, group) if isinstance(rows, Stored) else np.asarray(sketches(locked(rows), locked(group)))
 
 
 def _in_pieces(rows: Stored | Float64, make: Callable[[Float64], Any]) -> Float32:
@@ -192,7 +192,7 @@ def _sparse_sketches(begin: Any, column: Any, value: Any, group: Any) -> Any:
 def sketches_of(rows: Stored, group: Int64) -> Float32:
     """Sketches of stored rows, shape (n, n_groups), float32; those of sparse ones from their values alone."""
     if len(rows.dense):
-        found = sketches(rows.dense, group)
+        found = sketches(locked(rows.dense), locked(group))
     else:
         found = _sparse_sketches(read_only(rows.begin[::SUMS].copy()), rows.column, rows.value, group)
     made: Float32 = found

@@ -11,6 +11,7 @@ import glob
 import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,10 +23,15 @@ from cagdask.io.tables.look import Look, look
 from cagdask.io.tables.reading import Reading
 from cagdask.io.tables.streams import damage_named, folder_kind, open_plain
 
-_PATHS = re.compile(
-    r"(?i)\S.*\.(json|ndjson|jsonl|sf|tsv|tab|txt|csv|out|h5|counts?|results|depth|htseq|quant|fastq|fq|fasta|fa|fna|bam|"
-    r"cram|sam)(\.(gz|bz2|xz|zst))?"
+_ENDING = (
+    r"\.(json|ndjson|jsonl|sf|tsv|tab|txt|csv|out|h5|counts?|results|depth|htseq|quant|fastq|fq|fasta|fa|fna|bam|cram|sam)"
+    r"(\.(gz|bz2|xz|zst))?"
 )
+_PATHS = re.compile(rf"(?i)\S.*{_ENDING}")
+_SOME_PATH = re.compile(rf"(?i){_ENDING}(?=[\t,;| \"\r\n]|$)".encode())
+_LINES_WITH_PATHS = 24
+"""Lines among which a manifest names a file: those that are looked at below, and lines above the header."""
+_LINE_BYTES = 2**20
 _READS = re.compile(r"(?i).*\.(fastq|fq|fasta|fa|fna|bam|cram|sam)(\.(gz|bz2|xz|zst))?")
 _TOOL_FILES = ("quant.sf", "abundance.tsv", "abundance.h5", "ReadsPerGene.out.tab", "genes.results")
 _SAMPLE_FILE = re.compile(
@@ -121,10 +127,13 @@ def _looked(url: str) -> tuple[Look | None, list[list[str]]]:
 
     try:
         with damage_named(url, "text"), open_plain(url) as (kind, handle):
-            seen = look(url, handle) if kind == "text" else None
+            if kind != "text" or not _names_a_file(handle):
+                return None, []  # as of most tables: all else takes longer
+        with damage_named(url, "text"), open_plain(url) as (_, handle):
+            seen = look(url, handle)
     except InputError:  # whatever it is, the reader of tables says it better
         return None, []
-    if seen is None or "text" not in seen.kinds or sum(kind == "number" for kind in seen.kinds) > 64:
+    if "text" not in seen.kinds or sum(kind == "number" for kind in seen.kinds) > 64:
         return None, []
     with damage_named(url, "text"), open_plain(url) as (_, handle):
         for _ in range(seen.n_skipped):
@@ -134,6 +143,19 @@ def _looked(url: str) -> tuple[Look | None, list[list[str]]]:
         return None, []
     table = read_cells(url, seen, "a sheet of samples")
     return seen, [[str(cell).strip() for cell in column.to_pylist()] for column in table.columns]
+
+
+def _names_a_file(handle: Any) -> bool:
+    """Whether some cell of the first lines ends as names of files do."""
+    n_lines = 0
+    for _ in range(2_000):  # comments among them
+        line = handle.readline(_LINE_BYTES)
+        if not line or n_lines == _LINES_WITH_PATHS:
+            return False
+        if _SOME_PATH.search(line):
+            return True
+        n_lines += not line.startswith(b"#") and bool(line.strip())
+    return False
 
 
 def _holds_paths(cells: list[str]) -> bool:

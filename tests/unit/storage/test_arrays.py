@@ -237,9 +237,11 @@ def test_files_in_memory_are_what_files_would_be_and_leave_only_what_is_asked_fo
         assert found.value.flags.c_contiguous
         assert found.value.flags.aligned
         assert not found.value.flags.writeable
-        write([str(folder / "kept")])
-    assert [path.name for path in folder.iterdir()] == ["kept"]
-    np.testing.assert_array_equal(Triple.open(str(folder / "kept")).edge, triple().edge)
+        triple().write(str(tmp_path / "elsewhere"))
+        place, other = write([str(folder / "kept"), str(tmp_path / "elsewhere")])
+    assert other == str(tmp_path / "elsewhere")
+    assert [path.parent for path in folder.rglob(FILE)] == [Path(place)]
+    np.testing.assert_array_equal(Triple.open(place).edge, triple().edge)
     with pytest.raises(FileNotFoundError):
         Triple.open(str(folder / "not-kept"))
 

@@ -1,4 +1,4 @@
-"""PyArrow that does not look for pandas."""
+"""PyArrow that does not look for pandas, and a command that imports without looking for garbage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 def test_arrow_imports_no_pandas_and_still_gives_it_when_asked() -> None:
     code = """
 import sys
-from cagdask.compute.without_pandas import use_arrow_without_pandas
+from cagdask.compute.quick_start import use_arrow_without_pandas
 use_arrow_without_pandas()
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 names = pa.array(["a", "b"], pa.string())
@@ -27,7 +27,7 @@ assert not any(type(finder).__name__ == "_NoPandas" for finder in sys.meta_path)
 def test_where_pandas_is_there_arrow_knows_it() -> None:
     code = """
 import pandas as pd
-from cagdask.compute.without_pandas import use_arrow_without_pandas
+from cagdask.compute.quick_start import use_arrow_without_pandas
 use_arrow_without_pandas()
 import pyarrow as pa
 print(pa.array(pd.Series([1.0, None])).null_count)

@@ -1,15 +1,22 @@
-"""PyArrow without pandas, for processes in which nothing but this package runs.
+"""What lets programs of this package start sooner; nothing of it for processes in which a user's code runs.
 
 Whenever PyArrow makes an array it looks whether what it is given is of pandas, and imports pandas for it: a quarter of
 a second, in every process, for what is never given here. It looks for pandas once, and does without where it finds
 none; ``to_pandas`` and pandas itself still work.
+
+To import libraries makes a million objects that stay. Python looks through all of them again and again for some that
+nobody uses any more.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.abc
 import sys
 from typing import Any
+
+_NEW_OBJECTS = 50_000
+"""Objects that are made before Python looks for some to drop, instead of some hundred."""
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -21,7 +28,7 @@ class _NoPandas(importlib.abc.MetaPathFinder):
 def use_arrow_without_pandas() -> None:
     """Let PyArrow find no pandas; nothing is done where pandas is there already.
 
-    Only for programs of this package: where a user's code runs, PyArrow has to know what is of pandas.
+    Where a user's code runs, PyArrow has to know what is of pandas.
     """
     if "pandas" in sys.modules:
         return
@@ -33,3 +40,9 @@ def use_arrow_without_pandas() -> None:
         pa.array([0])  # it looks now
     finally:
         sys.meta_path.remove(finder)
+
+
+def start_quickly() -> None:
+    """Set up this process as above, for a command that imports most of the package."""
+    gc.set_threshold(_NEW_OBJECTS)
+    use_arrow_without_pandas()
