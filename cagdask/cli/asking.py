@@ -111,6 +111,9 @@ def converse(answer: Callable[[list[str]], Answers], names: Any, usage: str) -> 
     return {}, ""
 
 
+_KEEP = "To keep it: add --output FILE.tsv (or .md, .json, .parquet); as a picture: --picture FILE.png."
+
+
 def write_answers(answers: Answers, output: Sequence[str], picture: str | None, link: str | None) -> Outcome:
     """Write answers to files; gives them for ``--json``, and as text."""
     if picture:
@@ -118,7 +121,7 @@ def write_answers(answers: Answers, output: Sequence[str], picture: str | None, 
     answers.write(output, link)
     files = [*output, *([picture] if picture else [])]
     if not files:
-        return answers.content, answers.to_text
+        return answers.content, lambda: f"{answers.to_text()}\n\n{_KEEP}"
     return answers.content | {"files": files}, lambda: f"{answers.to_text()}\n\nwrote {', '.join(files)}"
 
 

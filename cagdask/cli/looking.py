@@ -93,6 +93,8 @@ def _info_text(content: dict[str, Any]) -> str:
         lines += ["", "Every file is as its manifest says."]
     if "summary" in content:
         lines += ["", counts(content["summary"]), "", cag_table(content["summary"]["largest"])]
+        command = f"cagdask report {shlex.quote(content['url'])}"
+        lines += ["", then((command, "a page about it"))]
     return "\n".join(lines)
 
 
@@ -110,7 +112,8 @@ def plan(setting: Setting, source: str, memory_limit: str, **options: Any) -> Ou
     from cagdask.runs.planning import plan as library_plan
 
     made = library_plan(source, memory_limit=memory_limit, **options)
-    return made.to_json(), made.to_text()
+    command = f"cagdask run {shlex.quote(source)} --output my-cags"
+    return made.to_json(), f"{made.to_text()}\n\n{then((command, 'do it'))}"
 
 
 @click.command(cls=TaskCommand)

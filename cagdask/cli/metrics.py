@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
+from cagdask.cli.next_steps import then
 from cagdask.cli.options import Outcome, Setting, computes, declared
 from cagdask.cli.task_help import TaskCommand
 from cagdask.expression.options import METRICS
@@ -37,4 +39,10 @@ def metrics(setting: Setting, source: str, output: str, **options: Any) -> Outco
     ]  # fmt: skip
     text = table(["gene", "signal", "prevalence", "tau", "mean cosine"], rows)
     content = {"output": output, "n_genes": len(frame), "median_signal": float(frame["signal"].median())}
-    return content, f"{output}: {len(frame):,} genes; the largest signals are of\n\n{text}"
+    return content, f"{output}: {len(frame):,} genes; the largest signals are of\n\n{text}\n\n{_after(source, output)}"
+
+
+def _after(source: str, output: str) -> str:
+    """Where the files are, and what to do next."""
+    command = f"cagdask similar {shlex.quote(source)} GENE"
+    return f"Written: {output}, and a picture beside it\n\n{then((command, 'the genes most like one'))}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
 from cagdask.cli.data import store_outcome, store_text
 from cagdask.cli.failures import worded
+from cagdask.cli.next_steps import then
 from cagdask.cli.options import Outcome, Setting, clr_floor, computes
 from cagdask.cli.task_help import TaskCommand
 
@@ -74,7 +76,12 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
         where = {"overwrite": setting.overwrite, **setting.where}
         ds = normalize_expression(source, output=output, method=method, **options, **where)
     outcome = store_outcome(output, ds)
-    return outcome, store_text(outcome)
+    where = shlex.quote(output)
+    steps = then(
+        (f"cagdask metrics {where} -o metrics.tsv", "how strong, common and specific each gene is"),
+        (f"cagdask plot density {where} --before {shlex.quote(source)} -o density.svg", "values before and after"),
+    )
+    return outcome, f"{store_text(outcome)}\n\n{steps}"
 
 
 def _normalize_abundance(setting: Setting, source: str, output: str, method: str, clr_floor: Any) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
 import click
 
+from cagdask.cli.next_steps import then
 from cagdask.cli.options import Outcome, Setting, computes, declared
 from cagdask.cli.tables import table
 from cagdask.cli.task_help import TaskCommand
@@ -62,4 +64,7 @@ def _text(report: dict[str, Any], output: str) -> str:
     if "kept_first_label" in report:
         lines[0] += f" {report['kept_first_label']:.1%} of the {report['n_drawn']:,} drawn kept their first label."
     lines += ["", table(header, rows), "", f"Files in {output}:", *(f"  {name}" for name in report["files"])]
+    picture = "dendrogram.png" if "dendrogram.png" in report["files"] else "distances.png"
+    new = f"cagdask twopass NEW --leaders-from {shlex.quote(output)} --output new-labels"
+    lines += ["", f"Look at {picture}: whether the clusters are apart.", "", then((new, "label other items by these"))]
     return "\n".join(lines)
