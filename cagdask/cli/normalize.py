@@ -76,10 +76,10 @@ def normalize(setting: Setting, source: str, output: str, method: str, clr_floor
         where = {"overwrite": setting.overwrite, **setting.where}
         ds = normalize_expression(source, output=output, method=method, **options, **where)
     outcome = store_outcome(output, ds)
-    where = shlex.quote(output)
+    made = shlex.quote(output)
     steps = then(
-        (f"cagdask metrics {where} -o metrics.tsv", "how strong, common and specific each gene is"),
-        (f"cagdask plot density {where} --before {shlex.quote(source)} -o density.svg", "values before and after"),
+        (f"cagdask metrics {made} -o metrics.tsv", "how strong, common and specific each gene is"),
+        (f"cagdask plot density {made} --before {shlex.quote(source)} -o density.svg", "values before and after"),
     )
     return outcome, f"{store_text(outcome)}\n\n{steps}"
 

@@ -25,6 +25,8 @@ N_ORDINATED = 1_000
 """CAGs that samples are compared by: those with the most abundance."""
 MAX_CATEGORIES = 8
 """Values of a metadata column that get a color of their own; the rarest of more are one."""
+TOLD = 0.4
+"""Share of the samples whose values have a color of their own, at least, for a column to color samples."""
 
 Float64 = NDArray[np.float64]
 
@@ -32,8 +34,9 @@ Float64 = NDArray[np.float64]
 class Matrix(NamedTuple):
     """The largest CAGs over samples.
 
-    ``share`` (n_rows, n_samples) float64 in [0, 1] is the abundance as a share of the CAG's own largest; ``cag`` the
-    numbers of the rows, ``rows`` and ``columns`` the orders in which similar ones are neighbors.
+    ``share`` (n_rows, n_samples) float64 in [0, 1] is the abundance as a share of the CAG's own largest, and its root
+    is what pictures show; of logarithms, the root is the place between the row's smallest and largest value. ``cag``
+    holds the numbers of the rows, ``rows`` and ``columns`` the orders in which similar ones are neighbors.
     """
 
     cag: NDArray[np.int64]
@@ -47,11 +50,27 @@ def largest_over_samples(ds: xr.Dataset, n: int = N_ROWS) -> Matrix:
     sizes = ds["cag_size"].values[: max(n, 1)]
     count = int((sizes >= 2).sum()) or int((sizes >= 1).sum())
     values = ds["cag_abundance"][: min(n, count)].values.astype(np.float64)
-    low = np.minimum(values.min(axis=1, keepdims=True, initial=0), 0)
-    width = values.max(axis=1, keepdims=True, initial=0) - low
-    share = np.divide(values - low, width, out=np.zeros_like(values), where=width > 0)
+    if values.size:
+        low = values.min(axis=1, keepdims=True)
+        low = np.minimum(low, 0) if are_shares(ds) else low
+        width = values.max(axis=1, keepdims=True) - low
+        share = np.divide(values - low, width, out=np.zeros_like(values), where=width > 0)
+    else:
+        share = values
+    if not are_shares(ds):
+        share = share**2
     roots = np.sqrt(share)
     return Matrix(np.arange(len(values)), share, similar_together(roots), similar_together(roots.T))
+
+
+def are_shares(ds: xr.Dataset) -> bool:
+    """Whether abundances are shares of their sample, or like such, of which 0 is the least; not logarithms."""
+    return numbers.parameters_of(ds).get("normalization", "sum") in ("sum", "median", "hellinger")
+
+
+def brightness_of(ds: xr.Dataset) -> str:
+    """What the colors of a heat map of CAGs over samples mean."""
+    return "root of the share of the row's largest" if are_shares(ds) else "0: the row's least value, 1: its largest"
 
 
 def sample_table(ds: xr.Dataset) -> pd.DataFrame:
@@ -92,7 +111,10 @@ def categories(values: Any) -> NDArray[np.object_]:
     """A word for each value of a metadata column: at most :data:`MAX_CATEGORIES`, the rarest of more are "other"."""
     import pandas as pd
 
-    words = pd.Series(values).astype(object).where(pd.notna(pd.Series(values)), "missing").astype(str)
+    column = pd.Series(values)
+    if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")  # 1023, not 1023.0
+    words = column.astype(object).where(pd.notna(pd.Series(values)), "missing").astype(str)
     words = words.where(words.str.strip() != "", "missing")
     counts = words.value_counts()
     kept = sorted(counts.index, key=lambda word: (-counts[word], word))[:MAX_CATEGORIES]
@@ -117,7 +139,8 @@ def coloring_columns(table: pd.DataFrame) -> list[str]:
         known = table[name].dropna().astype(str)
         known = known[known.str.strip() != ""]
         n_kinds = known.nunique()
-        if n_kinds > 1 and (is_continuous(table[name]) or n_kinds <= max(MAX_CATEGORIES, len(known) // 2)):
+        named = known.value_counts().iloc[: MAX_CATEGORIES - 1].sum()  # the others are of one color
+        if n_kinds > 1 and (is_continuous(table[name]) or n_kinds <= MAX_CATEGORIES or named >= TOLD * len(known)):
             found.append(str(name))
     return found
 
@@ -213,7 +236,7 @@ def heat_map(result: str | xr.Dataset, *, group_by: str | None = None) -> alt.Ch
         .encode(
             x=alt.X("column:O", title="samples", axis=alt.Axis(labels=False, ticks=False)),
             y=alt.Y("CAG:N", sort=rows, title=None),
-            color=alt.Color("value:Q", title="share of the row's largest (root)", scale=alt.Scale(scheme=SEQUENTIAL)),
+            color=alt.Color("value:Q", title=brightness_of(ds), scale=alt.Scale(scheme=SEQUENTIAL)),
             tooltip=["CAG:N", "samples:N", alt.Tooltip("value:Q", format=".2f")],
         )
         .properties(title=f"grouped by {group_by}" if group_by else "similar samples side by side")

@@ -16,7 +16,7 @@ import numpy as np
 from cagdask.plot import cohesion, coverage, error_rate, numbers, prevalence, sizes
 from cagdask.plot.ordination import Ordination
 from cagdask.plot.partition import threshold_panels
-from cagdask.plot.samples import Matrix, categories, coloring_columns, is_continuous, sample_table
+from cagdask.plot.samples import Matrix, brightness_of, categories, coloring_columns, is_continuous, sample_table
 from cagdask.plot.style import CATEGORIES, DARK_CATEGORIES, SEQUENTIAL
 from cagdask.reports.naming import row_names
 
@@ -87,6 +87,7 @@ def sample_data(ds: xr.Dataset, made: Matrix, ordination: Ordination, n_compared
         "n_compared": n_compared,
         "columns": columns,
         "picked": column,
+        "brightness": brightness_of(ds),
         "names": row_names(ds, made.cag[made.rows]),
         "categories": CATEGORIES,
         "dark": DARK_CATEGORIES,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from cagdask.plot.ordination import Ordination
 
+LEAST_GROUP = 3
+"""Samples of a group that can be tested."""
 FEW_SAMPLES = 20
 """Below this many samples, genes of different genomes are often alike by chance."""
 DOMINANT = 0.2
@@ -230,6 +232,18 @@ def _explained(axis: NDArray[np.float64], words: NDArray[np.object_]) -> float:
     return max(0.0, 1 - (within / (n - k)) / (total / (n - 1)))
 
 
+def _test_command(ds: xr.Dataset, where: str, column: str, output: str) -> str:
+    """A test that this column allows: each group needs :data:`LEAST_GROUP` samples, and more than two another test."""
+    words = sample_table(ds)[column].dropna().astype(str)
+    counts = words[words.str.strip() != ""].value_counts()
+    large = sorted(str(word) for word in counts.index[counts >= LEAST_GROUP])
+    command = f"cagdask test {where} --labels {shlex.quote(column)}"
+    if len(large) < len(counts) and len(large) >= 2:
+        two = sorted(str(word) for word in counts.index[:2])
+        return f"{command} --groups {shlex.quote(','.join(two))} --output {output}"
+    return f"{command} --test kruskal --output {output}" if len(counts) > 2 else f"{command} --output {output}"
+
+
 def next_steps(ds: xr.Dataset, column: str = "") -> list[tuple[str, str]]:
     """What to do with a result, each as words and the command; ``column`` is what samples are tested by."""
     where = shlex.quote(str(ds.encoding.get("source", "cags.zarr")).rstrip("/").rpartition("/")[2])
@@ -248,7 +262,7 @@ def next_steps(ds: xr.Dataset, column: str = "") -> list[tuple[str, str]]:
     if column:
         name = shlex.quote(column)
         steps[1:1] = [
-            (f"Test which CAGs differ by {column}", f"cagdask test {where} --labels {name} --output by-{name}.tsv"),
+            (f"Test which CAGs differ by {column}", _test_command(ds, where, column, f"by-{name}.tsv")),
             ("Show what was found on this page", f"cagdask report {where} --association by-{name}.tsv --overwrite"),
         ]
     return steps

@@ -199,6 +199,7 @@ def render(ds: xr.Dataset, association: Sequence[str] | None = None, compare: st
         has_index=index is not None,
         columns=list(data["samples"]["columns"]),
         column=column,
+        brightness=data["samples"]["brightness"],
         not_shown=sorted(set(map(str, sample_table(ds))) - set(data["samples"]["columns"])),
         panels=sum(name.startswith("threshold") for name in data["charts"]),
         drawn=set(data["charts"]),

@@ -47,7 +47,7 @@
 
   const samples = page.samples;
   const share = asBytes(samples.share);
-  const MOST = 160;
+  const MOST = 160, MOST_BARS = 8;
 
   function picked() {
     const name = byId("column")?.value;
@@ -81,7 +81,7 @@
     const column = picked();
     if (!byId("bars")?.checked) return column ? [column] : [];
     const others = Object.entries(samples.columns).filter(([name]) => name !== column?.name).map(([name, held]) => ({ name, ...held }));
-    return column ? [column, ...others] : others;
+    return (column ? [column, ...others] : others).slice(0, MOST_BARS);
   }
 
   function legends(columns) {
@@ -136,8 +136,8 @@
       width, height: Math.max(60, 16 * labels.length), data: { values: cells }, mark: "rect",
       encoding: {
         x, y: { field: "cag", type: "nominal", sort: labels, axis: text },
-        color: { field: "v", type: "quantitative", title: "share of the row's largest (root)", scale: { scheme: samples.scheme, domain: [0, most] }, legend: { orient: "bottom", gradientLength: 200 } },
-        tooltip: [{ field: "cag", title: "CAG" }, ...(samples.names.some((word) => word) ? [{ field: "about", title: "most of its genes" }] : []), { field: "sample", title: "sample" }, { field: "v", title: "root of share" }],
+        color: { field: "v", type: "quantitative", title: samples.brightness, scale: { scheme: samples.scheme, domain: [0, most] }, legend: { orient: "bottom", gradientLength: 200 } },
+        tooltip: [{ field: "cag", title: "CAG" }, ...(samples.names.some((word) => word) ? [{ field: "about", title: "most of its genes" }] : []), { field: "sample", title: "sample" }, { field: "v", title: samples.brightness }],
       },
     };
     const strips = bars.map((bar, i) => ({

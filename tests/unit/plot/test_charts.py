@@ -3,13 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import cagdask
 from cagdask.cli.plot import NAMES, OTHER_NAMES
 from cagdask.errors import StoreError
 from cagdask.plot import OTHER_PLOTS, PLOTS, save
-from cagdask.plot.samples import binned, categories
+from cagdask.plot.samples import binned, categories, coloring_columns, largest_over_samples
 from tests.result_store import write_result_store
 
 
@@ -69,3 +70,23 @@ def test_the_rarest_of_many_categories_are_one() -> None:
     words = categories([*"aabbccddeeffgg", "h", "i", None])
     assert set(words) == {*"abcdefg", "other"}
     assert list(words[-3:]) == ["other"] * 3
+
+
+def test_logarithms_are_drawn_between_the_least_and_the_largest_of_their_row(result: str) -> None:
+    ds = cagdask.open_dataset(f"{result}/cags.zarr").load()
+    ds["cag_abundance"][:] = ds["cag_abundance"] + 5
+    values = ds["cag_abundance"].values[:3].astype(float)
+    np.testing.assert_allclose(largest_over_samples(ds).share, values / values.max(1, keepdims=True))
+    ds.attrs["parameters"] = '{"normalization": "none"}'
+    low, high = values.min(1, keepdims=True), values.max(1, keepdims=True)
+    np.testing.assert_allclose(np.sqrt(largest_over_samples(ds).share), (values - low) / (high - low))
+
+
+def test_columns_that_are_mostly_one_color_do_not_color_samples() -> None:
+    subject = [f"p{i // 2}" for i in range(40)]
+    table = pd.DataFrame({"subject": subject, "site": ["gut", "soil"] * 20, "age": np.linspace(1, 9, 40)})
+    assert coloring_columns(table) == ["site", "age"]
+
+
+def test_whole_numbers_with_gaps_are_written_as_such() -> None:
+    assert set(categories([1.0, 2.0, None])) == {"1", "2", "missing"}

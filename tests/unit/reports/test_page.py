@@ -136,7 +136,7 @@ def test_what_next_names_a_column_that_has_groups(result: str) -> None:
     )
     plane = ordinate(np.array([site == "gut", site == "soil"], float), is_log_ratio=False)
     assert findings.most_telling(samples, plane)[1] == "site"
-    (command,) = [command for _, command in findings.next_steps(ds, "site") if "cagdask test" in command]
+    (command,) = [command for _, command in findings.next_steps(samples, "site") if "cagdask test" in command]
     assert "--labels site" in command
 
 
@@ -221,7 +221,7 @@ def test_columns_that_can_not_color_samples_are_not_offered(result: str) -> None
     ds["sample_study"] = ("sample", ["one"] * 4)
     ds["sample_site"] = ("sample", ["gut", "soil", "gut", ""])
     assert list(data_of(reporting.render(ds))["samples"]["columns"]) == ["site"]
-    assert "another one for each sample: study" in reporting.render(ds)
+    assert "another one for most samples: study" in reporting.render(ds)
 
 
 @pytest.mark.parametrize(
@@ -264,3 +264,19 @@ def test_two_results_are_compared_on_the_page(result: str, tmp_path: Path) -> No
     assert "Of the CAGs of this result 2 are the same there" in page
     assert "1 are split, 0 are" in page
     assert "comparison" in data_of(page)["charts"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        (["a"] * 4 + ["b"] * 4, "--labels site --output"),
+        (["a"] * 3 + ["b"] * 3 + ["c"] * 3, "--labels site --test kruskal --output"),
+        (["a"] * 3 + ["x y"] * 3 + ["c"], "--labels site --groups 'a,x y' --output"),
+    ],
+)
+def test_the_test_that_is_proposed_is_one_that_the_column_allows(labels: list[str], wanted: str) -> None:
+    ds = xr.Dataset(
+        {"sample_site": ("sample", labels)}, coords={"sample_id": ("sample", list("abcdefghi"[: len(labels)]))}
+    )
+    commands = [command for _, command in findings.next_steps(ds, "site")]
+    assert wanted in commands[1]
