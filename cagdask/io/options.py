@@ -89,7 +89,7 @@ INGEST = Options(
     Option(
         "duplicate_genes",
         "refuse",
-        "Rows of a table with the same gene: refuse, or add them up.",
+        "The same gene twice in a table, or in a sample of a sheet: refuse, or add them up.",
         choices=("refuse", "sum"),
     ),
     Option("strip_version", False, "Take versions off Ensembl ids: ENSG00000223972.5 is ENSG00000223972.", kind=bool),

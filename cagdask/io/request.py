@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from cagdask import provenance, schema, storage
@@ -96,7 +97,7 @@ def _reader(
     def look(url: str) -> tuple[dict[str, Any], Any]:
         found = samples_of(url, reading)
         if found is not None:
-            _check_for_tables(reading, f"{url} is a list of files")
+            _check_for_tables(replace(reading, duplicate_genes=DUPLICATES[0]), f"{url} is a list of files")
             return _sheet_recipe(found, keys, reading)
         return _table_recipe(url, reading)
 

@@ -39,6 +39,7 @@ from cagdask.io.sheets.records import (
     value_problem,
 )
 from cagdask.io.sheets.sheet import gunzip
+from cagdask.io.tables.choosing import SUM
 from cagdask.io.tables.not_genes import NotGenes
 from cagdask.io.tables.reading import Reading
 
@@ -122,10 +123,13 @@ def read_sample(
     MemoryLimitError
         The file can not fit the budget.
     """
+    add_up = len(keys) > 3 and keys[3].get("duplicate_genes") == SUM
     ids, values, keys, said = _records(sample, url, keys, budget)
     _check_values(sample, url, keys, ids, values, signed)
     order = sort_order(ids)
     ids, values = ids.take(pa.array(order)), values[order]
+    if add_up:
+        ids, values, order = _added_up(sample, url, ids, values, order)
     _check_ids(sample, url, keys, ids, order)
     with np.errstate(under="ignore"):
         stored = values.astype(np.float32)
@@ -321,5 +325,20 @@ def _check_ids(sample: str, url: str, keys: list[str], ids: pa.StringArray, orde
         first, second = sorted((int(order[i]) + 1, int(order[i + 1]) + 1))
         raise InputError(
             f"{url}: sample {sample!r}: gene {gene!r} occurs twice (records {first} and {second}). Keep one of "
-            "them, or add them up before."
+            "them, or add them up: ingest does with `duplicate_genes='sum'`."
         )
+
+
+def _added_up(
+    sample: str, url: str, ids: pa.StringArray, values: NDArray[np.float64], order: NDArray[np.int64]
+) -> tuple[pa.StringArray, NDArray[np.float64], NDArray[np.int64]]:
+    """Sorted ids, each once, with the sum of its values, and the record of the first of them."""
+    same = equal_neighbors(ids)
+    if not same.any():
+        return ids, values, order
+    starts = np.flatnonzero(np.r_[True, ~same])
+    total = np.add.reduceat(values, starts)
+    if not (np.abs(total) <= FLOAT32_MAX).all():
+        gene = ids[int(starts[np.argmax(~(np.abs(total) <= FLOAT32_MAX))])].as_py()
+        raise InputError(f"{url}: sample {sample!r}: the values of gene {gene!r} add up to more than float32 can hold.")
+    return ids.take(pa.array(starts)), total, order[starts]
