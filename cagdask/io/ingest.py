@@ -109,7 +109,8 @@ def ingest(
     descriptions
         A table of ``id``, ``symbol``, ``description``, or a JSON object gene -> description, to store with the genes.
     duplicate_genes
-        Rows of a table with the same gene: ``refuse``, or ``sum`` of them, where the last of them is.
+        Rows of a table, or records of a sample, with the same gene: ``refuse``, or ``sum`` of them, in a table where
+        the last of them is.
     strip_version
         Take versions off Ensembl ids, before genes are compared.
     samples, sample_query
