@@ -45,8 +45,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-MOST_SHUFFLED = 25_000
-"""Genes that are shuffled at most."""
+MOST_SHUFFLED = 20_000
+"""Genes that are shuffled at most: as many as one task links alone."""
 FEWEST_SAMPLES = 8
 """Samples below which the result is called what it is, chance, whatever the shuffled genes say."""
 BEYOND = 2

@@ -29,6 +29,10 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
+DENSE = 2
+"""Rows of a stretch per row that is wanted, up to which the whole stretch is multiplied."""
+
+
 class Side(NamedTuple):
     """Groups on one side of a comparison, and the nearest that each of them has found.
 
@@ -104,13 +108,27 @@ def _compare_kind(a: Side, at: Int64, b: Side, bt: Int64, factors: tuple[Float32
     room = np.empty(min(len(at), ROWS_AT_ONCE) * min(len(bt), ROWS_AT_ONCE), np.float32)
     for begin in range(0, len(bt), ROWS_AT_ONCE):
         others = slice(begin, begin + ROWS_AT_ONCE)
-        right = b.rows32[bt[others]] * factors[1][others, None]
+        right, column = _rows_of(b.rows32, bt[others], in_place=2 * len(at) <= ROWS_AT_ONCE)
         for first in range(0, len(at), ROWS_AT_ONCE):
             some = slice(first, first + ROWS_AT_ONCE)
             left = a.rows32[at[some]] * factors[0][some, None]
+            if room.size < len(left) * len(right):  # not more than products of two full parts
+                room = np.empty(len(left) * len(right), np.float32)
             found = room[: len(left) * len(right)].reshape(len(left), len(right))
             np.matmul(left, right.T, out=found)
-            _keep(found, at[some], bt[others], a, b, margin, bounds)
+            _keep(found, column, factors[1][others], at[some], bt[others], a, b, margin, bounds)
+
+
+def _rows_of(rows: Float32, at: Int64, *, in_place: bool) -> tuple[Float32, Int64]:
+    """Rows that hold those at some ascending positions, and where each of them is.
+
+    With ``in_place``, where most rows of a stretch are wanted, it is the stretch: late rounds compare a few groups with
+    all that are left, and copying these would take longer than the product.
+    """
+    first, last = int(at[0]), int(at[-1]) + 1
+    if in_place and last - first <= DENSE * len(at):
+        return rows[first:last], at - first
+    return rows[at], np.arange(len(at))
 
 
 @njit(cache=True, nogil=True)
@@ -131,8 +149,21 @@ def rho_of(a: Groups, i: int, inner_a: float, b: Groups, j: int, inner_b: float,
 
 
 @njit(cache=True, nogil=True)
-def _keep(bound: Float32, at: Int64, bt: Int64, a: Side, b: Side, margin: np.float32, bounds: Bounds) -> None:
-    """Look in float64 at the pairs whose ρ in float32 may be nearer than what one of the two has."""
+def _keep(
+    cosine: Float32,
+    column: Int64,
+    factor: Float32,
+    at: Int64,
+    bt: Int64,
+    a: Side,
+    b: Side,
+    margin: np.float32,
+    bounds: Bounds,
+) -> None:
+    """Look in float64 at the pairs whose ρ in float32 may be nearer than what one of the two has.
+
+    ``cosine`` holds products, scaled by the factor of the group ``at``, ``column`` where those with each of ``bt`` are.
+    """
     same = np.float32(bounds.same)
     need_b = np.empty(len(bt), np.float32)
     for z in range(len(bt)):
@@ -141,7 +172,7 @@ def _keep(bound: Float32, at: Int64, bt: Int64, a: Side, b: Side, margin: np.flo
         i = at[y]
         need_a = max(same, np.float32(a.best[i])) - margin
         for z in range(len(bt)):
-            if bound[y, z] < min(need_a, need_b[z]):
+            if cosine[y, column[z]] * factor[z] < min(need_a, need_b[z]):
                 continue
             j = bt[z]
             gene, other = a.groups.gene[i], b.groups.gene[j]
