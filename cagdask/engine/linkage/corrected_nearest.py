@@ -116,7 +116,15 @@ def _compare_kind(a: Side, at: Int64, b: Side, bt: Int64, factors: tuple[Float32
                 room = np.empty(len(left) * len(right), np.float32)
             found = room[: len(left) * len(right)].reshape(len(left), len(right))
             np.matmul(left, right.T, out=found)
-            _keep(found, column, factors[1][others], at[some], bt[others], a, b, margin, bounds)
+            _keep(found, at[some], _Others(bt[others], column, factors[1][others]), a, b, margin, bounds)
+
+
+class _Others(NamedTuple):
+    """Groups on the other side: their positions, the column of products of each, and its factor."""
+
+    at: Int64
+    column: Int64
+    factor: Float32
 
 
 def _rows_of(rows: Float32, at: Int64, *, in_place: bool) -> tuple[Float32, Int64]:
@@ -149,21 +157,12 @@ def rho_of(a: Groups, i: int, inner_a: float, b: Groups, j: int, inner_b: float,
 
 
 @njit(cache=True, nogil=True)
-def _keep(
-    cosine: Float32,
-    column: Int64,
-    factor: Float32,
-    at: Int64,
-    bt: Int64,
-    a: Side,
-    b: Side,
-    margin: np.float32,
-    bounds: Bounds,
-) -> None:
+def _keep(cosine: Float32, at: Int64, others: _Others, a: Side, b: Side, margin: np.float32, bounds: Bounds) -> None:
     """Look in float64 at the pairs whose ρ in float32 may be nearer than what one of the two has.
 
-    ``cosine`` holds products, scaled by the factor of the group ``at``, ``column`` where those with each of ``bt`` are.
+    ``cosine`` holds products, scaled by the factor of the group ``at``.
     """
+    bt, column, factor = others.at, others.column, others.factor
     same = np.float32(bounds.same)
     need_b = np.empty(len(bt), np.float32)
     for z in range(len(bt)):
