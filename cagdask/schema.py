@@ -26,6 +26,8 @@ KINDS = ("abundance", "expression", "embedding")
 RESULT_KIND = "cags"
 LEADERS_KIND, LABELS_KIND = "leaders", "labels"
 FACTORS_KIND = "factors"
+ADDED_LATER = ("cag_parent", "cag_stability")
+"""Variables of CAGs that only some results have."""
 
 CAG_STATUSES = ("solid", "loose", "suspicious", "single-sample", "giant", "alone", "empty")
 """Values of ``cag_status``."""
@@ -110,6 +112,39 @@ VARIABLES: dict[str, Variable] = _table(
         "",
         "supported, alone, too little support (its group may be chance), no profile (the same in all samples), or left "
         "out; if an error rate was estimated",
+    ),
+    Variable(
+        "gene_role",
+        ("gene",),
+        "str",
+        "",
+        "core (present wherever the CAG is), accessory (in a part of the CAG's samples), shared (the sum of two CAGs), "
+        "alone, or left out",
+    ),
+    Variable(
+        "gene_core_cag",
+        ("gene",),
+        "int64",
+        "",
+        "CAG that the gene goes with: its own; of an accessory gene the one whose core it accompanies; of a shared "
+        "gene the larger part; -1 = none",
+    ),
+    Variable(
+        "cag_parent",
+        ("cag",),
+        "int64",
+        "",
+        "CAG that most of this one's genes go with, if it is another; -1 = none",
+    ),
+    Variable(
+        "cag_core_abundance",
+        ("cag", "sample"),
+        "float32",
+        "as normalized",
+        "Median normalized abundance of core genes, that of an absent gene where fewer than a tenth of them is there",
+    ),
+    Variable(
+        "cag_core_share", ("cag", "sample"), "float32", "share of core genes", "Core genes that are there, in [0, 1]"
     ),
     Variable("cag_size", ("cag",), "int64", "genes", "Genes in the CAG"),
     Variable(

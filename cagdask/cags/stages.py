@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from cagdask import schema, storage
-from cagdask.cags import confidence, description, results
+from cagdask.cags import confidence, description, results, roles
 from cagdask.cags.parameters import Parameters
+from cagdask.cags.roles import GENE_CHUNK
 from cagdask.compute.work import Work
 from cagdask.engine.grid import on_grid
 from cagdask.engine.linkage import average, refinement, single
@@ -37,9 +38,6 @@ from cagdask.engine.stage_names import (
 from cagdask.errors import InputError
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
-
-GENE_CHUNK = 65_536
-"""Genes per chunk of a result store, whatever the plan: the same result is the same bytes."""
 
 
 def similarity_of(max_dist: float) -> float:
@@ -103,7 +101,13 @@ class Clustering(Work):
     def _folders(self, name: str) -> list[str]:
         return [self.path(name, str(i)) for i in range(len(self.ranges))]
 
-    def _recipe(self) -> dict[str, Any]:
+    @property
+    def cag_rows(self) -> int:
+        """CAGs per chunk of the result store."""
+        return max(1, min(2**20 // self.n_samples, GENE_CHUNK))
+
+    def recipe(self) -> dict[str, Any]:
+        """How the store is normalized, for tasks."""
         chosen = self.parameters
         return {
             "normalization": chosen.normalization,
@@ -130,12 +134,12 @@ class Clustering(Work):
         """Unit profiles, normalized by the per-sample statistics of the store ``measured``; counts by block."""
         method = str(self.parameters.normalization)
         self.statistics = methods.sample_statistics(measured, self.runner, method, self.folder, done=self.done)
-        storage.write_bytes(self._recipe()["statistics"], self.statistics.to_bytes())
+        storage.write_bytes(self.recipe()["statistics"], self.statistics.to_bytes())
         ranges = self.ranges
         return self.runner.map(
             PROFILES,
             profiles.write_profiles,
-            [(self.store, b, e, self._recipe(), url) for (b, e), url in zip(ranges, self.profiles, strict=True)],
+            [(self.store, b, e, self.recipe(), url) for (b, e), url in zip(ranges, self.profiles, strict=True)],
             done=self.done,
             unit="genes",
             weights=[e - b for b, e in ranges],
@@ -281,7 +285,7 @@ class Clustering(Work):
             MEASURE_GENES,
             results.measure_genes,
             [
-                (self.store, b, e, self._recipe(), profile, labels, folders, url)
+                (self.store, b, e, self.recipe(), profile, labels, folders, url)
                 for (b, e), profile, url in zip(ranges, self.profiles, self._folders("measured"), strict=True)
             ],
             done=self.done,
@@ -292,11 +296,11 @@ class Clustering(Work):
     def write(self, tree: str, labels: str, folders: list[str], counts: dict[str, int], attrs: dict[str, Any]) -> None:
         """Write the measures; the cohesion of the CAGs is taken from the lengths of the means in ``folders``."""
         ranges, measured = self.ranges, self._folders("measured")
-        n_cags, n_merges, rows = counts["n_cags"], counts["n_merges"], max(1, min(2**20 // self.n_samples, GENE_CHUNK))
+        n_cags, n_merges, rows = counts["n_cags"], counts["n_merges"], self.cag_rows
         self._create(n_cags, n_merges, rows, attrs)
         assert self.statistics is not None
         absent = self.statistics.absent(str(self.parameters.normalization))
-        of_cags = _ranges(n_cags, max(rows, self.plan.cag_rows // rows * rows))
+        of_cags = roles.ranges_of_cags(self, n_cags)
         of_genes = _ranges(self.n_genes, GENE_CHUNK)
         self.runner.map(
             WRITE_CAGS,
@@ -316,6 +320,7 @@ class Clustering(Work):
         item = (self.store, self.staged, labels, measured, self.judged, least)
         self.runner.one(DESCRIBE_CAGS, description.describe_cags, *item)
         self.runner.one(WRITE_MERGES, results.write_merges, self.staged, tree)
+        roles.add_roles(self, labels, n_cags)
         storage.finish_group(storage.open_group(self.staged, writable=True))
 
     def _create(self, n_cags: int, n_merges: int, rows: int, attrs: dict[str, Any]) -> None:
@@ -328,7 +333,7 @@ class Clustering(Work):
         description.create_metadata(group, source, self.n_genes, GENE_CHUNK)
         description.create_words(group, source, n_cags, rows)
         for name, variable in schema.VARIABLES.items():
-            if variable.dims == ("cag",):
+            if variable.dims == ("cag",) and name not in schema.ADDED_LATER:
                 attrs = schema.attributes(name)
                 if name == "cag_status":
                     attrs["meanings"] = confidence.meanings(self.parameters)

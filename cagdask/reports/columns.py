@@ -21,7 +21,17 @@ CAG_COLUMNS = {
     "entropy": "cag_entropy",
     "cohesion": "cag_cohesion",
 }
-LAST = ("gene_cag_second", "gene_cag_margin", "cag_status", "cag_cohesion_low", "cag_cohesion_high")
+LAST = (
+    "gene_cag_second",
+    "gene_cag_margin",
+    "gene_role",
+    "gene_core_cag",
+    "cag_status",
+    "cag_cohesion_low",
+    "cag_cohesion_high",
+    "cag_parent",
+    "cag_stability",
+)
 """Variables whose columns come after all others, in this order: columns that were there before keep their places."""
 
 

@@ -5,6 +5,7 @@
                                   cags.parquet           a row per CAG
                                   cag_abundance.parquet  a row per CAG, a column per sample: means, normalized
                                   cag_sum.parquet        the same: sums, as ingested
+                                  cag_core_abundance.parquet, cag_core_share.parquet   the same, of core genes
 
 Every file is streamed: a block of rows is read, turned into an Arrow batch and written as one row group, so that no
 file needs more than a few blocks in memory. The two files that list genes in the order of their CAGs hold, in addition,
@@ -147,6 +148,14 @@ def cag_abundance_table(group: zarr.Group) -> Table:
     return Table(schema, abundance_batches(group, "cag_abundance", schema))
 
 
+def _core_table(name: str, group: zarr.Group) -> Table:
+    """Column ``cag``, then a float32 column per sample: median of core genes, or the share of them that is there."""
+    import pyarrow as pa
+
+    schema = matrix_schema("cag", pa.int64(), sample_names(group), pa.float32())
+    return Table(schema, abundance_batches(group, name, schema))
+
+
 def cag_sum_table(group: zarr.Group) -> Table:
     """Column ``cag``, then a float64 column per sample: sum of the abundances, as ingested, of the CAG's genes."""
     import pyarrow as pa
@@ -245,9 +254,18 @@ TABLES: dict[str, Callable[[str, str], None]] = {
     "cags": write_cags,
     "cag_abundance": write_cag_abundance,
     "cag_sum": write_cag_sum,
+    **{name: partial(_write, partial(_core_table, name)) for name in ("cag_core_abundance", "cag_core_share")},
 }
 MEMBERSHIP = "CAGs.csv.gz"
-FILES = ("genes.parquet", MEMBERSHIP, "cags.parquet", "cag_abundance.parquet", "cag_sum.parquet")
+FILES = (
+    "genes.parquet",
+    MEMBERSHIP,
+    "cags.parquet",
+    "cag_abundance.parquet",
+    "cag_sum.parquet",
+    "cag_core_abundance.parquet",
+    "cag_core_share.parquet",
+)
 """What every run writes, whatever other formats are asked for."""
 OTHERS: dict[str, tuple[str, ...]] = {
     "parquet": (),

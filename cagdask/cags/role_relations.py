@@ -1,0 +1,212 @@
+"""How CAGs belong together: accessory modules of a larger presence, and groups of genes that two CAGs share.
+
+    the profile of a CAG, one of the references
+      = sum of two larger ones                       a group of shared genes
+      ∝ another where it is, absent in samples of it   an accessory module of that one
+      else                                             a CAG of its own
+
+Genes of an accessory module are present together, in a subset of the samples of their genome, and so end in a CAG of
+their own. A profile of a CAG has little noise, so that this is decided for the CAG before it is for its genes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cagdask.cags.role_choice import BETTER, CHANCE, FAIR, MISSING, OF_CAGS, best_pair, best_single, unexplained
+from cagdask.cags.role_model import by_chance, ratio, tally
+from cagdask.cags.role_search import PRESENT_SHARE, SURE_SHARE, TRACE_SHARE, References, nearest
+from cagdask.storage.arrays import Files, array
+
+Int64 = NDArray[np.int64]
+
+KINDS = ("own", "accessory", "shared")
+OWN, MODULE, OF_TWO = range(len(KINDS))
+MODULE_FAIR, SMALLER_PARENT_FAIR = 0.25, 0.1
+"""Share of its samples that the other CAG may leave unexplained of a module; if the other has fewer genes."""
+FEWEST_WITHOUT, LEAST_WITHOUT = 3, 0.1
+"""Samples with the other CAG and surely without the module: a number, and a share of those with both."""
+N_NEAREST, N_MORE = 6, 4
+"""Candidates by the profile, and by what these do not explain."""
+
+
+class RelationFiles(Files):
+    """What the references are to each other. Written by the tasks here, read where genes are judged."""
+
+    kind: NDArray[np.int8] = array(np.int8, "reference", "number in KINDS")
+    first: Int64 = array(np.int64, "reference", "place of the CAG it is a module of, or of the first of two; -1 none")
+    second: Int64 = array(np.int64, "reference", "place of the second of two; -1 none")
+
+
+def find_shared(folders: list[str], begin: int, end: int, folder: str) -> int:
+    """Task: which of the references at places ``begin:end`` are the sum of two larger ones, as a RelationFiles."""
+    references = References(folders)
+    kind, first, second = _nothing(end - begin)
+    rows, _, places = _rows_of(references, begin, end)
+    size = references.size
+
+    def larger(of: Int64, at: Int64) -> Any:
+        return size[at][None, :] > size[places[of]][:, None]
+
+    near = nearest(rows, references, N_NEAREST, larger).place
+    rest, tables = np.zeros_like(rows), {}
+    for i in range(len(rows)):
+        tables[i] = _take(references, near[i])
+        if len(tables[i]) and rows[i].any():
+            rest[i] = unexplained(rows[i], tables[i], _unit(rows[i]))
+    more = nearest(rest, references, N_MORE, larger).place
+    for i in range(len(rows)):
+        candidates = candidates_of(near[i], more[i])
+        if len(candidates) < 2 or not rows[i].any():
+            continue
+        table, order = _table(references, candidates)
+        n_larger = int((size > size[places[i]]).sum())
+        a, b = _two(rows[i], table, _unit(rows[i]), len(near[i][near[i] >= 0]), n_larger)
+        if a >= 0:
+            kind[i], first[i], second[i] = OF_TWO, order[a], order[b]
+    RelationFiles(kind=kind, first=first, second=second).write(folder)
+    return int((kind == OF_TWO).sum())
+
+
+def find_modules(folders: list[str], shared: list[str], begin: int, end: int, folder: str) -> int:
+    """Task: which of the references ``begin:end`` are accessory modules; ``shared`` is from :func:`find_shared`."""
+    references = References(folders)
+    of_two = np.concatenate([files.kind for files in RelationFiles.open_all(shared)]) == OF_TWO
+    kind, first, second = _nothing(end - begin)
+    rows, share, places = _rows_of(references, begin, end)
+
+    def others(of: Int64, at: Int64) -> Any:
+        return (at[None, :] != places[of][:, None]) & ~of_two[at][None, :]
+
+    near = nearest(rows, references, N_NEAREST, others).place
+    for i in np.flatnonzero(~of_two[places] & rows.any(axis=1)):
+        candidates = near[i][near[i] >= 0]
+        if not len(candidates):
+            continue
+        ascending = np.sort(candidates)
+        profiles, shares = references.take(ascending)
+        order = np.searchsorted(ascending, candidates)
+        profiles = np.where(shares < TRACE_SHARE, 0.0, profiles)[order]
+        size = references.size[candidates]
+        at = _parent(
+            rows[i], share[i], profiles, shares[order], size, references.size[places[i]], _unit(rows[i]),
+            len(references),
+        )  # fmt: skip
+        if at >= 0:
+            kind[i], first[i] = MODULE, candidates[at]
+    RelationFiles(kind=kind, first=first, second=second).write(folder)
+    return int((kind == MODULE).sum())
+
+
+def relate(shared: list[str], modules: list[str], folder: str) -> dict[str, int]:
+    """Task: relations of all references, those to a module replaced by what that is a module of."""
+    parts = list(RelationFiles.open_all(shared)), list(RelationFiles.open_all(modules))
+    kind = np.concatenate([np.maximum(a.kind, b.kind) for a, b in zip(*parts, strict=True)])
+    first = np.concatenate([np.maximum(a.first, b.first) for a, b in zip(*parts, strict=True)])
+    second = np.concatenate([files.second for files in parts[0]])
+    first = np.where(kind == MODULE, roots(np.where(kind == MODULE, first, -1)), first)
+    kind = np.where((kind == MODULE) & (first < 0), OWN, kind).astype(np.int8)
+    up = np.where(kind == MODULE, first, np.arange(len(kind)))
+    of_two = kind == OF_TWO
+    first[of_two], second[of_two] = up[first[of_two]], up[second[of_two]]
+    RelationFiles(kind=kind, first=first, second=second).write(folder)
+    return {"modules": int((kind == MODULE).sum()), "shared": int(of_two.sum())}
+
+
+def roots(parent: Int64) -> Int64:
+    """The last one up from each; -1 for one without a parent, and for the smallest of a cycle.
+
+    Examples
+    --------
+    >>> roots(np.array([-1, 0, 1, 4, 3]))
+    array([-1,  0,  0, -1,  3])
+    """
+    parent = parent.copy()
+    for start in range(len(parent)):  # a cycle is opened at its smallest member
+        seen, at = {start}, start
+        while parent[at] >= 0:
+            at = int(parent[at])
+            if at in seen:
+                if at == start:
+                    parent[start] = -1
+                break
+            seen.add(at)
+    up = np.where(parent >= 0, parent, np.arange(len(parent)))
+    while (up != up[up]).any():
+        up = up[up]
+    return np.where(parent >= 0, up, -1)
+
+
+def candidates_of(near: Int64, more: Int64) -> Int64:
+    """Places of both, each once, in the order of ``near``, then of ``more``."""
+    near = near[near >= 0]
+    return np.concatenate([near, [place for place in more if place >= 0 and place not in near]]).astype(np.int64)
+
+
+def _nothing(n: int) -> tuple[NDArray[np.int8], Int64, Int64]:
+    return np.zeros(n, np.int8), np.full(n, -1, np.int64), np.full(n, -1, np.int64)
+
+
+def _rows_of(references: References, begin: int, end: int) -> Any:
+    """Profiles of some references, 0 where too few of their genes are there; the shares of genes; their places."""
+    places = np.arange(begin, end)
+    profiles, shares = references.take(places)
+    return np.where(shares < PRESENT_SHARE, 0.0, profiles), shares, places
+
+
+def _take(references: References, places: Int64) -> Any:
+    return _table(references, places[places >= 0])[0] if (places >= 0).any() else np.zeros((0, 1))
+
+
+def _table(references: References, places: Int64) -> tuple[Any, Int64]:
+    """Profiles in the order of ``places``, and these."""
+    ascending = np.sort(places)
+    profiles, _ = references.take(ascending)
+    return profiles[np.searchsorted(ascending, places)], places
+
+
+def _unit(row: Any) -> float:
+    """Half of the smallest abundance: every sample that has the CAG is to be explained."""
+    return float(row[row > 0].min() / 2)
+
+
+@njit(cache=True, nogil=True)
+def _two(x: Any, profiles: Any, unit: float, n_near: int, n_references: int) -> tuple[int, int]:
+    """The two profiles whose sum a CAG is, the larger part first; -1 for none."""
+    tolerance, share = OF_CAGS
+    _, _, wrong, _, _, _ = best_single(x, profiles[:n_near], unit, tolerance)
+    a, b, r, s, solid, p_wrong, sure, zeros, _ = best_pair(x, profiles, unit, tolerance, False)
+    if a < 0 or p_wrong > BETTER * wrong or p_wrong > FAIR * solid or zeros > max(1.0, MISSING * sure):
+        return -1, -1
+    if by_chance(solid, p_wrong, share, n_references * n_references / 2) >= CHANCE:
+        return -1, -1
+    return (a, b) if r * profiles[a].sum() >= s * profiles[b].sum() else (b, a)
+
+
+@njit(cache=True, nogil=True)
+def _parent(
+    x: Any, share: Any, profiles: Any, shares: Any, sizes: Any, size: int, unit: float, n_references: int
+) -> int:
+    """Which of the profiles a CAG is a module of; -1 for none. Shares of genes there are those of each CAG."""
+    tolerance, chance = OF_CAGS
+    best, least, solid_of_best = -1, 0, 0
+    for k in range(len(profiles)):
+        r = ratio(x, profiles[k], unit)
+        solid, wrong, _, _, _ = tally(x, profiles[k], profiles[k], r, 0.0, unit, tolerance)
+        if best < 0 or wrong < least:
+            best, least, solid_of_best = k, wrong, solid
+    if best < 0:
+        return -1
+    without = with_both = 0
+    for s in range(len(x)):
+        if shares[best, s] >= SURE_SHARE:
+            without += share[s] <= TRACE_SHARE
+            with_both += share[s] >= PRESENT_SHARE
+    fair = MODULE_FAIR if sizes[best] >= size else SMALLER_PARENT_FAIR
+    if least > fair * solid_of_best or without < FEWEST_WITHOUT or without < LEAST_WITHOUT * with_both:
+        return -1
+    return best if by_chance(solid_of_best, least, chance, n_references) < CHANCE else -1
