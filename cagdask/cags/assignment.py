@@ -189,7 +189,7 @@ def _measure(
     attrs: dict[str, Any],
 ) -> None:
     """Write the result store: distances to the directions as clustered, all else over all members."""
-    from cagdask.cags.stages import GENE_CHUNK
+    from cagdask.cags.roles import GENE_CHUNK
 
     runner = job.runner
     clustered, everyone, joined = (storage.join(job.folder, name) for name in ("placed", "everyone", "placed-all"))

@@ -79,6 +79,9 @@ class References:
             if first < last:
                 some = rows[places[first:last] - begin]
                 parts.append((files.profile[some], files.share[some]))
+        if not parts:
+            nothing = np.zeros((0, self._files[0].profile.shape[1] if self._files else 1))
+            return nothing, nothing
         profiles, shares = zip(*parts, strict=True)
         return np.concatenate(profiles).astype(np.float64), np.concatenate(shares).astype(np.float64)
 

@@ -27,6 +27,8 @@ RUN_FILES = {
     "cags.parquet",
     "cag_abundance.parquet",
     "cag_sum.parquet",
+    "cag_core_abundance.parquet",
+    "cag_core_share.parquet",
     "report.html",
     "run.json",
 }
