@@ -137,6 +137,13 @@ VARIABLES: dict[str, Variable] = _table(
         "CAG that most of this one's genes go with, if it is another; -1 = none",
     ),
     Variable(
+        "cag_stability",
+        ("cag",),
+        "float32",
+        "share of splits",
+        "Splits of the samples of which both halves have the CAG; NaN for a gene alone; if asked for",
+    ),
+    Variable(
         "cag_core_abundance",
         ("cag", "sample"),
         "float32",

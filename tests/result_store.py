@@ -67,6 +67,8 @@ def write_result_store(
         "cag_status": np.array(["solid"] * n_cags),
         "cag_abundance": profiles.astype(np.float32),
         "cag_sum": profiles.astype(np.float64) * 10,
+        "cag_core_abundance": profiles.astype(np.float32) / 2,
+        "cag_core_share": (profiles > 0).astype(np.float32),
         "merge_child": np.zeros((0, 2), np.int64),
         "merge_height": np.zeros(0),
     }

@@ -43,6 +43,7 @@ def find_cags(
     strata: str | None = None,
     unsupported: str = "guess",
     seed: int = 0,
+    stability: int = 0,
     overwrite: bool = False,
     client: Runner | Client | str | None = None,
     n_workers: int | None = None,
@@ -100,7 +101,10 @@ def find_cags(
         For ``noise-corrected``: ``guess`` leaves genes with too little support in their groups, ``alone`` makes each a
         CAG of its own. They are marked in ``gene_status`` either way.
     seed
-        Kept with the result. Only the shuffled genes depend on it.
+        Kept with the result. Only the shuffled genes, and the halves of ``stability``, depend on it.
+    stability
+        Times that the samples are split into two halves and both are clustered. ``cag_stability`` is the share of the
+        splits in which both halves have the CAG, by a Jaccard index of its genes of at least 0.5. 0: none.
     overwrite
         Replace ``output``, once the new result is complete.
     client
@@ -130,7 +134,7 @@ def find_cags(
     """
     parameters = Parameters(
         normalization, clr_floor, max_dist, min_samples, metric, linkage, refine, refine_dist, search, probes, fdr,
-        strata, unsupported, seed,
+        strata, unsupported, seed, stability,
     ).checked()  # fmt: skip
     if output is not None:
         storage.check_target(output, overwrite=overwrite)

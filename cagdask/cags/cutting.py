@@ -157,7 +157,14 @@ def _parameters_at(ds: xr.Dataset | storage.StoreView, where: str, max_dist: flo
         parameters = Parameters(
             **(
                 earlier
-                | {"max_dist": max_dist, "refine": "none", "refine_dist": None, "strata": None, "unsupported": "guess"}
+                | {
+                    "max_dist": max_dist,
+                    "refine": "none",
+                    "refine_dist": None,
+                    "strata": None,
+                    "unsupported": "guess",
+                    "stability": 0,
+                }
             )
         ).checked()
         highest = float(earlier["max_dist"])

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, schema, storage
+from cagdask.cags import stability
 from cagdask.cags.parameters import Parameters, choice_in_words
 from cagdask.cags.strata import codes_of
 from cagdask.compute import memory, settings
@@ -57,6 +58,11 @@ def check_source(
     n_genes, n_samples = ds["abundance"].shape
     if parameters.strata is not None:
         codes_of(url, parameters.strata)
+    if parameters.stability and n_samples < stability.FEWEST_SAMPLES:
+        raise InputError(
+            f"{url}: has {n_samples} samples, and `stability` needs {stability.FEWEST_SAMPLES} or more to halve. "
+            "Leave it out."
+        )
     if parameters.min_samples > n_samples:
         raise InputError(
             f"{url}: `min_samples` is {parameters.min_samples}, but there are {n_samples} samples. "
@@ -151,6 +157,8 @@ def finish(
         if job.parameters.unsupported == "alone" and judged["n_unsupported"]:
             groups, labels["n_cags"] = job.leave_alone()
     job.measure(tree, groups, labels, result_attributes(attrs, job.parameters, command, certified=certified))
+    if job.parameters.stability:
+        stability.add_stability(job, job.labelled or job.path("labels"), labels["n_cags"])
     storage.publish(job.staged, target, about)
     storage.end_work(target)
 
@@ -162,6 +170,8 @@ def result_attributes(
     asked = asdict(parameters)
     if parameters.refine != "noise-corrected":
         del asked["fdr"], asked["strata"], asked["unsupported"]  # nothing was estimated
+    if not parameters.stability:
+        del asked["stability"]
     as_json = json.dumps(asked, sort_keys=True)
     return {
         "schema_version": schema.SCHEMA_VERSION,

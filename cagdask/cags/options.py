@@ -104,7 +104,17 @@ CLUSTER = Options(
     Option(
         "seed",
         0,
-        "Seed of random numbers. It is kept with the result; only the shuffled genes of --max-dist auto depend on it.",
+        "Seed of random numbers. It is kept with the result; only the shuffled genes of --max-dist auto "
+        "and the halves of --stability depend on it.",
+        int,
+        least=0,
+    ),
+    Option(
+        "stability",
+        0,
+        "Split the samples into two halves this many times, cluster each half, and say of each CAG in which share of "
+        "the splits both halves have it (Jaccard index of the genes at least 0.5). Each time takes about as long as "
+        "the run. 0: do not.",
         int,
         least=0,
     ),

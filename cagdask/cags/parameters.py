@@ -36,6 +36,7 @@ class Parameters:
     strata: str | None = None
     unsupported: str = "guess"
     seed: int = 0
+    stability: int = 0
 
     def checked(self) -> Parameters:
         """These parameters as plain Python numbers and words, with defaults filled in.

@@ -103,7 +103,7 @@ def best_pair(x: Any, profiles: Any, unit: float, tolerance: float, may_miss: bo
             r, s = pair_weights(gram[a, a], gram[a, b], gram[b, b], moment[a], moment[b])
             if min(r, s) <= 0 or max(r, s) > LARGEST_RATIO * min(r, s):
                 continue
-            cost = misfits(x, profiles[a], profiles[b], r, s, unit, tolerance, not may_miss, least)
+            cost = misfits(x, profiles[a], profiles[b], (r, s), unit, tolerance, not may_miss, least)
             if cost < least or (cost == least and best_a < 0):
                 least = cost
                 best_a, best_b, best_r, best_s = a, b, r, s

@@ -168,9 +168,10 @@ def tally(x: Any, a: Any, b: Any, r: float, s: float, unit: float, tolerance: fl
 
 @njit(cache=True, nogil=True)
 def misfits(
-    x: Any, a: Any, b: Any, r: float, s: float, unit: float, tolerance: float, with_zeros: bool, most: int
+    x: Any, a: Any, b: Any, weights: tuple[float, float], unit: float, tolerance: float, with_zeros: bool, most: int
 ) -> int:
     """``wrong`` of :func:`tally`, plus ``zeros`` if these count; counted until there are more than ``most``."""
+    r, s = weights
     found = 0
     for i in range(len(x)):
         if x[i] == 0:

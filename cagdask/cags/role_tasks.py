@@ -232,15 +232,14 @@ def _judge(
     for i in range(len(rows)):
         candidates = candidates_of(near[i], more[i])
         both[i, : len(candidates)] = candidates
-    role, first, second = np.full(len(rows), ALONE, np.int8), *np.full((2, len(rows)), -1, np.int64)
+    found = np.full((len(rows), 3), -1, np.int64)
+    found[:, 0] = ALONE
     places = np.unique(both[both >= 0])
     if len(places):
         profiles, _ = held.take(places)
-        at, at_own = _at(places, both), _at(places, own)
-        _choose(rows, unit, profiles, at, at_own, int(may_explain.sum()), role, first, second)
-        for found in (first, second):
-            found[found >= 0] = places[found[found >= 0]]
-    return role, first, second
+        _choose(rows, unit, profiles, _at(places, both), _at(places, own), int(may_explain.sum()), found)
+        found[:, 1:] = np.where(found[:, 1:] >= 0, places[found[:, 1:]], -1)
+    return found[:, 0].astype(np.int8), found[:, 1], found[:, 2]
 
 
 def _at(places: Int64, wanted: Int64) -> Int64:
@@ -257,9 +256,8 @@ def _unexplained(rows: Any, unit: Any, profiles: Any, near: Any, rest: Any) -> N
 
 
 @njit(cache=True, nogil=True)
-def _choose(
-    rows: Any, unit: Any, profiles: Any, near: Any, own: Any, n_references: int, role: Any, first: Any, second: Any
-) -> None:
+def _choose(rows: Any, unit: Any, profiles: Any, near: Any, own: Any, n_references: int, found: Any) -> None:
+    """Write role, first and second of each row into ``found``, shape (n, 3)."""
     for i in range(len(rows)):
         mine = near[i][near[i] >= 0]
         if not len(mine):
@@ -268,9 +266,9 @@ def _choose(
         for k in range(len(mine)):
             if mine[k] == own[i] and own[i] >= 0:
                 at = k
-        role[i], a, b = choose(rows[i], profiles[mine], at, unit[i], n_references)
-        first[i] = mine[a] if a >= 0 else -1
-        second[i] = mine[b] if b >= 0 else -1
+        found[i, 0], a, b = choose(rows[i], profiles[mine], at, unit[i], n_references)
+        found[i, 1] = mine[a] if a >= 0 else -1
+        found[i, 2] = mine[b] if b >= 0 else -1
 
 
 def _resolve(role: NDArray[np.int8], first: Int64, second: Int64, kind: Any, up: Int64) -> None:

@@ -300,8 +300,7 @@ class Clustering(Work):
         self._create(n_cags, n_merges, rows, attrs)
         assert self.statistics is not None
         absent = self.statistics.absent(str(self.parameters.normalization))
-        of_cags = roles.ranges_of_cags(self, n_cags)
-        of_genes = _ranges(self.n_genes, GENE_CHUNK)
+        of_cags, of_genes = roles.ranges_of_cags(self, n_cags), _ranges(self.n_genes, GENE_CHUNK)
         self.runner.map(
             WRITE_CAGS,
             results.write_cags,
@@ -327,9 +326,9 @@ class Clustering(Work):
         """The result store with arrays yet to fill."""
         group = storage.create_group(self.staged, attrs)
         source = storage.open_group(self.store)
-        for name in results.GENE_VARIABLES + (results.STATUS_VARIABLES if self.judged else ()):
-            if name != "gene_length":
-                storage.create_array(group, name, (self.n_genes,), chunks=(GENE_CHUNK,))
+        names = results.GENE_VARIABLES + (results.STATUS_VARIABLES if self.judged else ())
+        for name in (name for name in names if name != "gene_length"):
+            storage.create_array(group, name, (self.n_genes,), chunks=(GENE_CHUNK,))
         description.create_metadata(group, source, self.n_genes, GENE_CHUNK)
         description.create_words(group, source, n_cags, rows)
         for name, variable in schema.VARIABLES.items():

@@ -176,11 +176,15 @@ def _sweep(result: str) -> Outcome:
     rows = made.iloc[(len(made) - 1) % step :: step]  # the last one is that of the result
     lines = [
         [f"{row.max_dist:.4f}", f"{row.n_groups:,}", f"{row.n_alone:,}", f"{row.largest:.1%}",
-         "-" if row.cohesion is None else f"{row.cohesion:.3f}"]
+         "-" if row.cohesion is None else f"{row.cohesion:.3f}", "yes" if row.plateau else ""]
         for row in rows.itertuples()
     ]  # fmt: skip
-    head = ["max_dist", "CAGs of two or more", "genes alone", "largest CAG", "cohesion"]
-    note = f"Before refinement. As a picture: cagdask plot threshold-curve {result} -o thresholds.svg"
+    head = ["max_dist", "CAGs of two or more", "genes alone", "largest CAG", "cohesion", "plateau"]
+    note = (
+        "Before refinement. On a plateau the threshold hardly matters: over a fifth of the range or more, at most 2 % "
+        "of the CAGs and genes alone are joined. "
+        f"As a picture: cagdask plot threshold-curve {result} -o thresholds.svg"
+    )
     return {"thresholds": made.to_dict("records")}, f"{table(head, lines)}\n\n{note}"
 
 

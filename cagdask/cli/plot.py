@@ -11,7 +11,7 @@ from cagdask.cli.task_help import TaskCommand
 
 NAMES = (
     "sizes", "coverage", "threshold-curve", "cohesion", "prevalence", "heat-map", "composition", "dendrogram",
-    "error-rate", "roles",
+    "error-rate", "roles", "stability",
 )  # fmt: skip
 """The pictures of a result, said here too so that --help does not load what draws them; a test compares."""
 STORE_NAMES = ("density",)
@@ -38,12 +38,13 @@ def plot(setting: Setting, name: str, result: str, output: str, **options: Any) 
     NAME is one of: sizes (CAGs by number of genes), coverage (share of genes and abundance in CAGs of at least some
     size), threshold-curve (what smaller thresholds give), cohesion and prevalence (a point per CAG), heat-map (the
     largest CAGs over samples), composition (samples in a plane), dendrogram (the merge tree within one CAG),
-    error-rate (share of genes grouped by chance), roles (core, accessory and shared genes). RESULT is a cags.zarr or
-    the folder of a run. For volcano (effects and p values) it is the table of cagdask test, for signal (signal and
-    mean of each gene) that of cagdask metrics; for loadings (the strongest genes of each factor) the folder of
-    cagdask nmf, for synthetic (real and synthetic samples in a plane) that of cagdask augment. For density
-    (distribution of the values of each sample) it is a store of counts, abundances or expression; for label-counts,
-    label-f1, confusion, roc and calibration it is the output of cagdask classify.
+    error-rate (share of genes grouped by chance), roles (core, accessory and shared genes), stability (CAGs found
+    again in half of the samples). RESULT is a cags.zarr or the folder of a run. For volcano (effects and p values) it
+    is the table of cagdask test, for signal (signal and mean of each gene) that of cagdask metrics; for loadings (the
+    strongest genes of each factor) the folder of cagdask nmf, for synthetic (real and synthetic samples in a plane)
+    that of cagdask augment. For density (distribution of the values of each sample) it is a store of counts,
+    abundances or expression; for label-counts, label-f1, confusion, roc and calibration it is the output of cagdask
+    classify.
 
     Example: cagdask plot composition my-cags -o samples.svg --by diagnosis
     """

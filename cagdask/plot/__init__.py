@@ -3,7 +3,7 @@
     numbers     what a picture shows, as small tables; any size of result in bounded memory
     partition   sizes, coverage, threshold curve, cohesion, prevalence
     expression  distributions of values before and after normalization
-    roles       roles of genes
+    roles       roles of genes, stability of CAGs
     samples     heat map and composition of samples
     compared    the groups of two results beside each other
     dendrogram  the merge tree within one CAG
@@ -32,7 +32,7 @@ from cagdask.plot.dendrogram import dendrogram
 from cagdask.plot.expression import density, signal
 from cagdask.plot.factors import loadings
 from cagdask.plot.partition import cohesion, coverage, error_rate, prevalence, sizes, threshold_curve
-from cagdask.plot.roles import roles
+from cagdask.plot.roles import roles, stability
 from cagdask.plot.samples import composition, heat_map
 from cagdask.plot.style import save
 
@@ -47,6 +47,7 @@ PLOTS = {
     "dendrogram": dendrogram,
     "error-rate": error_rate,
     "roles": roles,
+    "stability": stability,
 }
 """Every picture of a result by its name on the command line."""
 STORE_PLOTS = {"density": density}
@@ -77,6 +78,7 @@ __all__ = [
     "save",
     "signal",
     "sizes",
+    "stability",
     "synthetic",
     "threshold_curve",
     "volcano",

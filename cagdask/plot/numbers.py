@@ -108,11 +108,12 @@ def threshold_table(ds: xr.Dataset) -> pd.DataFrame:
     -------
     DataFrame
         Columns ``max_dist``, ``n_groups`` (CAGs of two genes or more), ``n_alone``, ``largest`` (share of the genes
-        that its largest CAG holds), ``cohesion`` (mean similarity of two genes of one CAG; NaN where not known).
+        that its largest CAG holds), ``cohesion`` (mean similarity of two genes of one CAG; NaN where not known),
+        ``plateau`` (whether it is in a range of thresholds that hardly changes the groups).
     """
     import pandas as pd
 
-    from cagdask.engine.linkage.sweep import sweep_thresholds
+    from cagdask.engine.linkage.sweep import plateaus, sweep_thresholds
 
     height = ds["merge_height"].values
     top = max_dist_of(ds) or float(height[-1] if len(height) else 0.2)
@@ -121,6 +122,7 @@ def threshold_table(ds: xr.Dataset) -> pd.DataFrame:
     n_left_out = int(np.count_nonzero(ds["gene_cag"].values < 0))
     made = sweep_thresholds(ds["merge_child"].values, height, n_genes, asked, n_left_out)
     table = pd.DataFrame(made._asdict())
+    table["plateau"] = plateaus(made.max_dist, made.n_groups + made.n_alone)
     table["largest"] /= max(1, n_genes - n_left_out)
     if ds.attrs.get("linkage", "average") != "average":
         table["cohesion"] = np.nan

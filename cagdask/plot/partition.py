@@ -116,13 +116,14 @@ def threshold_curve(result: str | xr.Dataset) -> alt.Chart:
 def threshold_panels(ds: xr.Dataset) -> list[alt.Chart]:
     """The charts that a threshold curve consists of."""
     table = numbers.threshold_table(ds)
-    rows = table.melt("max_dist", var_name="what", value_name="value").dropna()
+    flat = table.loc[table["plateau"], "max_dist"]
+    rows = table.drop(columns="plateau").melt("max_dist", var_name="what", value_name="value").dropna()
     rows["what"] = rows["what"].map(_CURVES)
     panels = [name for name in _CURVES.values() if (rows["what"] == name).any()]
-    return [_panel(rows[rows["what"] == name], name, numbers.max_dist_of(ds)) for name in panels]
+    return [_panel(rows[rows["what"] == name], name, numbers.max_dist_of(ds), flat) for name in panels]
 
 
-def _panel(rows: Any, name: str, max_dist: float | None) -> Any:
+def _panel(rows: Any, name: str, max_dist: float | None, flat: Any) -> Any:
     import altair as alt
 
     is_share = name.startswith(("share", "mean"))
@@ -139,6 +140,10 @@ def _panel(rows: Any, name: str, max_dist: float | None) -> Any:
             ],
         )
     )
+    if len(flat):
+        marks = alt.Chart(rows[rows["max_dist"].isin(flat)]).mark_point(size=18, filled=True, opacity=0.6)
+        tooltip = [alt.Tooltip("max_dist:Q", title="threshold on a plateau", format=".4f")]
+        line = line + marks.encode(x="max_dist:Q", y="value:Q", tooltip=tooltip)
     if max_dist is None:
         return line.properties(height=90)
     rule = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cagdask.plot.results import open_result
-from cagdask.plot.style import finished
+from cagdask.plot.style import WIDTH, configured, finished
 
 if TYPE_CHECKING:
     import altair as alt
@@ -80,3 +81,60 @@ def roles(result: str | xr.Dataset) -> alt.Chart:
     )
     made: alt.Chart = finished(chart)
     return made
+
+
+def stability(result: str | xr.Dataset) -> alt.Chart:
+    """How many CAGs of two genes or more, and how many genes, are found again in both halves of the samples how often.
+
+    Parameters
+    ----------
+    result
+        Result store, folder of a run, or dataset; made with ``stability``.
+
+    Raises
+    ------
+    ValueError
+        The result has no stability.
+    """
+    import altair as alt
+
+    ds = open_result(result)
+    if "cag_stability" not in ds.variables:
+        raise ValueError(
+            "this result has no cag_stability. Cluster with `stability=10`, which halves the samples ten times."
+        )
+    table = stability_counts(np.asarray(ds["cag_stability"].values), np.asarray(ds["cag_size"].values))
+    chart = (
+        alt.Chart(table)
+        .mark_bar()
+        .encode(
+            x=alt.X(
+                "stability:O",
+                title="splits of the samples of which both halves have the CAG",
+                axis=alt.Axis(labelAngle=0),
+            ),
+            y=alt.Y("n:Q", title=None, axis=alt.Axis(format=",d")),
+            row=alt.Row("what:N", sort=["CAGs", "genes"], title=None),
+            tooltip=[alt.Tooltip("stability:O"), alt.Tooltip("what:N"), alt.Tooltip("n:Q", title="number", format=",")],
+        )
+        .resolve_scale(y="independent")
+    )
+    made: alt.Chart = configured(chart.properties(width=WIDTH, height=110))
+    return made
+
+
+def stability_counts(of_cags: NDArray[np.floating], size: NDArray[np.integer]) -> pd.DataFrame:
+    """CAGs of two genes or more, and their genes, by stability in steps of a tenth: ``stability``, ``what``, ``n``."""
+    import pandas as pd
+
+    grouped = size > 1
+    step = np.rint(of_cags[grouped] * 10).astype(np.int64)
+    rows = [
+        (f"{tenth / 10:.1f}", what, int(counts[tenth]))
+        for what, counts in (
+            ("CAGs", np.bincount(step, minlength=11)),
+            ("genes", np.bincount(step, weights=size[grouped], minlength=11)),
+        )
+        for tenth in range(11)
+    ]
+    return pd.DataFrame(rows, columns=["stability", "what", "n"])

@@ -48,6 +48,7 @@ class ClusterOptions(TypedDict, total=False):
     strata: str | None
     unsupported: str
     seed: int
+    stability: int
 
 
 class RunOptions(IngestOptions, ClusterOptions, total=False):

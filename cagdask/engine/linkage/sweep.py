@@ -21,6 +21,8 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _MERGES_AT_ONCE = 2**16
+PLATEAU_WIDTH, PLATEAU_LOSS = 0.2, 0.02
+"""A range of thresholds is a plateau if it is so wide, as a share of all, and loses at most so many of its clusters."""
 
 
 class Sweep(NamedTuple):
@@ -82,6 +84,38 @@ def sweep_thresholds(child: Int64, height: Float64, n_genes: int, thresholds: Fl
         largest=largest,
         cohesion=np.divide(similarity, all_pairs, out=np.full(len(rounded), np.nan), where=all_pairs > 0),
     )
+
+
+def plateaus(thresholds: Float64, n_clusters: Int64) -> NDArray[np.bool_]:
+    """Whether each threshold is in a range of thresholds that hardly changes the groups.
+
+    Parameters
+    ----------
+    thresholds
+        Ascending, shape (n,).
+    n_clusters
+        Groups, genes alone counted as groups of one, at each.
+
+    Returns
+    -------
+    ndarray
+        Shape (n,), bool: a range as wide as :data:`PLATEAU_WIDTH` of all thresholds, or wider, loses at most
+        :data:`PLATEAU_LOSS` of its clusters.
+
+    Examples
+    --------
+    >>> plateaus(np.linspace(0, 1, 6), np.array([100, 50, 49, 49, 49, 10]))
+    array([False,  True,  True,  True,  True, False])
+    """
+    found = np.zeros(len(thresholds), bool)
+    if not len(thresholds):
+        return found
+    width = PLATEAU_WIDTH * (thresholds[-1] - thresholds[0])
+    falling = -np.asarray(n_clusters, np.float64)
+    last = np.searchsorted(falling, falling * (1 - PLATEAU_LOSS), side="right") - 1
+    for first in np.flatnonzero((thresholds[last] - thresholds >= width) & (width > 0)):
+        found[first : last[first] + 1] = True
+    return found
 
 
 def _after(change: NDArray[Any], n_merges: Int64) -> NDArray[Any]:

@@ -54,9 +54,9 @@ def test_counts_of_a_fit_are_those_of_numpy(seed: int) -> None:
     sure = expected >= 5 * 0.25
     wrong, zeros = (solid & ~near).sum(), (sure & (x == 0)).sum()
     assert found == (solid.sum(), wrong, sure.sum(), zeros, ((x > 0) & (expected <= 0.05 * 0.25)).sum())
-    assert role_model.misfits(x, a, b, 0.7, 0.3, 0.25, 3.0, True, 1000) == wrong + zeros
-    assert role_model.misfits(x, a, b, 0.7, 0.3, 0.25, 3.0, False, 1000) == wrong
-    assert role_model.misfits(x, a, b, 0.7, 0.3, 0.25, 3.0, False, 2) == min(wrong, 3)
+    assert role_model.misfits(x, a, b, (0.7, 0.3), 0.25, 3.0, True, 1000) == wrong + zeros
+    assert role_model.misfits(x, a, b, (0.7, 0.3), 0.25, 3.0, False, 1000) == wrong
+    assert role_model.misfits(x, a, b, (0.7, 0.3), 0.25, 3.0, False, 2) == min(wrong, 3)
 
 
 def test_the_ratio_is_a_weighted_median() -> None:

@@ -14,6 +14,8 @@ from cagdask import storage
 from cagdask.cags.clustering import find_cags
 from cagdask.cags.role_tasks import MOST_MARKERS
 from cagdask.normalization.methods import normalize
+from cagdask.plot import save
+from cagdask.plot.roles import roles, roles_of_cags
 from cagdask.reports import tables
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for
@@ -153,6 +155,28 @@ def test_roles_are_in_the_tables(cohort: Planted, abundance_store: MakeStore, tm
     for name in ("cag_core_abundance", "cag_core_share"):
         table = pd.read_parquet(tmp_path / f"{name}.parquet")
         np.testing.assert_array_equal(table.drop(columns="cag"), ds[name])
+
+
+def test_the_picture_counts_shared_genes_for_both_of_their_cags() -> None:
+    ds = xr.Dataset(
+        {
+            "gene_role": ("gene", np.array(["core", "core", "accessory", "shared", "alone", "core"], object)),
+            "gene_core_cag": ("gene", [0, 0, 0, 0, -1, 1]),
+            "gene_cag_second": ("gene", [1, 1, 1, 1, 0, 0]),
+            "cag_size": ("cag", [3, 1, 1]),
+        }
+    )
+    table = roles_of_cags(ds).set_index(["cag", "role"])["n_genes"]
+    wanted = {(0, "core"): 2, (0, "accessory"): 1, (0, "shared"): 1, (1, "core"): 1, (1, "shared"): 1}
+    assert table[table > 0].to_dict() == wanted
+
+
+def test_roles_are_drawn(cohort: Planted, abundance_store: MakeStore, tmp_path: Path) -> None:
+    ds = find_cags(abundance_store(cohort.depth), client=InlineRunner())
+    text = Path(save(roles(ds), str(tmp_path / "roles.svg"))).read_text()
+    assert all(word in text for word in ("core", "accessory", "shared", "CAG, with the genes that go with it"))
+    with pytest.raises(ValueError, match="has no gene_role"):
+        roles(ds.drop_vars("gene_role"))
 
 
 def test_values_that_do_not_add_up_have_no_roles(cohort: Planted, abundance_store: MakeStore) -> None:
