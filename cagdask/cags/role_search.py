@@ -53,20 +53,23 @@ class References:
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
-        self._files = list(ReferenceFiles.open_all(folders))
-        self._rows = [np.flatnonzero(files.size >= LEAST_GENES) for files in self._files]
+        self._folders = list(folders)
+        files = list(ReferenceFiles.open_all(folders))
+        self._rows = [np.flatnonzero(one.size >= LEAST_GENES) for one in files]
         self._begin = np.append(0, np.cumsum([len(rows) for rows in self._rows])).astype(np.int64)
         empty = [np.zeros(0, np.int64)]
-        pairs = list(zip(self._files, self._rows, strict=True))
-        self.number: Int64 = np.concatenate([*(files.number[rows] for files, rows in pairs), *empty])
-        self.size: Int64 = np.concatenate([*(files.size[rows] for files, rows in pairs), *empty])
+        pairs = list(zip(files, self._rows, strict=True))
+        self.number: Int64 = np.concatenate([*(one.number[rows] for one, rows in pairs), *empty])
+        self.size: Int64 = np.concatenate([*(one.size[rows] for one, rows in pairs), *empty])
+        self._n_samples = files[0].profile.shape[1] if files else 1
 
     def __len__(self) -> int:
         return int(self._begin[-1])
 
     def blocks(self) -> Iterator[tuple[Int64, Float64]]:
         """Places and profiles, shape (n, n_samples), some at a time."""
-        for files, rows, begin in zip(self._files, self._rows, self._begin, strict=False):
+        for folder, rows, begin in zip(self._folders, self._rows, self._begin, strict=False):
+            files = ReferenceFiles.open(folder)
             for first in range(0, len(rows), REFERENCES_AT_ONCE):
                 some = rows[first : first + REFERENCES_AT_ONCE]
                 yield begin + first + np.arange(len(some)), files.profile[some].astype(np.float64)
@@ -74,13 +77,14 @@ class References:
     def take(self, places: Int64) -> tuple[Float64, Float64]:
         """Profiles and shares at these places, ascending; each of shape (n, n_samples)."""
         parts = []
-        for files, rows, begin in zip(self._files, self._rows, self._begin, strict=False):
+        for folder, rows, begin in zip(self._folders, self._rows, self._begin, strict=False):
             first, last = np.searchsorted(places, [begin, begin + len(rows)])
             if first < last:
+                files = ReferenceFiles.open(folder)
                 some = rows[places[first:last] - begin]
                 parts.append((files.profile[some], files.share[some]))
         if not parts:
-            nothing = np.zeros((0, self._files[0].profile.shape[1] if self._files else 1))
+            nothing = np.zeros((0, self._n_samples))
             return nothing, nothing
         profiles, shares = zip(*parts, strict=True)
         return np.concatenate(profiles).astype(np.float64), np.concatenate(shares).astype(np.float64)

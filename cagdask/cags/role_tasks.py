@@ -98,11 +98,12 @@ def markers_of(
         before = rows[at - 1] if at else 0
         stop = max(at + 1, int(np.searchsorted(rows, before + most, side="right")))
         stop = min(stop, end - begin)
-        slices = [slice(edge[at], edge[stop]) for edge in edges]
-        cag = np.concatenate([part.cag[s] for part, s in zip(parts, slices, strict=True)])
-        gene = np.concatenate([part.gene[s] for part, s in zip(parts, slices, strict=True)])
+        slices = [slice(int(edge[at]), int(edge[stop])) for edge in edges]
+        taken = [GatheredFiles.open(url, s.start, s.stop) for url, s in zip(gathered, slices, strict=True)]
+        cag = np.concatenate([part.cag for part in taken])
+        gene = np.concatenate([part.gene for part in taken])
         number = np.repeat(np.arange(len(parts)), [s.stop - s.start for s in slices])
-        values = np.concatenate([part.values[s] for part, s in zip(parts, slices, strict=True)])
+        values = np.concatenate([part.values for part in taken])
         order = np.lexsort((gene, cag))
         yield cag[order], gene[order], number[order], values[order]
         at = stop

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from cagdask.engine.linkage.sweep import sweep_thresholds
+from cagdask.engine.linkage.sweep import plateaus, sweep_thresholds
 
 
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.lists(st.floats(0, 1), min_size=1, max_size=6))
@@ -36,3 +36,15 @@ def test_genes_left_out_are_not_alone() -> None:
     made = sweep_thresholds(np.array([[0, 1]]), np.array([0.1]), 4, np.array([0.0, 0.1]), n_left_out=1)
     assert made.n_alone.tolist() == [3, 1]
     assert made.n_groups.tolist() == [0, 1]
+
+
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=12))
+def test_a_plateau_is_wide_and_loses_few(losses: list[int]) -> None:
+    n_clusters = 1000 - np.cumsum(losses)
+    thresholds = np.linspace(0, 0.5, len(losses))
+    wanted = np.zeros(len(losses), bool)
+    for a in range(len(losses)):
+        for b in range(a + 1, len(losses)):
+            if thresholds[b] - thresholds[a] >= 0.2 * 0.5 and n_clusters[b] >= 0.98 * n_clusters[a]:
+                wanted[a : b + 1] = True
+    assert plateaus(thresholds, n_clusters).tolist() == wanted.tolist()
