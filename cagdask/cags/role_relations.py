@@ -53,11 +53,11 @@ def find_shared(folders: list[str], begin: int, end: int, folder: str) -> int:
         return size[at][None, :] > size[places[of]][:, None]
 
     near = nearest(rows, references, N_NEAREST, larger).place
-    rest, tables = np.zeros_like(rows), {}
+    rest = np.zeros_like(rows)
     for i in range(len(rows)):
-        tables[i] = _take(references, near[i])
-        if len(tables[i]) and rows[i].any():
-            rest[i] = unexplained(rows[i], tables[i], _unit(rows[i]))
+        table = _take(references, near[i])
+        if len(table) and rows[i].any():
+            rest[i] = unexplained(rows[i], table, _unit(rows[i]))
     more = nearest(rest, references, N_MORE, larger).place
     for i in range(len(rows)):
         candidates = candidates_of(near[i], more[i])

@@ -128,7 +128,7 @@ def _panel(rows: Any, name: str, max_dist: float | None, flat: Any) -> Any:
 
     is_share = name.startswith(("share", "mean"))
     form = ".0%" if name.startswith("share") else ".2f" if is_share else ",d"
-    line = (
+    line: Any = (
         alt.Chart(rows, title=alt.TitleParams(name, anchor="start", fontSize=12, fontWeight="normal"))
         .mark_line(interpolate="step-after" if not is_share else "linear")
         .encode(

@@ -25,7 +25,7 @@ def depths(n_samples: int = 40) -> np.ndarray:
     rng = np.random.default_rng(1)
     cover = rng.lognormal(1, 1.2, (3, n_samples))
     once = np.zeros((5, n_samples))
-    once[:, 3] = 5
+    once[:, n_samples // 2] = 5
     rows = np.concatenate([np.repeat(cover, 10, axis=0), once, rng.lognormal(0, 1.5, (10, n_samples))])
     return rows * rng.lognormal(0, 0.1, rows.shape)
 
