@@ -52,7 +52,7 @@ def write_core_abundance(
     method = recipe["normalization"]
     absent = statistics.absent(method)
     abundance = np.asarray(storage.open_array(result, "cag_abundance")[begin:end], np.float64)
-    share = (storage.open_array(result, "cag_sum")[begin:end] != 0).astype(np.float64)
+    share = (np.asarray(storage.open_array(result, "cag_sum")[begin:end]) != 0).astype(np.float64)
     role_of = [np.asarray(RoleFiles.open(url).role) for url in roles]
     for cag, gene, part, values in markers_of(gathered, begin, end, most):
         normalized = methods.normalize_block(values, method, statistics, floored=False)

@@ -272,7 +272,7 @@ def _choose(rows: Any, unit: Any, profiles: Any, near: Any, own: Any, n_referenc
         found[i, 2] = mine[b] if b >= 0 else -1
 
 
-def _resolve(role: NDArray[np.int8], first: Int64, second: Int64, kind: Any, up: Int64) -> None:
+def _resolve(role: NDArray[np.int8], first: Int64, second: Int64, kind: Any, up: Any) -> None:
     """Put the CAG that a module belongs to in its place: its genes are accessory there."""
     if not len(kind):
         return
