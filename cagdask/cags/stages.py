@@ -211,15 +211,13 @@ class Clustering(Work):
         """Groups whose mean directions are close, joined."""
         if self.parameters.refine == "none" or not found:
             return Groups([block.folder for block in found], None, [], Linked())
+        where = self.plan.linkage(), self.path("refine"), self.done
         if self.parameters.refine == "noise-corrected":
             from cagdask.engine.linkage.corrected_joining import join_corrected
 
-            return Groups(*join_corrected(self.runner, found, self.plan.linkage(), self.path("refine"), self.done))
+            return Groups(*join_corrected(self.runner, found, *where))
         assert self.parameters.refine_dist is not None
-        threshold = similarity_of(self.parameters.refine_dist)
-        return Groups(
-            *refinement.refine(self.runner, found, threshold, self.plan.linkage(), self.path("refine"), self.done)
-        )
+        return Groups(*refinement.refine(self.runner, found, similarity_of(self.parameters.refine_dist), *where))
 
     def label(self, tree: str, found: Groups) -> dict[str, int]:
         """Number the CAGs."""
