@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +62,16 @@ def raised() -> Iterator[None]:
             signaled = _signal_behind(err)
             if signaled is None:
                 raise
+            _say_nothing_of_what_is_left_undone()
             raise signaled from err
+        except KeyboardInterrupt:
+            _say_nothing_of_what_is_left_undone()
+            raise
+
+
+def _say_nothing_of_what_is_left_undone() -> None:
+    """Python warns of a coroutine that was made and not run: a signal may arrive between the two."""
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
 
 
 def _signal_behind(err: BaseException) -> KeyboardInterrupt | None:

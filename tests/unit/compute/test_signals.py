@@ -37,6 +37,33 @@ def test_a_signal_while_python_deletes_an_object_is_not_lost(name: str, said: st
     assert (ended.stdout.strip(), ended.stderr) == (said, "")
 
 
+NOT_RUN = """
+import os, signal
+from cagdask.compute import signals
+
+async def work():
+    pass
+
+def begin():
+    coming = work()
+    os.kill(os.getpid(), signal.{name})
+    return coming
+
+try:
+    with signals.raised():
+        begin()
+except KeyboardInterrupt as err:
+    print(signals.line_and_code(err)[1])
+"""
+
+
+@pytest.mark.parametrize(("name", "said"), [("SIGINT", "130"), ("SIGTERM", "143")])
+def test_a_signal_between_a_coroutine_and_its_run_is_no_warning(name: str, said: str) -> None:
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + NOT_RUN.format(name=name)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=25, check=False)
+    assert (ended.stdout.strip(), ended.stderr) == (said, "")
+
+
 class Named:
     """An attribute during whose making a signal arrives: Python turns what is raised there into a RuntimeError."""
 
