@@ -26,7 +26,8 @@ from cagdask.io.inputs import takes_any_input
 from cagdask.labels import statistics
 from cagdask.labels.classification.features import Source, open_source, read_rows, reads_itself
 from cagdask.labels.design import DesignFiles, Question, check_options, design_of
-from cagdask.labels.reading import read_labels
+from cagdask.labels.judging import Scale, scale_of
+from cagdask.labels.reading import read_labels, some_of
 from cagdask.storage.arrays import Files, array
 from cagdask.storage.frames import write_frame
 
@@ -46,6 +47,7 @@ class TestedFiles(Files):
     mean: Float64 = array(np.float64, "2, feature", "mean of the first group and of all others")
     prevalence: Float64 = array(np.float64, "feature", "share of tested samples with a value above 0")
     parts: Float64 = array(np.float64, "part, feature", "of a zero-aware test, else nothing")
+    total: Float64 = array(np.float64, "sample", "sum of the values of each tested sample over these features")
 
 
 @takes_any_input(reads_itself)
@@ -128,7 +130,6 @@ def associate(
     table = read_labels(labels, matrix.url, matrix.sample_names(), label_column)
     question, design = design_of(table, test, groups, pairs, formula, cohort)
     question = replace(question, zero_aware=zero_aware)
-    warn_of_scale(matrix)
     work_bytes = 12 * matrix.n_genes * matrix.n_samples
     with (
         tempfile.TemporaryDirectory(prefix="cagdask-", ignore_cleanup_errors=True) as scratch,
@@ -140,6 +141,9 @@ def associate(
             found = _run(matrix, question, design, runner, folder)
         finally:
             storage.remove(folder)
+    if matrix.name == "abundance":
+        total = np.sum([part.total for part in found], axis=0)
+        warn_of_scale(matrix, scale_of(total, [str(name) for name in table.index[np.asarray(design.column)]]))
     frame = _frame(held, found, min_size, min_prevalence)
     if output is not None:
         _write(frame, output, question)
@@ -155,16 +159,23 @@ def _check_source(held: Source, zero_aware: bool, min_size: int) -> None:
         raise ValueError(f"`min_size` is for CAGs, and these are {held.kind}. Leave it out.")
 
 
-def warn_of_scale(matrix: Matrix) -> None:
-    """Warn of abundances as ingested: they differ by the depth of their samples."""
-    if matrix.name == "abundance":
-        attrs = storage.open_group(matrix.url).attrs
-        if attrs.get("kind", "abundance") == "abundance" and attrs.get("normalization", "none") == "none":
+def warn_of_scale(matrix: Matrix, found: Scale | None = None) -> None:
+    """Warn of abundances as ingested: they differ by the depth of their samples, unless ``found`` says otherwise."""
+    attrs = storage.open_group(matrix.url).attrs
+    as_ingested = attrs.get("kind", "abundance") == "abundance" and attrs.get("normalization", "none") == "none"
+    if found is not None and found.whole is not None:
+        if found.others:
             logger.warning(
-                "%s: values are as ingested, so samples of other depth differ in all genes. Make them comparable with "
-                "cagdask normalize first.",
-                matrix.url,
-            )
+                "%s: most samples add up to %g, but %d of %d do not: %s. Genes may be missing there: check the table, "
+                "or make samples comparable with cagdask normalize.",
+                matrix.said or matrix.url, found.whole, len(found.others), found.n, some_of(found.others),
+            )  # fmt: skip
+    elif as_ingested:
+        logger.warning(
+            "%s: values are as ingested, so samples of other depth differ in all genes. Make them comparable with "
+            "cagdask normalize first.",
+            matrix.url,
+        )
 
 
 # -- doing it --------------------------------------------------------------------------------------------------------
@@ -194,6 +205,7 @@ def _run(matrix: Matrix, question: Question, design: DesignFiles, runner: Runner
                 mean=part.mean.copy(),
                 prevalence=part.prevalence.copy(),
                 parts=part.parts.copy(),
+                total=part.total.copy(),
             )
         )
     return found
@@ -213,7 +225,8 @@ def associate_task(
     else:
         found = _tested(values, question, given)
     mean = np.stack([values[:, first].mean(axis=1), values[:, ~first].mean(axis=1)])
-    TestedFiles(tested=np.stack(found), mean=mean, prevalence=np.asarray((values > 0).mean(axis=1)), parts=parts).write(
+    prevalence = np.asarray((values > 0).mean(axis=1))
+    TestedFiles(tested=np.stack(found), mean=mean, prevalence=prevalence, parts=parts, total=values.sum(axis=0)).write(
         folder
     )
     return end - begin

@@ -1,4 +1,8 @@
-"""Which labels can be learned: enough samples, from two studies or more, and not the same thing as a study or batch."""
+"""What is said of samples before numbers of them are believed.
+
+Labels that can be learned have enough samples, from two studies or more, and are not the same thing as a study or
+batch. Samples of relative abundances add up to one number.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask.labels.sets import LabelSet
+
+WHOLES = (1.0, 100.0, 1e6)
+"""What relative abundances add up to: shares, percent, counts per million."""
+TOLERANCE = 0.01
 
 
 class Verdict(NamedTuple):
@@ -68,3 +76,32 @@ def confounded(found: LabelSet, column: NDArray[np.object_]) -> list[str]:
         if any(having) and len(mixed) == len(set(column[known])):
             told.append(name)
     return told
+
+
+class Scale(NamedTuple):
+    """What samples add up to.
+
+    ``whole`` is 1, 100 or a million where most of the ``n`` samples add up to that, else None; ``others`` are samples
+    that do not, each with its sum.
+    """
+
+    whole: float | None
+    n: int
+    others: list[str]
+
+
+def scale_of(total: NDArray[np.float64], names: list[str]) -> Scale:
+    """Whether samples hold relative abundances, and which of them do not.
+
+    Parameters
+    ----------
+    total
+        Sum of the values of each sample, shape (n_samples,).
+    names
+        Of the samples.
+    """
+    for whole in WHOLES:
+        alike = np.abs(total - whole) <= TOLERANCE * whole
+        if 2 * alike.sum() > len(total):
+            return Scale(whole, len(total), [f"{names[i]} ({total[i]:.3g})" for i in np.flatnonzero(~alike).tolist()])
+    return Scale(None, len(total), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,24 @@ def test_samples_without_label_and_labels_without_sample_are_said(
     assert "1 samples are not in the store: elsewhere" in caplog.text
     assert "1 of 30 samples have no label: sample_004" in caplog.text
     assert "values are as ingested" in caplog.text
+
+
+@pytest.mark.parametrize("whole", [1, 100])
+def test_samples_that_do_not_add_up_as_others_do_are_named(
+    abundance_store: MakeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, whole: float
+) -> None:
+    values, table = cohort()
+    table.to_csv(tmp_path / "l.csv")
+    shares = np.abs(values) / np.abs(values).sum(axis=0) * whole
+    with caplog.at_level(logging.WARNING):
+        associate(abundance_store(shares), labels=str(tmp_path / "l.csv"), client=InlineRunner())
+    assert "add up to" not in caplog.text
+    assert "as ingested" not in caplog.text
+    shares[:, 7] *= 0.4
+    with caplog.at_level(logging.WARNING):
+        associate(abundance_store(shares), labels=str(tmp_path / "l.csv"), client=InlineRunner())
+    said = rf"most samples add up to {whole}, but 1 of 30 do not: sample_007 \({0.4 * whole:.3g}\)"
+    assert re.search(said, caplog.text)
 
 
 def test_presence_of_log_ratios_is_that_of_the_result(tmp_path: Path) -> None:
