@@ -223,7 +223,7 @@ def error_rate(
     >>> s, yes = np.array([1, 1, 2, 2], np.float32), np.ones(4, bool)
     >>> levels, rate, low, high = error_rate(s, yes, np.array([2, 1, 1, 1]), 1)
     >>> levels, rate, low.round(2), high.round(2)
-    (array([1., 2.]), array([0.5, 0.5]), array([0., 0.]), array([1.19, 1.48]))
+    (array([1., 2.]), array([0.5, 0.5]), array([0., 0.]), array([1., 1.]))
     """
     levels = np.unique(support[grouped].astype(np.float64))
 
@@ -236,7 +236,8 @@ def error_rate(
     shares = (by_chance / np.maximum(1, n), *share_interval(by_chance / together, n / together))
     of_all, found = at_least(support > 0), np.maximum(1, at_least(grouped))
     rate, low, high = ((1 - (1 - share) ** step) * of_all for share in shares)
-    return levels, (1 + rate) / found, low / found, (1 + high) / found
+    rate, low, high = (np.minimum(1.0, expected / found) for expected in (1 + rate, low, 1 + high))
+    return levels, rate, low, high
 
 
 def share_interval(found: Float64, n: Float64) -> tuple[Float64, Float64]:

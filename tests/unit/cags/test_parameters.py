@@ -39,6 +39,7 @@ def test_refine_dist_is_the_smaller_of_max_dist_and_a_fifth_unless_given(
         ("min_samples", 1.5, "`min_samples` is 1.5; it must be a whole number"),
         ("min_samples", 2.0, "`min_samples` is 2.0; it must be a whole number"),
         ("fdr", 0, "`fdr` is 0; it must be a number above 0 and at most 0.5"),
+        ("fdr", 0.51, "`fdr` is 0.51; it must be a number above 0 and at most 0.5"),
         ("seed", -1, "`seed` is -1"),
         ("seed", True, "`seed` is True"),
         ("probes", np.float64(8), "`probes` is 8.0"),
