@@ -127,7 +127,7 @@ def _panel(rows: Any, name: str, max_dist: float | None, flat: Any) -> Any:
     import altair as alt
 
     is_share = name.startswith(("share", "mean"))
-    form = ".0%" if name.startswith("share") else ".2f" if is_share else ",d"
+    form = ".2~%" if name.startswith("share") else ".2f" if is_share else ",d"
     line: Any = (
         alt.Chart(rows, title=alt.TitleParams(name, anchor="start", fontSize=12, fontWeight="normal"))
         .mark_line(interpolate="step-after" if not is_share else "linear")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,41 @@ def test_what_is_shown_can_be_kept(opened: Opened) -> None:
     lines = Path(waiting.value.path()).read_text().splitlines()
     assert lines[0].split("\t")[:2] == ["cag", "size"]
     assert [line.split("\t")[1] for line in lines[1:]] == ["40", "20", "9"]
+
+
+def test_a_legend_of_long_words_fits(browser: Any, tmp_path: Path) -> None:
+    words = [f"a word of thirty letters number {i}" for i in range(8)]
+    labels = [i // 3 for i in range(90)]
+    for width in (1280, 390):
+        page = write_page(tmp_path / str(width), labels, [f"s{i}" for i in range(32)], site=words * 4)
+        made = Opened(browser, page, width)
+        place = made.page.locator("#chart-composition").bounding_box()
+        for text in made.page.locator("#chart-composition svg.marks text", has_text="a word of").all():
+            box = text.bounding_box()
+            assert box["x"] + box["width"] <= place["x"] + place["width"] + 1
+        assert made.page.evaluate(OVERLAPS) == []
+        made.context.close()
+
+
+@pytest.mark.slow
+def test_a_million_genes_are_a_small_page_made_in_little_memory(browser: Any, tmp_path: Path) -> None:
+    sizes = np.sort(np.r_[np.full(200, 1_000), np.full(1_000, 300), np.full(90_000, 5), np.full(50_000, 1)])[::-1]
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    genes = [f"NODE_{i}_{i % 13}" for i in range(len(labels))]
+    samples = [f"sample_{i}" for i in range(200)]
+    url = write_result_store(str(tmp_path / "cags.zarr"), labels.tolist(), genes=genes, samples=samples)
+    program = (
+        f"import cagdask, resource; cagdask.report({url!r}); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peak = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert int(peak) * 1024 < 2**30
+    page = tmp_path / "report.html"
+    assert page.stat().st_size < 10 * 2**20
+    for width in (1280, 390):
+        made = Opened(browser, page, width)
+        assert made.complaints == []
+        assert made.page.evaluate(OVERLAPS) == []
+        made.context.close()
 
 
 @pytest.mark.parametrize(

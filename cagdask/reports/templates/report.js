@@ -70,11 +70,17 @@
 
   const kinds = (column) => [...new Set(column.values)].sort();
 
+  function legendColumns(column) {
+    if (column.kind === "number") return undefined;
+    const longest = Math.min(180, 7 * Math.max(...kinds(column).map((kind) => kind.length)));
+    return Math.max(1, Math.floor((byId("chart-composition").clientWidth - 60) / (longest + 40)));
+  }
+
   const color = (column, legend) => ({
     field: "value", title: column.name,
     type: column.kind === "number" ? "quantitative" : "nominal",
     scale: column.kind === "number" ? { scheme: samples.scheme } : { domain: kinds(column), range: palette() },
-    legend: legend ? { orient: "top" } : null,
+    legend: legend ? { orient: "top", columns: legendColumns(column) } : null,
   });
 
   function barsShown() {
@@ -163,7 +169,7 @@
     };
     if (column) {
       encoding.color = color(column, true);
-      if (column.kind === "word") encoding.shape = { field: "value", type: "nominal", title: column.name, scale: { domain: kinds(column) }, legend: { orient: "top" } };  // the same domain: one legend for both
+      if (column.kind === "word") encoding.shape = { field: "value", type: "nominal", title: column.name, scale: { domain: kinds(column) }, legend: { orient: "top", columns: legendColumns(column) } };  // the same domain: one legend for both
     }
     draw("composition", { width: "container", height: 360, data: { values }, mark: { type: "point", filled: true, size: 55, opacity: 0.8 }, encoding });
     byId("method").textContent = ` ${samples.method} on ${samples.n_compared.toLocaleString("en")} CAGs.`;
