@@ -75,7 +75,8 @@ def main() -> int:
         ratio = max(ratio, found["ratio"])
         largest = max(largest, found["largest"], key=lambda case: case[2])
         seed = found.get("died", seed + n - 1) + 1
-        print(f"{seed - chosen.seed:,} of {chosen.cases:,}, {len(problems)} problems", file=sys.stderr)
+        peak = f"peak {found['ratio']:.2f} ({found['largest'][0]} {found['largest'][1]})"
+        print(f"{seed - chosen.seed:,} of {chosen.cases:,}, {len(problems)} problems, {peak}", file=sys.stderr)
     for (name, what), n in sorted(counts.items()):
         print(f"{name:10} {what:8} {n:7,}")
     print(f"{counts.total():,} inputs; peak memory: {ratio:.2f} times that of good inputs ({largest[0]} {largest[1]})")

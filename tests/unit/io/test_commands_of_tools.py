@@ -168,6 +168,11 @@ TENX = {
     "matrix__features__id": GENES, "matrix__features__name": GENES,
 }  # fmt: skip
 DESCRIBED = FRAME.T.rename_axis("sample_id").assign(age=[31, 32, 33], site=["gut", "gut", "soil"])
+BRACKEN = pd.concat(
+    [pd.DataFrame({"taxonomy_id": [7, 8, 9, 11], "taxonomy_lvl": "S"}, index=FRAME.index)]
+    + [pd.DataFrame({f"{s}_num": FRAME[s], f"{s}_frac": FRAME[s] / 20}) for s in SAMPLES], axis=1
+).rename_axis("name")  # fmt: skip
+NF_CORE = FRAME.rename_axis("gene_id").assign(gene_name=["TP53", "MYC", "TP53", "KIT"])[["gene_name", *SAMPLES]]
 GCT = FRAME.rename_axis("NAME").assign(Description="na")[["Description", *SAMPLES]]
 LAYOUTS: dict[str, Callable[[], Any]] = {
     "featureCounts": featurecounts,
@@ -208,6 +213,8 @@ LAYOUTS: dict[str, Callable[[], Any]] = {
     ),
     "samples in rows, with metadata": table("study.csv", DESCRIBED, sep=","),
     "Excel of a country with decimal commas": table("export.csv", FRAME / 2, sep=";", decimal=","),
+    "Bracken": table("bracken.tsv", BRACKEN),
+    "nf-core/rnaseq": table("salmon.merged.gene_counts.tsv", NF_CORE),
     "xarray": zarr_of_others,
     "a list of files": manifest,
 }  # fmt: skip
@@ -223,6 +230,8 @@ KEPT = {
     "ARCHS4": {"sample_title": ["x", "y", "z"]},
     "samples in rows, with metadata": {"sample_age": [31, 32, 33], "sample_site": ["gut", "gut", "soil"]},
     "a list of files": {"sample_site": ["gut"] * 3},
+    "Bracken": {"gene_rank": ["S"] * 4},
+    "nf-core/rnaseq": {"gene_symbol": ["TP53", "MYC", "TP53", "KIT"]},
 }
 
 
@@ -240,7 +249,9 @@ def test_the_command_of_a_tool_reads_its_layout(tmp_path: Path, monkeypatch: pyt
     assert result.exit_code == 0, result.output
     ds = cagdask.open_dataset("study.zarr")
     genes = [name.rpartition("s__")[2] for name in ds.gene_id.values.tolist()]
-    samples = [name.removesuffix(".bam").removesuffix(" Mean") for name in ds.sample_id.values.tolist()]
+    samples = [
+        name.removesuffix(".bam").removesuffix(" Mean").removesuffix("_num") for name in ds.sample_id.values.tolist()
+    ]
     found = pd.DataFrame(ds.abundance.values, index=genes, columns=samples)
     expected = VALUES - 2 if tool.startswith(("limma", "scanpy, scaled")) else VALUES
     expected = VALUES / 2 if tool.startswith("Excel") else expected
