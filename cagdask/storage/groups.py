@@ -102,12 +102,16 @@ def _without_assertions() -> None:
         return
     from zarr.core.group import GroupMetadata
 
-    usual = GroupMetadata.from_dict.__func__  # type: ignore[attr-defined]  # a method of the class
+    usual: Any = GroupMetadata.from_dict
+
+    def from_dict(data: dict[str, Any]) -> GroupMetadata:
+        made: GroupMetadata = usual({name: value for name, value in data.items() if name != "node_type"})
+        return made
+
     try:
-        GroupMetadata.from_dict({"zarr_format": 3, "node_type": "group", "attributes": {}})
+        usual({"zarr_format": 3, "node_type": "group", "attributes": {}})
     except TypeError:
-        known = lambda data: {name: value for name, value in data.items() if name != "node_type"}  # noqa: E731
-        mended: Any = classmethod(lambda cls, data: usual(cls, known(data)))
+        mended: Any = staticmethod(from_dict)
         GroupMetadata.from_dict = mended  # type: ignore[method-assign]
 
 
