@@ -116,6 +116,9 @@ def cosine(genes: int, samples: int, pairs: int) -> None:
     try:
         names = [f"GENE{i}" for i in range(genes)], [f"GSM{j}" for j in range(samples)]
         write_dataset(as_dataset(values, genes=names[0], samples=names[1], kind="expression"), f"{folder}/s.zarr")
+        few = as_dataset(values[:64, :64], genes=names[0][:64], samples=names[1][:64], kind="expression")
+        write_dataset(few, f"{folder}/few.zarr")
+        expression_metrics(f"{folder}/few.zarr", client=Runner(InProcess("2GiB", n_threads=1)))  # loads the kernel
         runner = Runner(InProcess("2GiB", n_threads=1))
         frame = expression_metrics(f"{folder}/s.zarr", client=runner)
     finally:

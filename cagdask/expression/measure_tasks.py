@@ -9,7 +9,7 @@ chunks, workers and memory.
 
 A task reads a stored chunk, or several small ones, and works on blocks of its rows that take :data:`BLOCK_BYTES`: what
 it holds follows from the chunks and these bytes, not from the number of samples. The second pass holds the samples of
-every gene, too (4 bytes each), and a strip of :data:`STRIP` rows.
+every gene, too (4 bytes each), and a strip of some rows.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ PIECE_BYTES = 2**22
 """Stored chunks that are read at once; a larger one is read whole."""
 BLOCK_BYTES = 2**24
 """What the rows of a block take in the survey, with all copies."""
-STRIP = 32
-"""Rows whose sums are added up together: their values are read ``n_around`` times, so they should stay in the cache."""
+STRIP, STRIP_BYTES = 64, 2**24
+"""Rows whose sums are added up together, half as many where these are larger: their values are read ``n_around`` times,
+so they should stay in the cache."""
 SURVEY_COPIES = 6 * 8
 """Bytes of a value in the survey."""
 
@@ -84,6 +85,11 @@ class LengthFiles(Files):
 def piece_rows(chunk_rows: int, n_samples: int) -> int:
     """Rows that are read at once: whole stored chunks."""
     return chunk_rows * max(1, PIECE_BYTES // (4 * chunk_rows * n_samples))
+
+
+def strip_rows(n_samples: int) -> int:
+    """Rows whose sums are added up together."""
+    return STRIP if 4 * n_samples * STRIP <= STRIP_BYTES else STRIP // 2
 
 
 def _blocks(source: Any, begin: int, end: int, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -164,7 +170,7 @@ def cosine_task(url: str, begin: int, end: int, members: str, lengths: str, fold
     inverse = np.asarray(LengthFiles.open(lengths).inverse)
     chosen = np.asarray(MemberFiles.open(members).sample)
     total = np.zeros(len(chosen))
-    for _, block in _blocks(source, begin, end, STRIP):
+    for _, block in _blocks(source, begin, end, strip_rows(len(inverse))):
         kernels.add_squared_sums(np.ascontiguousarray(block.T), inverse, chosen, total)
     SquareFiles(squares=total).write(folder)
     return end - begin

@@ -197,7 +197,9 @@ class Metrics(Work):
         n_genes, n_samples = shape
         held = _held(url, shape)
         survey = held + tasks.SURVEY_COPIES * n_samples
-        cosines = held + 4 * n_genes * min(asked["n_around"], n_samples) + 4 * n_samples * tasks.STRIP + 8 * n_samples
+        cosines = (
+            held + 4 * n_genes * min(asked["n_around"], n_samples) + 4 * n_samples * (tasks.strip_rows(n_samples) + 2)
+        )
         runner.check_fits(
             "metrics", max(survey, cosines), f"a gene of {n_samples:,} samples, and {n_genes:,} lists of samples"
         )
