@@ -17,7 +17,7 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from sphinx.application import Sphinx
 
 from cagdask.compute.memory import HIGHEST_SHARE, TASK_SHARE, WORKER_BASE
-from cagdask.engine.linkage.noise_correction import SAME
+from cagdask.engine.linkage.noise_correction import bounds_of
 from cagdask.plot.style import BLUE, ORANGE
 
 FOLDER = Path(__file__).resolve().parent.parent / "images" / "drawn"
@@ -142,8 +142,9 @@ def noise_correction() -> Figure:
         lines.items(), (BLUE, BLUE, GRAY, GRAY), ("--", "-", "--", "-"), strict=True
     ):
         axes.plot(depths, values, style, color=color, label=name)
-    axes.axhline(SAME, color=ORANGE, linewidth=1)
-    axes.text(depths[-1], SAME + 0.01, f"joined from {SAME}", color=ORANGE, ha="right")
+    same = bounds_of(len(genome)).same
+    axes.axhline(same, color=ORANGE, linewidth=1)
+    axes.text(depths[-1], same + 0.01, f"joined from {same:.2f}", color=ORANGE, ha="right")
     axes.set(xscale="log", xlabel="mean reads per gene and sample", ylabel="similarity", ylim=(-0.4, 1.12))
     axes.legend(fontsize=8, loc="lower right")
     return figure
