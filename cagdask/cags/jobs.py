@@ -16,7 +16,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, schema, storage
-from cagdask.cags import stability
 from cagdask.cags.parameters import Parameters, choice_in_words
 from cagdask.cags.strata import codes_of
 from cagdask.compute import memory, settings
@@ -58,11 +57,14 @@ def check_source(
     n_genes, n_samples = ds["abundance"].shape
     if parameters.strata is not None:
         codes_of(url, parameters.strata)
-    if parameters.stability and n_samples < stability.FEWEST_SAMPLES:
-        raise InputError(
-            f"{url}: has {n_samples} samples, and `stability` needs {stability.FEWEST_SAMPLES} or more to halve. "
-            "Leave it out."
-        )
+    if parameters.stability:
+        from cagdask.cags.stability import FEWEST_SAMPLES
+
+        if n_samples < FEWEST_SAMPLES:
+            raise InputError(
+                f"{url}: has {n_samples} samples, and `stability` needs {FEWEST_SAMPLES} or more to halve. "
+                "Leave it out."
+            )
     if parameters.min_samples > n_samples:
         raise InputError(
             f"{url}: `min_samples` is {parameters.min_samples}, but there are {n_samples} samples. "
@@ -158,7 +160,9 @@ def finish(
             groups, labels["n_cags"] = job.leave_alone()
     job.measure(tree, groups, labels, result_attributes(attrs, job.parameters, command, certified=certified))
     if job.parameters.stability:
-        stability.add_stability(job, job.labelled or job.path("labels"), labels["n_cags"])
+        from cagdask.cags.stability import add_stability
+
+        add_stability(job, job.labelled or job.path("labels"), labels["n_cags"])
     storage.publish(job.staged, target, about)
     storage.end_work(target)
 

@@ -58,7 +58,7 @@ class InPlace:
 
 COUNTED = (*kernels.COUNTS, "multiply_adds", "bytes_read")
 """What searches count, and what is added up over all rounds."""
-LISTED_AT_ONCE = 2**19
+LISTED_AT_ONCE = 2**17
 """Neighbors that are listed in a round at least: few rows get long lists."""
 LISTED_BYTES = 52
 """Bytes of a listed neighbor, as it is read and as it is linked in both directions."""

@@ -173,6 +173,24 @@ finally:
             assert ended.stderr.count("Computing in this process") == 1
 
 
+def test_a_refused_table_waits_for_no_compiler(tmp_path: Path) -> None:
+    table = tmp_path / "table.tsv"
+    table.write_text("gene\ts1\ts2\na\t1\t-3\nb\t2\t4\n")
+    code = f"""
+import sys
+from cagdask import cli
+try:
+    cli.main()
+finally:
+    print([name for name in {(*NOT_IMPORTED, "numba", "faiss", "zarr", "h5py")} if name in sys.modules])
+"""
+    command = ["run", str(table), "--output", str(tmp_path / "out")]
+    ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "the value is -3" in ended.stderr
+    assert ended.stdout.splitlines() == ["[]"]
+
+
 # -- the same bytes --------------------------------------------------------------------------------------------------
 
 
