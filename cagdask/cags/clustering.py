@@ -78,7 +78,7 @@ def find_cags(
         ``cosine`` distance of the profiles, ``correlation`` (of the centered profiles) or ``spearman`` (of ranks).
         None is ``correlation``, and ``cosine`` if ``max_dist`` is a number.
     linkage
-        ``average`` or ``single``, which needs a number as ``max_dist``.
+        ``average`` or ``single``. With ``single``, another ``refine`` or an approximate search, ``auto`` is 0.2.
     refine
         ``aggregate`` joins CAGs whose mean profiles are within ``refine_dist``; ``noise-corrected`` those that are one
         once noise is taken out, and estimates an error rate on shuffled genes; ``none`` does not join any. None is

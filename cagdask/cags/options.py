@@ -72,8 +72,8 @@ CLUSTER = Options(
     Option(
         "search",
         "exact",
-        "How neighbors are found: all of them (exact), or only near some pivots (approximate, which needs a number as "
-        "--max-dist), with the share that was found measured and reported.",
+        "How neighbors are found: all of them (exact), or only near some pivots (approximate, up to --max-dist, "
+        "or 0.2), with the share that was found measured and reported.",
         choices=("exact", "approximate"),
     ),
     Option("probes", 8, "Pivots near a gene that --search approximate looks at; more find more.", int, least=1),

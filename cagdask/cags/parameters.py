@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cagdask.cags.options import CLUSTER
 from cagdask.normalization import methods
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_REFINE_DIST = 0.2
 SEED_DIST = 0.2
 """Distance up to which ``max_dist="auto"`` links genes before groups are joined: safe at any depth (correlation)."""
+USUAL_DIST = 0.2
+"""Threshold where something was asked for that needs one, and none was given."""
 USUAL = {"normalization": "sum", "metric": "cosine", "refine": "aggregate"}
 AUTOMATIC = {"normalization": "clr", "metric": "correlation", "refine": "noise-corrected"}
 """Defaults of ``max_dist="auto"``, chosen on simulated cohorts; see the page on finding the right groups."""
@@ -57,11 +62,12 @@ class Parameters:
 def _fill_in(taken: dict[str, Any]) -> None:
     """Fill in what depends on whether a threshold was given; ``auto`` becomes the distance of the first step."""
     automatic = taken["max_dist"] == "auto"
+    if automatic and _needs_a_threshold(taken):
+        automatic, taken["max_dist"] = False, USUAL_DIST
     for name, value in (AUTOMATIC if automatic else USUAL).items():
         if taken[name] is None:
             taken[name] = value
     if automatic:
-        _refuse_what_needs_a_threshold(taken)
         taken["max_dist"] = SEED_DIST
         if taken["normalization"] == "clr" and taken["clr_floor"] is None:
             taken["clr_floor"] = "auto"
@@ -81,16 +87,17 @@ def _fill_in(taken: dict[str, Any]) -> None:
                 )
 
 
-def _refuse_what_needs_a_threshold(taken: dict[str, Any]) -> None:
-    """Refuse what ``max_dist="auto"``, which is the default, does not do."""
+def _needs_a_threshold(taken: dict[str, Any]) -> bool:
+    """Whether something was asked for that only groups up to a threshold have; if so, the threshold is said."""
     for name, allowed in {**NEEDED, "refine": "noise-corrected", "refine_dist": None}.items():
-        if taken[name] != allowed:
-            does = {"refine": "joins groups by their similarity without noise", "refine_dist": "has no such distance"}
-            instead = does.get(name, f"needs {allowed}")
-            raise ValueError(
-                f"`{name}` is {taken[name]!r}, but `max_dist='auto'`, the default, {instead}. "
-                f"Give a number as `max_dist`, such as {SEED_DIST}, or leave `{name}` out."
-            )
+        if taken[name] not in (allowed, None):
+            logger.warning(
+                "`%s` %s needs a threshold, and none was given: groups are joined up to `max_dist` %g. Give `max_dist` "
+                "to choose another.",
+                name, taken[name], USUAL_DIST,
+            )  # fmt: skip
+            return True
+    return False
 
 
 def choice_in_words(parameters: Parameters) -> str:

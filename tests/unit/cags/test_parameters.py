@@ -86,6 +86,10 @@ def test_auto_takes_what_the_battery_chose_and_a_number_what_it_always_was() -> 
         {"refine_dist": 0.1},
     ],
 )
-def test_auto_refuses_what_it_can_not_do(options: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=f"^`{next(iter(options))}` is .*`max_dist='auto'`"):
-        Parameters(**options).checked()  # type: ignore[arg-type]
+def test_what_needs_a_threshold_gets_the_usual_one_and_a_line(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = Parameters(**options).checked()
+    assert found == Parameters(max_dist=0.2, **options).checked()
+    assert f"`{next(iter(options))}` " in caplog.text
+    assert "needs a threshold, and none was given" in caplog.text
