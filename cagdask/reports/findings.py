@@ -146,22 +146,40 @@ def _few_samples(ds: xr.Dataset) -> Caution | None:
 
 def _dominant_gene(ds: xr.Dataset) -> Caution | None:
     """A row that holds much of the abundance is rarely a gene: UNMAPPED, a counter, a total."""
-    if "gene_mean_abundance" not in ds.variables:
+    found = _largest_share(ds)
+    if found is None or found[1] < DOMINANT:
         return None
-    mean = ds["gene_mean_abundance"].values.astype(np.float64)
-    total = float(np.nansum(mean))
-    if not len(mean) or not np.isfinite(total) or total <= 0 or (mean < 0).any() or len(mean) < 10:
-        return None
-    row = int(np.nanargmax(mean))
-    share = float(mean[row]) / total
-    if share < DOMINANT:
-        return None
+    row, share = found
     name = str(ds["gene_id"][row].values)
     return Caution(
         f"{name} holds {share:.0%} of the abundance",
         "If it is no gene (unmapped reads, a counter, a total), leave it out and run again: "
         f"cagdask run INPUT --exclude-genes {shlex.quote(name)} --output FOLDER",
     )
+
+
+def _largest_share(ds: xr.Dataset) -> tuple[int, float] | None:
+    """The row with the largest share of the abundance, and that share; None where shares have no meaning.
+
+    Log ratios have no shares. There the sums of CAGs as ingested tell it, and only of a row that is a CAG of its own.
+    """
+    if ds.sizes["gene"] < 10:
+        return None
+    by_cag = numbers.parameters_of(ds).get("normalization") == "clr" and "cag_sum" in ds.variables
+    if by_cag:
+        amounts = ds["cag_sum"].sum("sample").values
+        is_own = ds["cag_size"].values == 1
+    elif "gene_mean_abundance" in ds.variables:
+        amounts = ds["gene_mean_abundance"].values.astype(np.float64)
+        is_own = np.ones(len(amounts), bool)
+    else:
+        return None
+    total = float(np.nansum(amounts))
+    if not is_own.any() or not np.isfinite(total) or total <= 0 or (amounts < 0).any():
+        return None
+    place = int(np.nanargmax(np.where(is_own, amounts, -1)))
+    row = int(np.flatnonzero(ds["gene_cag"].values == place)[0]) if by_cag else place
+    return row, float(amounts[place]) / total
 
 
 def _giant_cag(ds: xr.Dataset) -> Caution | None:

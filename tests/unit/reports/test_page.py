@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
+import cagdask
 from cagdask import cut, storage
 from cagdask.errors import InputError, SchemaError, StoreError
 from cagdask.plot.ordination import ordinate
@@ -115,6 +117,16 @@ def test_a_row_that_holds_most_of_the_abundance_is_named(tmp_path: Path) -> None
     page = reporting.render(storage.open_dataset(url))
     assert "UNMAPPED holds 85% of the abundance" in page
     assert "--exclude-genes UNMAPPED" in page
+
+
+def test_it_is_named_after_log_ratios_too() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.lognormal(0, 1, (40, 60)) * (rng.random((40, 60)) < 0.7)
+    values[7] = 20 * values.sum(axis=0) * rng.lognormal(0, 0.3, 60)
+    table = pd.DataFrame(values, [f"g{i}" if i != 7 else "UNMAPPED" for i in range(40)], [f"s{i}" for i in range(60)])
+    found = cagdask.find_cags(table, n_workers=0)
+    assert found.attrs["metric"] == "correlation"
+    assert any(caution.title.startswith("UNMAPPED holds 9") for caution in findings.warnings_of(found))
 
 
 def test_the_error_rate_is_said_where_there_is_one(result: str) -> None:
