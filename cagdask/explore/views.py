@@ -184,7 +184,8 @@ VIEWS: dict[str, View] = {
     "map": View(_map_table, (), is_picture=True),
 }
 """Everything that the page shows, by the name that the command knows it by."""
-_FLAGS = {"cag": "--cag", "genes": "--gene", "max_dist": "--max-dist", "by": "--by", "rows": "--rows", "text": "--text"}
+_CALLED = {"genes": "gene"}
+"""Options of the command that are not called as the field of :class:`Choice`."""
 
 
 def flags_of(name: str, choice: Choice) -> list[str]:
@@ -195,8 +196,12 @@ def flags_of(name: str, choice: Choice) -> list[str]:
         if value is None or value in ("", ()) or (option == "cag" and choice.genes and name == "samples"):
             continue
         for one in value if isinstance(value, tuple) else (value,):
-            flags += [_FLAGS[option], f"{one:.6g}" if isinstance(one, float) else str(one)]
+            flags += [_flag(_CALLED.get(option, option)), f"{one:.6g}" if isinstance(one, float) else str(one)]
     return flags
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
 
 
 def file_name(name: str, choice: Choice, suffix: str) -> str:
@@ -207,8 +212,8 @@ def file_name(name: str, choice: Choice, suffix: str) -> str:
 
 def command_of(session: Session, name: str, choice: Choice, suffix: str = "tsv") -> str:
     """The command that writes a view as a file, ready for a shell."""
-    words = ["cagdask", "explore", session.url, "--view", name, *flags_of(name, choice)]
-    return shlex.join([*words, "--output", file_name(name, choice, suffix)])
+    words = ["cagdask", "explore", session.url, _flag("view"), name, *flags_of(name, choice)]
+    return shlex.join([*words, _flag("output"), file_name(name, choice, suffix)])
 
 
 def content_of(session: Session, name: str, choice: Choice, suffix: str) -> bytes:

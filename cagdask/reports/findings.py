@@ -255,11 +255,13 @@ def _test_command(ds: xr.Dataset, where: str, column: str, output: str) -> str:
     words = sample_table(ds)[column].dropna().astype(str)
     counts = words[words.str.strip() != ""].value_counts()
     large = sorted(str(word) for word in counts.index[counts >= LEAST_GROUP])
-    command = f"cagdask test {where} --labels {shlex.quote(column)}"
+    labels = shlex.quote(column)
     if len(large) < len(counts) and len(large) >= 2:
-        two = sorted(str(word) for word in counts.index[:2])
-        return f"{command} --groups {shlex.quote(','.join(two))} --output {output}"
-    return f"{command} --test kruskal --output {output}" if len(counts) > 2 else f"{command} --output {output}"
+        two = shlex.quote(",".join(sorted(str(word) for word in counts.index[:2])))
+        return f"cagdask test {where} --labels {labels} --groups {two} --output {output}"
+    if len(counts) > 2:
+        return f"cagdask test {where} --labels {labels} --test kruskal --output {output}"
+    return f"cagdask test {where} --labels {labels} --output {output}"
 
 
 def next_steps(ds: xr.Dataset, column: str = "") -> list[tuple[str, str]]:

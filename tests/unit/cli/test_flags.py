@@ -34,7 +34,7 @@ SHOWN_BY = {
     "io": READERS,
     "labels": ("test", "classify", "predict"),
     "normalization": ("run", "cluster", "normalize"),
-    "plot": ("plot",),
+    "plot": ("plot", "run"),
     "runs": ("run", "plan"),
     "simulation": ("simulate",),
     "storage": EVERY_COMMAND,

@@ -51,6 +51,7 @@ OPTIONAL = {
     "mdtraj": "mdtraj",
     "openpyxl": "xlsx",
     "panel": "explore",
+    "torch": "gan",
 }
 """Imported where this extra is installed."""
 

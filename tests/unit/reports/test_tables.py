@@ -36,7 +36,7 @@ def test_cag_table_has_the_contracts_columns(result: str, tmp_path: Path) -> Non
     tables.write_cags(result, str(tmp_path / "cags.parquet"))
     table = pd.read_parquet(tmp_path / "cags.parquet")
     assert list(table.columns) == [
-        "cag", "size", "prevalence", "mean_abundance", "std_abundance", "entropy", "cohesion",
+        "cag", "size", "prevalence", "mean_abundance", "std_abundance", "entropy", "cohesion", "status",
     ]  # fmt: skip
     assert list(table["cag"]) == [0, 1, 2]
     assert list(table["size"]) == [3, 2, 1]
