@@ -244,7 +244,8 @@ class Explorer:
         """The whole page."""
         import panel as pn
 
-        self._ticking = pn.state.add_periodic_callback(self._tick, period=TICK)
+        self._ticking = pn.state.add_periodic_callback(self._tick, period=TICK, start=False)
+        pn.state.onload(self._ticking.start)  # a change before the browser has the page would not be known there
         left = pn.Column(self._text(self.session.url), self.search, self.hits, styles={"flex": "0 1 340px"})
         above = self._add_cag_tabs() if self.session.has_cags else []
         self._add_gene_tabs()

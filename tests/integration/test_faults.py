@@ -29,9 +29,8 @@ def can_mount() -> bool:
     return os.geteuid() == 0 and os.path.exists("/proc/self/mounts")
 
 
-@pytest.mark.parametrize(
-    "place", [pytest.param("abundance.zarr.work/samples/", marks=pytest.mark.slow), "cags.zarr.work/linkage/"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["abundance.zarr.work/samples/", "cags.zarr.work/linkage/"])
 def test_a_run_outlives_the_s3_server(bench: faults.Bench, place: str) -> None:
     outcome = faults.run_without_server(bench, [place], seconds=6)
     assert outcome.is_good, outcome

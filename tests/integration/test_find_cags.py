@@ -286,7 +286,7 @@ def test_an_interrupted_run_goes_on(
     whole = InlineRunner(memory_limit=LITTLE)
     find_cags(store, output=str(tmp_path / "wanted.zarr"), client=whole, **OPTIONS)
     wanted = digests(str(tmp_path / "wanted.zarr"))
-    for share in (0.05, 0.35, 0.65, 0.99):
+    for share in (0.05, 0.5, 0.99):
         output = str(tmp_path / f"out-{share}.zarr")
         stop = int(share * len(whole.calls))
         with pytest.raises(KeyboardInterrupt):
@@ -294,7 +294,7 @@ def test_an_interrupted_run_goes_on(
         assert not os.path.exists(output)
         rest = InlineRunner(memory_limit=2**30)  # a machine with more memory goes on with the plan of the first
         find_cags(store, output=output, client=rest, **OPTIONS)
-        assert len(rest.calls) <= len(whole.calls) - stop + 3  # writing the store is done again
+        assert len(rest.calls) <= len(whole.calls) - stop + 8  # what writes into the store is done again
         assert digests(output) == wanted
         assert not os.path.exists(output + ".work")
 

@@ -158,9 +158,10 @@ def test_no_process_is_started_with_a_secret_and_workers_have_it(s3: S3Server, s
     """Also the worker that comes in place of one that died, and the process that makes a report."""
     storage.write_bytes(f"{s3_url}/a", b"found")
     looked: list[str] = []
+    of_other_tests = set(psutil.Process().children(recursive=True))
 
     def look() -> None:
-        for process in psutil.Process().children(recursive=True):
+        for process in set(psutil.Process().children(recursive=True)) - of_other_tests:
             with suppress(psutil.NoSuchProcess):
                 looked.append(" ".join(process.cmdline()))
                 told = Path(f"/proc/{process.pid}/environ").read_text()

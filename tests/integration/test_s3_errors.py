@@ -94,7 +94,7 @@ def refusal(url: str = "s3://b/x") -> str:
     begun = time.monotonic()
     with pytest.raises(StoreError) as caught:
         storage.check_reach(url)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 40  # about 12 s on a machine that does nothing else
     assert "\n" not in str(caught.value)
     assert "a-secret" not in str(caught.value)
     return str(caught.value)

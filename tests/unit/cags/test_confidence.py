@@ -50,7 +50,7 @@ def test_the_interval_is_that_of_the_jackknife(tmp_path: Path) -> None:
     assert "loose: cohesion below 0.7" in ds.cag_status.attrs["meanings"]
     tables.write_cags(result, str(tmp_path / "cags.parquet"))
     cags = pd.read_parquet(tmp_path / "cags.parquet")
-    assert list(cags)[-3:] == ["status", "cohesion_low", "cohesion_high"]
+    assert list(cags)[-4:] == ["status", "cohesion_low", "cohesion_high", "parent"]
     assert cags["status"].tolist() == ds.cag_status.values.tolist()
 
 

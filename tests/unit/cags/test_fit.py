@@ -62,7 +62,7 @@ def test_the_second_choice_is_the_nearest_other_cag(cohort: Matrix, tmp_path: Pa
 
     tables.write_genes(result, str(tmp_path / "genes.parquet"))
     genes = pd.read_parquet(tmp_path / "genes.parquet")
-    assert list(genes)[-2:] == ["cag_second", "cag_margin"]
+    assert list(genes)[-4:] == ["cag_second", "cag_margin", "role", "core_cag"]
     assert genes["cag_second"].tolist() == second.tolist()
 
 
