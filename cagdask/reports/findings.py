@@ -31,6 +31,8 @@ MANY = 0.1
 """Share of the genes in CAGs that are in doubtful ones, from which on it is said."""
 BATCH = 0.5
 """Share of the variation along the first axis of samples that a metadata column explains, from which on it is said."""
+BLOCK = 20_000
+"""CAGs of which the abundances are read at once."""
 
 
 class Caution(NamedTuple):
@@ -167,7 +169,9 @@ def _largest_share(ds: xr.Dataset) -> tuple[int, float] | None:
         return None
     by_cag = numbers.parameters_of(ds).get("normalization") == "clr" and "cag_sum" in ds.variables
     if by_cag:
-        amounts = ds["cag_sum"].sum("sample").values
+        n_cags = ds.sizes["cag"]
+        parts = [ds["cag_sum"][begin : begin + BLOCK].values.sum(axis=1) for begin in range(0, n_cags, BLOCK)]
+        amounts = np.concatenate([np.zeros(0), *parts])
         is_own = ds["cag_size"].values == 1
     elif "gene_mean_abundance" in ds.variables:
         amounts = ds["gene_mean_abundance"].values.astype(np.float64)
