@@ -295,9 +295,9 @@ class Clustering(Work):
         """Write the measures; the cohesion of the CAGs is taken from the lengths of the means in ``folders``."""
         ranges, measured = self.ranges, self._folders("measured")
         n_cags, n_merges, rows = counts["n_cags"], counts["n_merges"], self.cag_rows
-        self._create(n_cags, n_merges, rows, attrs)
         assert self.statistics is not None
         absent = self.statistics.absent(str(self.parameters.normalization))
+        self._create(n_cags, n_merges, rows, attrs, absent)
         of_cags, of_genes = roles.ranges_of_cags(self, n_cags), _ranges(self.n_genes, GENE_CHUNK)
         self.runner.map(
             WRITE_CAGS,
@@ -320,7 +320,7 @@ class Clustering(Work):
         roles.add_roles(self, labels, n_cags)
         storage.finish_group(storage.open_group(self.staged, writable=True))
 
-    def _create(self, n_cags: int, n_merges: int, rows: int, attrs: dict[str, Any]) -> None:
+    def _create(self, n_cags: int, n_merges: int, rows: int, attrs: dict[str, Any], absent: float) -> None:
         """The result store with arrays yet to fill."""
         group = storage.create_group(self.staged, attrs)
         source = storage.open_group(self.store)
@@ -335,8 +335,9 @@ class Clustering(Work):
                 if name == "cag_status":
                     attrs["meanings"] = confidence.meanings(self.parameters)
                 storage.create_array(group, name, (n_cags,), chunks=(rows,), attrs=attrs)
-        for name in ("cag_abundance", "cag_sum"):
-            storage.create_array(group, name, (n_cags, self.n_samples), chunks=(rows, self.n_samples))
+        for name, more in (("cag_abundance", {"absent": absent}), ("cag_sum", {})):
+            attrs, shape = schema.attributes(name) | more, (n_cags, self.n_samples)
+            storage.create_array(group, name, shape, chunks=(rows, self.n_samples), attrs=attrs)
         storage.create_array(group, "merge_child", (n_merges, 2), chunks=(GENE_CHUNK, 2))
         storage.create_array(group, "merge_height", (n_merges,), chunks=(GENE_CHUNK,))
         for name in source.array_keys():

@@ -49,8 +49,6 @@ def rows_by_hash(known: list[NDArray[np.uint64]], asked: list[NDArray[np.uint64]
 
 def hashes_of(url: str, name: str | None = "gene_id", n: int = 0) -> list[NDArray[np.uint64]]:
     """Two hashes of every name in an array of a store; without an array, of the numbers from 0 to ``n``."""
-    import pandas as pd
-
     array = storage.open_array(url, name) if name else None
     found: list[list[Any]] = [[], []]
     for begin in range(0, array.shape[0] if array is not None else n, storage.ID_CHUNK):
@@ -60,8 +58,8 @@ def hashes_of(url: str, name: str | None = "gene_id", n: int = 0) -> list[NDArra
             if array is None
             else np.asarray(array[begin : begin + storage.ID_CHUNK]).astype(object)
         )
-        for parts, key in zip(found, _KEYS, strict=True):
-            parts.append(pd.util.hash_array(block, hash_key=key, categorize=False))
+        for parts, hashed in zip(found, hashes_of_names(block), strict=True):
+            parts.append(hashed)
     return [np.concatenate(parts) if parts else np.zeros(0, np.uint64) for parts in found]
 
 

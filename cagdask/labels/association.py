@@ -8,7 +8,6 @@ in float64 a few times.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -24,7 +23,7 @@ from cagdask.compute.runner import Runner
 from cagdask.factors.matrix import Matrix
 from cagdask.io.inputs import takes_any_input
 from cagdask.labels import statistics
-from cagdask.labels.classification.features import Source, open_source, read_rows, reads_itself
+from cagdask.labels.classification.features import Source, normalization_of, open_source, read_rows, reads_itself
 from cagdask.labels.design import DesignFiles, Question, check_options, design_of
 from cagdask.labels.judging import Scale, scale_of
 from cagdask.labels.reading import read_labels, some_of
@@ -138,11 +137,10 @@ def associate(
         folder = scratch if output is None else storage.work_folder(storage.absolute(output))
         storage.remove(folder)
         try:
-            found = _run(matrix, question, design, runner, folder)
+            found, total = _run(matrix, question, design, runner, folder)
         finally:
             storage.remove(folder)
     if matrix.name == "abundance":
-        total = np.sum([part.total for part in found], axis=0)
         warn_of_scale(matrix, scale_of(total, [str(name) for name in table.index[np.asarray(design.column)]]))
     frame = _frame(held, found, min_size, min_prevalence)
     if output is not None:
@@ -151,7 +149,7 @@ def associate(
 
 
 def _check_source(held: Source, zero_aware: bool, min_size: int) -> None:
-    if zero_aware and (held.kind == "factors" or (held.kind == "cags" and _are_log_ratios(held.matrix))):
+    if zero_aware and (held.kind == "factors" or (held.kind == "cags" and normalization_of(held.matrix.url) == "clr")):
         raise ValueError(
             "`zero_aware` needs values of which 0 means absent; log-ratios and factors have no such value."
         )
@@ -181,7 +179,10 @@ def warn_of_scale(matrix: Matrix, found: Scale | None = None) -> None:
 # -- doing it --------------------------------------------------------------------------------------------------------
 
 
-def _run(matrix: Matrix, question: Question, design: DesignFiles, runner: Runner, folder: str) -> list[TestedFiles]:
+def _run(
+    matrix: Matrix, question: Question, design: DesignFiles, runner: Runner, folder: str
+) -> tuple[list[TestedFiles], Float64]:
+    """What was found of the features, by block; and the sum of the values of each tested sample."""
     design.write(storage.join(folder, "design"))
     rows = [matrix.rows(*blocks) for blocks in ((i, i + 1) for i in range(matrix.n_blocks))]
     items = [
@@ -196,19 +197,20 @@ def _run(matrix: Matrix, question: Question, design: DesignFiles, runner: Runner
         for begin, end in rows
     ]
     runner.map("test", associate_task, items, unit="features", weights=[end - begin for begin, end in rows])
-    found = []
+    found, total = [], np.zeros(len(design.column))
     for item in items:
         part = TestedFiles.open(item[-1])
+        total += part.total
         found.append(
             TestedFiles(
                 tested=part.tested.copy(),
                 mean=part.mean.copy(),
                 prevalence=part.prevalence.copy(),
                 parts=part.parts.copy(),
-                total=part.total.copy(),
+                total=part.total[:0],
             )
         )
-    return found
+    return found, total
 
 
 def associate_task(
@@ -266,7 +268,7 @@ def _frame(held: Source, parts: list[TestedFiles], min_size: int, min_prevalence
     mean = np.concatenate([part.mean for part in parts], axis=-1)
     prevalence = np.concatenate([part.prevalence for part in parts], axis=-1)
     matrix, is_cag = held.matrix, held.kind == "cags"
-    if is_cag and _are_log_ratios(matrix):
+    if is_cag and normalization_of(matrix.url) == "clr":
         prevalence = np.asarray(storage.open_array(matrix.url, "cag_prevalence")[:], np.float64)
     kept = prevalence >= min_prevalence
     if min_size > 1:
@@ -295,12 +297,6 @@ def _frame(held: Source, parts: list[TestedFiles], min_size: int, min_prevalence
     for name, values in zip(statistics.Parts._fields, of_parts, strict=False):
         frame[name] = values
     return frame.sort_values("p_value", kind="stable", na_position="last", ignore_index=True)
-
-
-def _are_log_ratios(matrix: Matrix) -> bool:
-    """Whether the values of a result are log-ratios, whose sign says nothing of presence."""
-    parameters = json.loads(str(storage.open_group(matrix.url).attrs.get("parameters", "{}")))
-    return bool(parameters.get("normalization") == "clr")
 
 
 def _write(frame: pd.DataFrame, output: str, question: Question) -> None:

@@ -9,7 +9,6 @@ shape of the store alone, and their sums are added in order: chunks and workers 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cagdask.compute.runner import Runner
 from cagdask.errors import InputError, SchemaError
 from cagdask.factors.matrix import Matrix
 from cagdask.io.gene_matching import hashes_of, hashes_of_names, rows_by_hash
+from cagdask.labels.classification.features import normalization_of
 from cagdask.labels.reading import some_of
 from cagdask.normalization.methods import normalize_block
 from cagdask.normalization.sample_statistics import SampleStatistics, sample_statistics
@@ -76,10 +76,13 @@ class Members:
         return np.bincount(self.place[self.place >= 0], minlength=len(self.n_genes))
 
 
-def normalization_of(result: str) -> str:
-    """How the table was normalized whose means are the CAGs of a result."""
-    parameters = json.loads(str(storage.open_group(result).attrs.get("parameters", "{}")))
-    return str(parameters.get("normalization", "none"))
+def how_made(result: str) -> dict[str, Any]:
+    """How the table was normalized whose means are the CAGs of a result, and what an absent gene is in it.
+
+    ``absent`` is None for a result of an earlier version, which does not say it.
+    """
+    absent: Any = storage.open_array(result, "cag_abundance").attrs.get("absent")
+    return {"normalization": normalization_of(result), "absent": None if absent is None else float(absent)}
 
 
 def write_members(result: str, rows: Int64, folder: str) -> None:
@@ -138,7 +141,7 @@ def check_normalization(store: str, card: dict[str, Any], model: str) -> str:
     done = str(storage.open_group(store).attrs.get("normalization", "none"))
     if done == "none":
         return wanted
-    if done != wanted:
+    if done != wanted or done == "clr":  # a table of clr begins at its floor, and CAGs are means without one
         raise InputError(
             f"{store}: is normalized by {done}, and the CAGs of {model} come from values normalized by {wanted}. Name "
             "the store before it was normalized."
@@ -212,25 +215,35 @@ def cag_means(
         logger.warning("%s: has %d of the %d genes of the CAGs of %s; %s", said, counts["n_genes_found"],
                        counts["n_genes_of_model"], model, do)  # fmt: skip
     statistics = sample_statistics(held.url, runner, method, folder)
+    absent = card["features"]["absent"]
+    if absent is None:
+        absent = statistics.absent(method)
     at = storage.join(folder, "statistics.npz")
     storage.write_bytes(at, statistics.to_bytes())
     places = storage.join(folder, "places")
     PlaceFiles(place=members.place).write(places)
     ranges = [held.rows(i, i + 1) for i in range(held.n_blocks)]
     parts = [storage.join(folder, f"sums-{begin}") for begin, _ in ranges]
-    items = [(held.url, *own, method, at, places, part) for own, part in zip(ranges, parts, strict=True)]
+    items = [(held.url, *own, method, at, absent, places, part) for own, part in zip(ranges, parts, strict=True)]
     runner.map("sum CAGs", sum_task, items, unit="genes", weights=[end - begin for begin, end in ranges])
-    return CagMeans(members, parts, missing, statistics.absent(method)), counts
+    return CagMeans(members, parts, missing, absent), counts
 
 
-def sum_task(url: str, begin: int, end: int, method: str, statistics: str, places: str, folder: str) -> int:
-    """Sum genes ``begin`` to ``end`` of a store by the CAG that they are part of."""
+def sum_task(
+    url: str, begin: int, end: int, method: str, statistics: str, absent: float, places: str, folder: str
+) -> int:
+    """Sum genes ``begin`` to ``end`` of a store by the CAG that they are part of.
+
+    An absent gene is what it was where the model learned: the smallest log ratio of another table is another number.
+    """
     place = np.asarray(PlaceFiles.open(places, begin, end).place)
     order = np.argsort(place, kind="stable")
     order = order[np.count_nonzero(place < 0) :]
     block = np.asarray(storage.open_array(url, "abundance")[begin:end], np.float32)[order]
     known = SampleStatistics.from_bytes(storage.read_bytes(statistics))
     values = normalize_block(block, method, known, floored=False)
+    if method != "none":
+        values[block == 0] = absent
     found, starts = np.unique(place[order], return_index=True)
     sums = np.add.reduceat(values, starts, axis=0) if len(found) else np.zeros((0, block.shape[1]))
     SumFiles(place=found, sums=sums).write(folder)

@@ -52,6 +52,12 @@ class ValueFiles(Files):
     values: Float32 = array(np.float32, "feature, sample", "as stored, of all samples of the store")
 
 
+def normalization_of(result: str) -> str:
+    """How the table was normalized whose means are the CAGs of a result; ``clr`` gives log ratios, below 0 too."""
+    parameters = json.loads(str(storage.open_group(result).attrs.get("parameters", "{}")))
+    return str(parameters.get("normalization", "none"))
+
+
 @dataclass(frozen=True)
 class Source:
     """Where features are.

@@ -22,6 +22,7 @@ References
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+_LOCK = threading.Lock()
+_before: list[int] = []
+"""Threads of PyTorch that were found by each training that is under way."""
 NOISE, WIDTH = 16, 64
 BATCH = 64
 RATE = 5e-4
@@ -110,8 +114,9 @@ def train(place: Float64, label: Int64, n_labels: int, seed: int) -> Trained:
     rng = np.random.default_rng([seed, 1])
     apart = _apart(label, rng)
     with _one_thread():
-        torch.manual_seed(seed)
-        networks = _network(NOISE + n_labels, data.shape[1]), _network(data.shape[1] + n_labels, 1)
+        with _LOCK:  # other splits may be at it in other threads, and PyTorch draws first weights from one generator
+            torch.manual_seed(seed)
+            networks = _network(NOISE + n_labels, data.shape[1]), _network(data.shape[1] + n_labels, 1)
         steps = _fitted(networks, data, label, n_labels, apart, rng)
     return Trained(networks[0], center, scale, n_labels, steps)
 
@@ -241,9 +246,13 @@ def _one_thread() -> Iterator[None]:
     """One thread of PyTorch: workers compute side by side, and sums have one order."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _LOCK:
+        _before.append(torch.get_num_threads())
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:  # splits run side by side: the last one out restores what the first one found
+            last = _before.pop()
+            if not _before:
+                torch.set_num_threads(last)

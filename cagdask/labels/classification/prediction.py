@@ -147,7 +147,7 @@ def _store_of_genes(url: str) -> str | None:
 
 def _genes_of(url: str, source: str, model: str, card: dict[str, Any]) -> features.Source:
     held = features.open_source(_store_of_genes(url) or url, "genes")
-    aggregation.check_normalization(held.matrix.url, card, model)
+    aggregation.check_normalization(held.matrix.url, card, model)  # said before anything is computed
     return held
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, storage
 from cagdask.labels.classification import features, scoring
-from cagdask.labels.classification.aggregation import normalization_of, write_members
+from cagdask.labels.classification.aggregation import how_made, write_members
 from cagdask.labels.classification.answers import SEPARATOR, UNKNOWN, answers, per_label, predicted
 from cagdask.labels.classification.models import decide
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CARD, CURVES = "model.json", "curves.json"
-FORMAT = 1
+FORMAT = 2
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -244,7 +244,7 @@ def _card(outcome: Outcome, numbers: dict[str, Any], warnings: list[str]) -> dic
             "n_available": held.n,
             "names": held.names_of(outcome.rows),
         }
-        | ({"normalization": normalization_of(held.matrix.url)} if held.kind == "cags" else {}),
+        | (how_made(held.matrix.url) if held.kind == "cags" else {}),
         "labels": [asdict_verdict(one) for one in samples.verdicts],
         "label_names": outcome.names,
         "single": samples.found.single,

@@ -113,6 +113,21 @@ def test_genes_that_are_lacking_are_absent_if_asked(made: Path, tmp_path: Path) 
     assert not np.allclose(found["less", "error"], found["zero", "error"])
 
 
+def test_values_of_a_sample_do_not_depend_on_the_other_samples(made: Path, tmp_path: Path) -> None:
+    """What an absent gene is after log ratios comes from the model, not from the table at hand."""
+    model, card = str(made / "m"), read_card(str(made / "m"))
+    frame, _ = table(1, 6)
+    frame = frame.where(np.random.default_rng(2).random(frame.shape) < 0.6, 0.0)
+    found = {}
+    for some in (slice(0, 6), slice(4, 5)):
+        part = frame.iloc[:, some]
+        write_abundance_store(str(tmp_path / f"{some}.zarr"), part.to_numpy(), list(part.index), list(part.columns))
+        held, place = aggregation_source(str(tmp_path / f"{some}.zarr")), str(tmp_path / f"of {some}")
+        means = aggregation.cag_means(model, card, held, "error", InlineRunner(), place)[0]
+        found[some.start] = means.read(0, part.shape[1])
+    np.testing.assert_allclose(found[0][4:5], found[4], rtol=1e-6)
+
+
 def test_genes_of_other_names_or_another_normalization_are_refused(made: Path, tmp_path: Path) -> None:
     frame, _ = table(1)
     with pytest.raises(InputError, match=r"has none of the \d+ genes of the CAGs of .*, such as 'gene\d+'"):
@@ -125,8 +140,10 @@ def test_genes_of_other_names_or_another_normalization_are_refused(made: Path, t
     with pytest.raises(InputError, match=rf"1 of the 4 CAGs of .* have no gene there: {number}\. Check"):
         predicted(made, frame.drop(index=list(first)), tmp_path)
     write_abundance_store(str(tmp_path / "a.zarr"), frame.to_numpy(), list(frame.index), list(frame.columns))
-    ds = cagdask.normalize(cagdask.open_dataset(str(tmp_path / "a.zarr")), method="hellinger")
-    cagdask.save_dataset(ds, str(tmp_path / "h.zarr"))
-    with pytest.raises(InputError, match=r"is normalized by hellinger, and the CAGs of .* come from values normalized"):
-        predicted(made, str(tmp_path / "h.zarr"), tmp_path)
+    for method in ("hellinger", "clr"):  # clr begins at a floor, and CAGs are means of log ratios without one
+        ds = cagdask.normalize(cagdask.open_dataset(str(tmp_path / "a.zarr")), method=method)
+        cagdask.save_dataset(ds, str(tmp_path / f"{method}.zarr"))
+        said = rf"is normalized by {method}, and the CAGs of .* come from values normalized"
+        with pytest.raises(InputError, match=said):
+            predicted(made, str(tmp_path / f"{method}.zarr"), tmp_path)
     assert not (tmp_path / "p.tsv").exists()
