@@ -86,11 +86,12 @@ def second_of(rows: Float64, label: Int64, labels: str, groups: list[str]) -> Se
     rows32 = rows.astype(np.float32)
     choices = np.flatnonzero((files.block >= 0) & (files.size > 1))[:MOST_CHOICES]
     block, row = files.block[choices], files.row[choices]
+    step = max(1, min(DIRECTIONS_AT_ONCE, len(rows)))  # no more than the rows take, which the plan counts
     for b in np.unique(block):
         here = np.flatnonzero(block == b)
         here = here[np.argsort(row[here], kind="stable")]  # directions are read in the order of the file
-        for begin in range(0, len(here), DIRECTIONS_AT_ONCE):
-            some = here[begin : begin + DIRECTIONS_AT_ONCE]
+        for begin in range(0, len(here), step):
+            some = here[begin : begin + step]
             offer(found, rows, rows32, label, take_rows(groups[b], row[some]), choices[some])
     return found
 

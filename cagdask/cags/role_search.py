@@ -28,10 +28,23 @@ Int64 = NDArray[np.int64]
 
 ROWS_AT_ONCE = 512
 REFERENCES_AT_ONCE = 2048
+HELD_BYTES = 2**27
+"""Bytes that the rows or the references of one step may take: fewer are held of more samples."""
 LEAST_GENES = 3
 """A CAG of fewer genes explains no others."""
 PRESENT_SHARE, TRACE_SHARE, SURE_SHARE = 0.25, 0.05, 0.5
 """Share of a CAG's genes that a sample has if the CAG is there, if it is not quite absent, if it is there surely."""
+
+
+def at_once(most: int, bytes_per_row: int) -> int:
+    """How many rows are held at once, of rows of this many bytes; at most ``most``.
+
+    Examples
+    --------
+    >>> at_once(512, 2000), at_once(512, 2**20)
+    (512, 128)
+    """
+    return max(1, min(most, HELD_BYTES // bytes_per_row))
 
 
 class ReferenceFiles(Files):
@@ -61,7 +74,7 @@ class References:
         pairs = list(zip(files, self._rows, strict=True))
         self.number: Int64 = np.concatenate([*(one.number[rows] for one, rows in pairs), *empty])
         self.size: Int64 = np.concatenate([*(one.size[rows] for one, rows in pairs), *empty])
-        self._n_samples = files[0].profile.shape[1] if files else 1
+        self.n_samples = ReferenceFiles.open(folders[0], 0, 0).profile.shape[1] if files else 1
 
     def __len__(self) -> int:
         return int(self._begin[-1])
@@ -70,8 +83,9 @@ class References:
         """Places and profiles, shape (n, n_samples), some at a time."""
         for folder, rows, begin in zip(self._folders, self._rows, self._begin, strict=False):
             files = ReferenceFiles.open(folder)
-            for first in range(0, len(rows), REFERENCES_AT_ONCE):
-                some = rows[first : first + REFERENCES_AT_ONCE]
+            step = at_once(REFERENCES_AT_ONCE, 20 * self.n_samples)  # in float64, as directions, in float32
+            for first in range(0, len(rows), step):
+                some = rows[first : first + step]
                 yield begin + first + np.arange(len(some)), files.profile[some].astype(np.float64)
 
     def take(self, places: Int64) -> tuple[Float64, Float64]:
@@ -84,7 +98,7 @@ class References:
                 some = rows[places[first:last] - begin]
                 parts.append((files.profile[some], files.share[some]))
         if not parts:
-            nothing = np.zeros((0, self._n_samples))
+            nothing = np.zeros((0, self.n_samples))
             return nothing, nothing
         profiles, shares = zip(*parts, strict=True)
         return np.concatenate(profiles).astype(np.float64), np.concatenate(shares).astype(np.float64)

@@ -21,7 +21,7 @@ from cagdask.cags.results import CagFiles, MeasuredFiles
 from cagdask.cags.role_choice import ACCESSORY, ALONE, CORE, LEFT_OUT, SHARED, choose, own_role, unexplained
 from cagdask.cags.role_model import trimmed_mean
 from cagdask.cags.role_relations import MODULE, N_MORE, N_NEAREST, OF_TWO, RelationFiles, candidates_of
-from cagdask.cags.role_search import ROWS_AT_ONCE, ReferenceFiles, References, nearest
+from cagdask.cags.role_search import LEAST_GENES, ROWS_AT_ONCE, ReferenceFiles, References, at_once, nearest
 from cagdask.storage.arrays import Files, array
 
 Float32 = NDArray[np.float32]
@@ -131,7 +131,7 @@ def profile_cags(gathered: list[str], labels: str, begin: int, end: int, most: i
         number=number, size=size, profile=np.concatenate([*profiles, *empty]), share=np.concatenate([*shares, *empty])
     )
     files.write(folder)
-    return {"n": len(References([folder]))}
+    return {"n": int((size >= LEAST_GENES).sum())}
 
 
 @njit(cache=True, nogil=True)
@@ -171,7 +171,9 @@ def judge_genes(
     open_[by_own] = ~well
     if len(held):
         may_explain = kind != OF_TWO
-        for rows in _in_parts(np.flatnonzero(open_), ROWS_AT_ONCE):
+        # of each row up to ten references, profile and share, in float64
+        step = at_once(ROWS_AT_ONCE, 16 * (N_NEAREST + N_MORE) * block.shape[1])
+        for rows in _in_parts(np.flatnonzero(open_), step):
             found = _judge(held, block[rows].astype(np.float64), unit[rows], place[rows], may_explain)
             role[rows], first[rows], second[rows] = found
     _resolve(role, first, second, kind, up)
@@ -196,7 +198,7 @@ def _by_own(
     """Set the roles of genes by their own CAGs; whether these explain them well."""
     well = np.zeros(len(rows), bool)
     order = np.argsort(place[rows], kind="stable")
-    for part in _in_parts(order, ROWS_AT_ONCE):
+    for part in _in_parts(order, at_once(ROWS_AT_ONCE, 32 * block.shape[1])):
         places, inverse = np.unique(place[rows[part]], return_inverse=True)
         profiles, _ = held.take(places)
         made = np.zeros(len(part), np.int8)

@@ -18,6 +18,7 @@ import numpy as np
 from cagdask import storage
 from cagdask.cags import core_abundance, role_relations, role_tasks
 from cagdask.cags.role_choice import ACCESSORY, CORE, ROLES, SHARED
+from cagdask.cags.role_search import at_once
 from cagdask.cags.role_tasks import RoleFiles
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _most(job: Clustering) -> int:
 
 def _relate(job: Clustering, folders: list[str], n: int) -> str:
     """Folder of the relations of the ``n`` references."""
-    ranges = [(b, min(b + RELATED_AT_ONCE, n)) for b in range(0, n, RELATED_AT_ONCE)] or [(0, 0)]
+    step = at_once(RELATED_AT_ONCE, 40 * job.n_samples)  # profiles, shares, and what is not explained, in float64
+    ranges = [(b, min(b + step, n)) for b in range(0, n, step)] or [(0, 0)]
     shared = [job.path("roles", "shared", str(i)) for i in range(len(ranges))]
     modules = [job.path("roles", "modules", str(i)) for i in range(len(ranges))]
     items = [(folders, b, e, url) for (b, e), url in zip(ranges, shared, strict=True)]

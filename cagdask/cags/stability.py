@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.cags.results import CagFiles
-from cagdask.storage.arrays import Files, array
+from cagdask.storage.arrays import FILE, Files, array
 
 if TYPE_CHECKING:
     from cagdask.cags.stages import Clustering
@@ -29,7 +29,7 @@ Int64 = NDArray[np.int64]
 
 LEAST_JACCARD = 0.5
 """Jaccard index of genes from which on a group of a half is the CAG."""
-FEWEST_SAMPLES = 4
+FEWEST_TO_HALVE = 4
 """Samples below which there are no halves to cluster."""
 
 
@@ -65,7 +65,7 @@ def add_stability(job: Clustering, labels: str, n_cags: int) -> None:
         for half, samples in enumerate(halves_of(job.n_samples, job.parameters.seed, repeat)):
             here = job.path("stability", f"{repeat}-{half}")
             both.append(f"{here}-found")
-            if not storage.exists(storage.join(both[-1], "arrays.bin")):
+            if not storage.exists(storage.join(both[-1], FILE)):
                 _cluster_half(job, samples, here, labels, both[-1])
                 storage.remove(here)
         found.append(both)
@@ -82,7 +82,7 @@ def _cluster_half(job: Clustering, samples: list[int], here: str, labels: str, f
     half = replace(
         job, folder=here, store=store, n_samples=n, parameters=parameters, statistics=None, judged=None, labelled=None
     )
-    if not storage.exists(storage.join(store, "zarr.json")):
+    if not storage.exists(storage.join(store, "abundance", "zarr.json")):  # made last
         attrs = {key: value for key, value in storage.look(job.store).attrs.items() if key in ("kind", "normalization")}
         group = storage.create_group(store, attrs)
         storage.create_array(group, "abundance", (job.n_genes, n), chunks=(job.plan.block_rows, n))

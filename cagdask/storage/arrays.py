@@ -164,7 +164,7 @@ def _write(url: str, held: dict[str, Array]) -> None:
             raise TypeError(f"{name}: objects would need pickle, which nothing here stores or loads.")
         described[name] = [values.dtype.str, values.shape, offset]
         offset = _aligned(offset + values.nbytes)
-    if any(url.startswith(folder) for folder in _folders_in_memory):
+    if any(url.startswith(folder) for folder in tuple(_folders_in_memory)):
         _held[url] = {name: read_only(values.copy()) for name, values in held.items()}
         return
     header = json.dumps(described, separators=(",", ":")).encode()

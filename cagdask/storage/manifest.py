@@ -104,7 +104,9 @@ def published(store: str) -> str | None:
         found = read(store)
     except StoreError:
         return None
-    return None if found is None or found.location is not None else found.digest
+    if found is None or found.location is not None or not files.exists(join(store, "zarr.json")):
+        return None  # a copy in the making has its manifest before its root, which is copied last
+    return found.digest
 
 
 def make(store: str) -> Manifest:

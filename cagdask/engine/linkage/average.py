@@ -26,7 +26,7 @@ from cagdask.engine.linkage.rounds import (
 )
 from cagdask.engine.rows.files import Block
 from cagdask.engine.stage_names import FIND_COMPONENTS, MERGE, last_stage, linkage_round
-from cagdask.storage.arrays import in_memory
+from cagdask.storage.arrays import in_memory, remove
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,10 @@ def average_linkage(
         chunked = order_rows(this, blocks, threshold, seed=turn, below=below)
         lists = search(this, chunked, k, linked, probes=plan.probes)
         below, is_last = chunked.level, chunked.level <= threshold
+        before = blocks
         blocks, n_merges = _merge(this, chunked, lists, linked, is_last=is_last)
+        for block in before if is_alone and turn > 1 else ():  # the first are profiles, which others read
+            remove(block.folder)
         if is_last and n_merges < SLOW * total:  # what is left has many near neighbors: longer lists prove more
             k *= GROWTH
         if is_last and not n_merges:  # equal similarities in a component that was cut: no part of it proves anything

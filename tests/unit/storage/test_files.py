@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cagdask import storage
+from cagdask.storage import manifest
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 50])
@@ -59,3 +62,19 @@ def test_what_can_not_be_read_is_said_when_its_turn_comes(n: int) -> None:
     assert [next(reading) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="item 3"):
         next(reading)
+
+
+def test_a_store_is_published_once_its_root_is_there(tmp_path: Path) -> None:
+    """A copy has its manifest before its root, which comes last: a killed run must not take it as done."""
+    staged, target = f"memory://{tmp_path.name}/staged.zarr", f"memory://{tmp_path.name}/there.zarr"
+    group = storage.create_group(staged, {})
+    group.create_array("a", data=np.arange(3))
+    storage.write_bytes(f"{staged}/{manifest.NAME}", manifest.make(staged).to_bytes())
+    names = storage.list_files(staged)
+    assert manifest.published(staged)
+    for name in names:
+        if name != "zarr.json":
+            storage.write_bytes(f"{target}/{name}", storage.read_bytes(f"{staged}/{name}"))
+            assert manifest.published(target) is None, f"after {name}"
+    storage.write_bytes(f"{target}/zarr.json", storage.read_bytes(f"{staged}/zarr.json"))
+    assert manifest.published(target) == manifest.published(staged)
