@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -183,7 +184,7 @@ def _sweep(result: str) -> Outcome:
     note = (
         "Before refinement. On a plateau the threshold hardly matters: over a fifth of the range or more, at most 2 % "
         "of the CAGs and genes alone are joined. "
-        f"As a picture: cagdask plot threshold-curve {result} -o thresholds.svg"
+        f"As a picture: cagdask plot threshold-curve {shlex.quote(result)} -o thresholds.svg"
     )
     return {"thresholds": made.to_dict("records")}, f"{table(head, lines)}\n\n{note}"
 

@@ -72,7 +72,10 @@ def _after(output: str) -> str:
         "factors.zarr, nmf.json, pictures\n\n"
         + then(
             (f"cagdask plot loadings {where} -o loadings.svg", "the strongest genes of each component"),
-            (f"cagdask test {where} --labels COLUMN|FILE --output by-label.tsv", "which factors differ between labels"),
+            (
+                f"cagdask test {where} --labels COLUMN-or-FILE --output by-label.tsv",
+                "which factors differ between labels",
+            ),
         )
     )
 

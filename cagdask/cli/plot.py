@@ -39,12 +39,12 @@ def plot(setting: Setting, name: str, result: str, output: str, **options: Any) 
     size), threshold-curve (what smaller thresholds give), cohesion and prevalence (a point per CAG), heat-map (the
     largest CAGs over samples), composition (samples in a plane), dendrogram (the merge tree within one CAG),
     error-rate (share of genes grouped by chance), roles (core, accessory and shared genes), stability (CAGs found
-    again in half of the samples). RESULT is a cags.zarr or the folder of a run. For volcano (effects and p values) it
-    is the table of cagdask test, for signal (signal and mean of each gene) that of cagdask metrics; for loadings (the
-    strongest genes of each factor) the folder of cagdask nmf, for synthetic (real and synthetic samples in a plane)
-    that of cagdask augment. For density (distribution of the values of each sample) it is a store of counts,
-    abundances or expression; for label-counts, label-f1, confusion, roc and calibration it is the output of cagdask
-    classify.
+    again in both halves of the samples). RESULT is a cags.zarr or the folder of a run. For volcano (effects and p
+    values) it is the table of cagdask test, for signal (signal and mean of each gene) that of cagdask metrics; for
+    loadings (the strongest genes of each factor) the folder of cagdask nmf, for synthetic (real and synthetic samples
+    in a plane) that of cagdask augment. For density (distribution of the values of each sample) it is a store of
+    counts, abundances or expression; for label-counts, label-f1, confusion, roc and calibration it is the output of
+    cagdask classify.
 
     Example: cagdask plot composition my-cags -o samples.svg --by diagnosis
     """

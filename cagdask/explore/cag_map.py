@@ -22,8 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cagdask import storage
 from cagdask.vectors.ranking import unit_rows
 
+BLOCK_BYTES = 16 * 2**20
+"""Profiles of CAGs that are read at a time."""
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 
@@ -49,6 +52,15 @@ class CagMap(NamedTuple):
     def edge(self) -> float:
         """Half the width of a square around all of it."""
         return 1.5 if self.on_rim.any() else 1.05
+
+
+def map_of(result: str, metric: str) -> CagMap:
+    """The map of the CAGs of a result store; their profiles are read some at a time."""
+    array = storage.open_array(result, "cag_abundance")
+    n, chunk = array.shape[0], max(1, array.chunks[0])
+    step = max(chunk, BLOCK_BYTES // (4 * array.shape[1]) // chunk * chunk)
+    blocks = (np.asarray(array[begin : begin + step]) for begin in range(0, n, step))
+    return lay_out(blocks, n, metric=metric)
 
 
 def lay_out(blocks: Iterable[NDArray[Any]], n_cags: int, *, metric: str = "cosine", seed: int = 0) -> CagMap:

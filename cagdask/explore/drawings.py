@@ -10,6 +10,7 @@ import numpy as np
 from cagdask.explore.cag_map import density
 from cagdask.explore.session import Session
 from cagdask.explore.views import Choice, heat_map_of, samples_of
+from cagdask.plot.samples import brightness_of
 from cagdask.plot.style import BLUE, CATEGORIES, ORANGE, SEQUENTIAL
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _samples(session: Session, choice: Choice, axes: Axes) -> None:
 def _heat_map(session: Session, choice: Choice, axes: Axes) -> None:
     made = heat_map_of(session, choice)
     drawn = axes.imshow(made.share, aspect="auto", cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
-    axes.figure.colorbar(drawn, label="root of the share of the row's largest")
+    axes.figure.colorbar(drawn, label=brightness_of(session.ds))
     axes.set(xticks=[], xlabel="samples", yticks=[])
     if len(made.cag) <= MOST_LABELS:
         axes.set_yticks(range(len(made.cag)), [f"CAG {cag}" for cag in made.cag], fontsize=6)
@@ -76,11 +77,11 @@ def _map(session: Session, choice: Choice, axes: Axes) -> None:
     shown: Any = np.ma.masked_equal(counts, 0)
     drawn = axes.imshow(shown, origin="lower", cmap=SEQUENTIAL, norm="log", extent=(-edge, edge, -edge, edge))
     axes.figure.colorbar(drawn, label="genes per pixel", shrink=0.7, format="{x:,.0f}")
-    axes.set(xticks=[], yticks=[], title=f"{len(session.label):,} genes of {len(session.sizes):,} CAGs")
+    axes.set(xticks=[], yticks=[], title=f"{int((session.label >= 0).sum()):,} genes of {len(session.sizes):,} CAGs")
 
 
 def _dendrogram(session: Session, choice: Choice, axes: Axes) -> None:
-    made = session.tree.of(choice.cag).dendrogram()
+    made = session.subtree(choice.cag).dendrogram()
     cut = session.max_dist if choice.max_dist is None else choice.max_dist
     for x, y in zip(made.x, made.y, strict=True):
         axes.plot(x, y, color=BLUE if y[1] <= cut else "#a0a8b0", linewidth=0.8)

@@ -16,6 +16,7 @@ from cagdask.explore.drawings import color_of
 from cagdask.explore.session import Session
 from cagdask.explore.subtree import Dendrogram
 from cagdask.explore.views import Choice, HeatMap, heat_map_of, samples_of
+from cagdask.plot.samples import brightness_of
 from cagdask.plot.style import BLUE, ORANGE
 
 PIXELS = 400
@@ -65,14 +66,14 @@ def heat_map_figure(session: Session, choice: Choice, open_cag: Callable[[int], 
     cags = np.broadcast_to(made.cag[:, None].astype(np.int32), made.share.shape)
     if made.share.size <= 100_000:  # a name per cell is sent
         data = {"image": [made.share], "cag": [cags], "sample": [names.tolist()]}
-        tooltips = [("CAG", "@cag"), ("sample", "@sample"), ("root of share", "@image")]
+        tooltips = [("CAG", "@cag"), ("sample", "@sample"), ("color", "@image")]
     else:
         data = {"image": [made.share], "cag": [cags]}
-        tooltips = [("CAG", "@cag"), ("root of share", "@image")]
+        tooltips = [("CAG", "@cag"), ("color", "@image")]
     data |= {"x": [0], "y": [0], "dw": [columns], "dh": [rows]}
     picture.image("image", x="x", y="y", dw="dw", dh="dh", source=data, color_mapper=mapper, level="image")
     picture.add_tools(HoverTool(tooltips=tooltips))
-    picture.add_layout(ColorBar(color_mapper=mapper, title="root of share"), "right")
+    picture.add_layout(ColorBar(color_mapper=mapper, title=brightness_of(session.ds)), "right")
     if choice.by:
         _add_strip(picture, made)
     shown = range(0, rows, max(1, rows // 35))

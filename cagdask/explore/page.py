@@ -11,6 +11,7 @@ Everything that comes out of the store is shown as text, never as HTML or code.
 from __future__ import annotations
 
 import html
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -56,6 +57,7 @@ class Explorer:
         self.hits = self._table(session.find(""), self._open)
         self.search.param.watch(self._search, "value_input")
         self.map_figure: MapFigure | None = None
+        self._cutting: Any = None
         self.cag.param.watch(self._mark, "value")
         self.tabs = pn.Tabs(sizing_mode="stretch_width")
         if session.has_cags:
@@ -172,7 +174,7 @@ class Explorer:
         import panel as pn
 
         session = self.session
-        drawn = DendrogramFigure(session.tree.of(cag).dendrogram(), self.threshold.value, session.max_dist)
+        drawn = DendrogramFigure(session.subtree(cag).dendrogram(), self.threshold.value, session.max_dist)
         said, table = self._text(""), self._table(session.split(cag, self.threshold.value))
         below = pn.Column(sizing_mode="stretch_width")
 
@@ -186,9 +188,12 @@ class Explorer:
             whole = f"the whole result at this distance: {cut_command(session, max_dist)}"
             below.objects = [exported, self._text(whole, COMMAND)]
 
-        watched = pn.bind(cut, self.threshold)
+        if self._cutting is not None:  # of the CAG that was shown before
+            self.threshold.param.unwatch(self._cutting)
+        self._cutting = self.threshold.param.watch(lambda event: cut(event.new), "value")
+        cut(self.threshold.value)
         picture = pn.pane.Bokeh(drawn.picture, sizing_mode="stretch_width")
-        return pn.Column(watched, said, picture, table, below, sizing_mode="stretch_width")
+        return pn.Column(said, picture, table, below, sizing_mode="stretch_width")
 
     def similar(self, gene: str, _: Any = None) -> Any:
         """Genes most similar to one, and its own profile."""
@@ -294,6 +299,4 @@ def counted(n: int, thing: str) -> str:
 
 def cut_command(session: Session, max_dist: float) -> str:
     """The command that makes a result of this threshold."""
-    import shlex
-
-    return f"cagdask cut {shlex.quote(session.source)} --max-dist {max_dist:.4g} --output finer.zarr"
+    return f"cagdask cut {shlex.quote(session.source)} --max-dist {max_dist:.6g} --output finer.zarr"

@@ -12,6 +12,7 @@ Nothing is read before it is needed; what was read stays. Names, the map and pro
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,10 @@ from numpy.typing import NDArray
 
 from cagdask import storage, stores
 from cagdask.errors import SchemaError
-from cagdask.explore.cag_map import CagMap, gene_places, lay_out
+from cagdask.explore.cag_map import CagMap, gene_places, map_of
 from cagdask.explore.gene_names import MOST_HITS, GeneNames
 from cagdask.explore.gene_vectors import GeneVectors, NotReadyError
-from cagdask.explore.subtree import MergeTree
+from cagdask.explore.subtree import MergeTree, Subtree
 from cagdask.plot import numbers
 from cagdask.plot.samples import sample_table
 from cagdask.vectors.ranking import unit_rows
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 MOST_MEMBERS = 1_000
 """Genes of a CAG that are listed; the nearest to its mean direction first."""
-BLOCK_BYTES = 16 * 2**20
-"""Profiles of CAGs that are read at a time."""
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -140,17 +139,20 @@ class Session:
 
     def read_ahead(self, after: threading.Event | None = None) -> threading.Thread:
         """Begin to read what takes seconds: names at once, all else once ``after`` is set, or after 10 s."""
+        names, vectors = self.names, self.vectors  # made before there are two threads that would each make them
 
         def read() -> None:
-            self.names.all()
+            with suppress(Exception):  # a thread has nobody to raise it to; whoever asks is told
+                names.all()
             if after is not None:
                 after.wait(10)
-            if self.vectors is not None:
-                self.vectors.load()
+            if vectors is not None:
+                with suppress(Exception):
+                    vectors.load()
             if self.has_cags:
                 try:
                     self.cag_map(wait=True)
-                except Exception as err:  # a thread has nobody to raise it to; whoever asks for the map is told
+                except Exception as err:  # whoever asks for the map is told
                     self._map_error = err
 
         thread = threading.Thread(target=read, daemon=True, name="cagdask-read-ahead")
@@ -213,6 +215,8 @@ class Session:
 
     def check(self, cag: int) -> None:
         """Raise a ValueError unless the result has this CAG."""
+        if not len(self.sizes):
+            raise ValueError("this store holds no CAGs; name a gene.")
         if not 0 <= cag < len(self.sizes):
             raise ValueError(f"there is no CAG {cag}; they are numbered 0 to {len(self.sizes) - 1:,}.")
 
@@ -264,24 +268,22 @@ class Session:
     # -- other CAGs --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _directions(self) -> tuple[Int64, Float32]:
-        """Numbers and unit profiles of the CAGs of two genes or more."""
+    def _directions(self) -> Float32:
+        """Unit profiles of the CAGs of two genes or more, which are the first; shape (n, n_samples)."""
         n = int(np.count_nonzero(self.sizes >= 2)) or len(self.sizes)  # CAGs are ordered by size
-        return np.arange(n), unit_rows(np.asarray(storage.open_array(self.source, "cag_abundance")[:n]), self.metric)
+        return unit_rows(np.asarray(storage.open_array(self.source, "cag_abundance")[:n]), self.metric)
 
     def nearest_cags(self, cag: int, k: int = 10) -> pd.DataFrame:
         """CAGs of two genes or more with the most similar profile: ``cag``, ``genes``, ``similarity``."""
         import pandas as pd
 
-        cags, unit = self._directions
+        unit = self._directions
         similarity = unit @ unit_rows(self.profile(cag)[None], self.metric)[0]
-        similarity[cags == cag] = -np.inf
-        k = min(k, len(cags) - (cag < len(cags)))
+        similarity[cag : cag + 1] = -np.inf
+        k = min(k, len(unit) - (cag < len(unit)))
         best = np.argpartition(-similarity, k - 1)[:k] if k > 0 else np.zeros(0, np.int64)
         best = best[np.lexsort((best, -similarity[best]))]
-        return pd.DataFrame(
-            {"cag": cags[best], "genes": self.sizes[cags[best]], "similarity": similarity[best].round(4)}
-        )
+        return pd.DataFrame({"cag": best, "genes": self.sizes[best], "similarity": similarity[best].round(4)})
 
     def cag_map(self, *, wait: bool = False) -> CagMap:
         """Places of all CAGs in a plane; laid out once.
@@ -305,11 +307,7 @@ class Session:
 
     @cached_property
     def _cag_map(self) -> CagMap:
-        array = storage.open_array(self.source, "cag_abundance")
-        n, chunk = array.shape[0], max(1, array.chunks[0])
-        step = max(chunk, BLOCK_BYTES // (4 * array.shape[1]) // chunk * chunk)
-        blocks = (np.asarray(array[begin : begin + step]) for begin in range(0, n, step))
-        return lay_out(blocks, n, metric=self.metric)
+        return map_of(self.source, self.metric)
 
     @cached_property
     def gene_places(self) -> Float32:
@@ -323,13 +321,15 @@ class Session:
         """All merges of the result."""
         return MergeTree(self._values("merge_child"), self._values("merge_height"), self.label)
 
+    def subtree(self, cag: int) -> Subtree:
+        """The merges of one CAG."""
+        self.check(cag)
+        return self.tree.of(cag)
+
     @cached_property
     def max_dist(self) -> float:
         """The threshold of the result; the highest merge where it is not recorded."""
-        recorded = numbers.max_dist_of(self.ds)
-        if recorded:
-            return recorded
-        return float(self.tree.height[-1]) if len(self.tree.height) else 0.0
+        return numbers.max_dist_of(self.ds) or float(self.tree.height.max(initial=0.0))
 
     def split(self, cag: int, max_dist: float) -> pd.DataFrame:
         """Groups that a CAG falls into at a smaller distance, the largest first: ``genes``, ``first gene``.
@@ -338,8 +338,7 @@ class Session:
         """
         import pandas as pd
 
-        self.check(cag)
-        tree = self.tree.of(cag)
+        tree = self.subtree(cag)
         heads, counts = np.unique(tree.heads(max_dist), return_counts=True)
         order = np.argsort(-counts, kind="stable")
         order = order[counts[order] >= 2]

@@ -23,7 +23,7 @@ from cagdask.plot.samples import categories, is_continuous, largest_over_samples
 if TYPE_CHECKING:
     import pandas as pd
 
-QUARTERS = np.array(["lowest quarter", "second quarter", "third quarter", "highest quarter", "missing"], object)
+QUARTERS = np.array(["1st quarter (lowest)", "2nd quarter", "3rd quarter", "4th quarter (highest)", "missing"], object)
 MOST_ROWS = 500
 """CAGs of a heat map."""
 
@@ -59,7 +59,7 @@ class Choice:
 class HeatMap(NamedTuple):
     """The largest CAGs over samples, in the order of the picture.
 
-    ``share`` (n_cags, n_samples) float32 in [0, 1]: the root of the abundance as a share of the CAG's largest; ``cag``
+    ``share`` (n_cags, n_samples) float32 in [0, 1], see :func:`cagdask.plot.samples.brightness_of`; ``cag``
     (n_cags,), ``sample`` (n_samples,) names, ``word`` (n_samples,) their groups.
     """
 

@@ -95,17 +95,12 @@ def draw_top(top: list[list[tuple[str, float]]], rows_are: str) -> Figure:
             continue
         genes = top[number][:_TOP]
         axes.barh(range(len(genes)), [weight for _, weight in genes])
-        axes.set_yticks(range(len(genes)), [_short(name) for name, _ in genes], fontsize=8)
+        axes.set_yticks(range(len(genes)), [figures.plain(name, 30) for name, _ in genes], fontsize=8)
         axes.invert_yaxis()
         axes.set_title(f"NMF_{number}", fontsize=9)
         axes.tick_params(axis="x", labelsize=8)
         axes.locator_params(axis="x", nbins=4)
     return figure
-
-
-def _short(name: str) -> str:
-    plain = name.replace("$", r"\$")
-    return plain if len(name) <= 30 else f"{plain[:29]}…"
 
 
 def draw_selection(ks: list[int], stability: list[float], error: list[float], recommended: int) -> Figure:

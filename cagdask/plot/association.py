@@ -81,7 +81,9 @@ def volcano(table: str | pd.DataFrame, *, fdr: float = 0.05) -> alt.Chart:
     """
     import altair as alt
 
-    points, n_left_out = volcano_points(read_association(table) if isinstance(table, str) else table, fdr)
+    held = read_association(table) if isinstance(table, str) else table
+    points, n_left_out = volcano_points(held, fdr)
+    effect = "effect: positive where the second group has more" if has_direction(held) else "effect"
     title = str(points.columns[0])
     words = list(dict.fromkeys(points["found"]))
     order = sorted(words, key=lambda word: not word.startswith("q"))
@@ -91,7 +93,7 @@ def volcano(table: str | pd.DataFrame, *, fdr: float = 0.05) -> alt.Chart:
         alt.Chart(points)
         .mark_point(filled=True, size=40, opacity=0.7)
         .encode(
-            x=alt.X("effect:Q", title="effect: positive where the second group has more"),
+            x=alt.X("effect:Q", title=effect),
             y=alt.Y("height:Q", title="−log10 p", scale=alt.Scale(domainMin=0)),
             color=alt.Color("found:N", scale=scale, legend=alt.Legend(orient="top", title=None)),
             shape=alt.Shape("found:N", scale=shape, legend=alt.Legend(orient="top", title=None)),
@@ -103,8 +105,13 @@ def volcano(table: str | pd.DataFrame, *, fdr: float = 0.05) -> alt.Chart:
             ],
         )
     )
-    said = f"{n_left_out:,} of the features without a difference are not drawn" if n_left_out else ""
+    said = f"{n_left_out:,} features with larger p values are not drawn" if n_left_out else ""
     return finished(chart.properties(title=said) if said else chart)
+
+
+def has_direction(table: pd.DataFrame) -> bool:
+    """Whether effects have a sign: those of a test of more than two groups have none, and no interval."""
+    return "ci_low" in table and bool(table["ci_low"].notna().any())
 
 
 def volcano_points(table: pd.DataFrame, fdr: float) -> tuple[pd.DataFrame, int]:

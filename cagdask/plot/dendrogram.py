@@ -137,8 +137,10 @@ def dendrogram(result: str | xr.Dataset, *, cag: int = 0, max_leaves: int = MAX_
     import pandas as pd
 
     ds = open_result(result)
-    if not 0 <= cag < ds.sizes["cag"] or not ds["cag_size"].values[cag]:
+    if not 0 <= cag < ds.sizes["cag"]:
         raise ValueError(f"`cag` is {cag}; this result has the CAGs 0 to {ds.sizes['cag'] - 1}.")
+    if not ds["cag_size"].values[cag]:
+        raise ValueError(f"CAG {cag} holds no gene any more. Name another `cag`.")
     found = branches_of(ds, cag, max_leaves)
     names = _leaf_names(ds, found)
     segments = pd.DataFrame(_segments(found), columns=["from", "to", "row", "to_row"])

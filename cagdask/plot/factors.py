@@ -89,7 +89,8 @@ def top_loadings(factors: str, n_top: int = N_TOP) -> tuple[pd.DataFrame, int]:
         names = np.array([f"CAG {name}" for name in names], object)
     order = [int(i) for column in best.T for i in np.argsort(-column, kind="stable")[:n_top] if column[i] > 0]
     order = list(dict.fromkeys(order))
-    largest = np.maximum(best.max(axis=0, initial=0), 1e-300)
+    largest = best.max(axis=0, initial=0)
+    largest = np.where(largest > 0, largest, 1)  # of an empty component
     parts = [
         pd.DataFrame(
             {

@@ -9,7 +9,7 @@ import numpy as np
 from cagdask import schema
 from cagdask.plot import numbers
 from cagdask.plot.results import open_result
-from cagdask.plot.style import CONFIG, ORANGE, WIDTH, finished
+from cagdask.plot.style import ORANGE, WIDTH, configured, finished
 
 if TYPE_CHECKING:
     import altair as alt
@@ -110,7 +110,7 @@ def threshold_curve(result: str | xr.Dataset) -> alt.Chart:
     import altair as alt
 
     panels = threshold_panels(open_result(result))
-    return finished_panels(alt.vconcat(*[panel.properties(width=WIDTH) for panel in panels], spacing=14))
+    return configured(alt.vconcat(*[panel.properties(width=WIDTH) for panel in panels], spacing=14))
 
 
 def threshold_panels(ds: xr.Dataset) -> list[alt.Chart]:
@@ -187,11 +187,6 @@ def error_rate(result: str | xr.Dataset) -> alt.LayerChart:
         .encode(y="asked:Q", tooltip=[alt.Tooltip("asked:Q", title="asked for", format=".2%")])
     )
     return finished(base.mark_line(point=True) + asked)
-
-
-def finished_panels(chart: Any) -> Any:
-    """Several panels with the looks that all charts have."""
-    return chart.configure(**CONFIG)
 
 
 def cohesion(result: str | xr.Dataset) -> alt.Chart:

@@ -15,13 +15,14 @@ import numpy as np
 
 from cagdask import storage
 from cagdask.errors import InputError
-from cagdask.plot.association import read_association, volcano
+from cagdask.plot.association import has_direction, read_association, volcano
 from cagdask.plot.compared import comparison
 from cagdask.reports.comparison import compare
 from cagdask.reports.naming import row_names
 
 if TYPE_CHECKING:
     import altair as alt
+    import pandas as pd
     import xarray as xr
 
 FDR = 0.05
@@ -62,9 +63,10 @@ def associations(ds: xr.Dataset, urls: Sequence[str] | None) -> list[Addition]:
     InputError
         A table that is named is none of CAGs of this result.
     """
-    if urls is not None:
-        return [_association(ds, url) for url in urls]
-    return [_association(ds, url) for url in _beside(ds) if _misfit(ds, read_association(url)) is None]
+    found = [(url, read_association(url)) for url in (_beside(ds) if urls is None else urls)]
+    if urls is None:  # what only lies there may be of another result
+        found = [(url, table) for url, table in found if _misfit(ds, table) is None]
+    return [_association(ds, url, table) for url, table in found]
 
 
 def _beside(ds: xr.Dataset) -> list[str]:
@@ -77,7 +79,12 @@ def _beside(ds: xr.Dataset) -> list[str]:
         names = sorted(os.listdir(storage.local_path(folder)))
     except OSError:  # a folder that may not be listed
         return []
-    urls = [storage.join(folder, name) for name in names if name.endswith(".tsv")]
+    made = os.path.getmtime(storage.local_path(storage.join(str(source), "zarr.json")))
+    urls = [
+        storage.join(folder, name)
+        for name in names
+        if name.endswith(".tsv") and os.path.getmtime(os.path.join(storage.local_path(folder), name)) >= made
+    ]  # an older one is of the result that was there before, whose CAGs had other numbers
     return [url for url in urls if storage.read_range(url, 0, len(_BEGINS)) == _BEGINS][:MOST]
 
 
@@ -90,17 +97,15 @@ def _misfit(ds: xr.Dataset, table: Any) -> str | None:
     return None
 
 
-def _association(ds: xr.Dataset, url: str) -> Addition:
-    table = read_association(url)
+def _association(ds: xr.Dataset, url: str, table: pd.DataFrame) -> Addition:
     wrong = _misfit(ds, table)
     if wrong:
         raise InputError(f"{url}: {wrong}. Name the output of `cagdask test` on this result.")
     n_found = int((table["q_value"] <= FDR).sum())
     n_tested = int(table["p_value"].notna().sum())
-    words = (
-        f"{n_found:,} of {n_tested:,} tested CAGs differ at a false discovery rate of {FDR:.0%} (q ≤ {FDR:g}). "
-        "An effect is positive where the second group has more."
-    )
+    words = f"{n_found:,} of {n_tested:,} tested CAGs differ at a false discovery rate of {FDR:.0%} (q ≤ {FDR:g})."
+    if has_direction(table):
+        words += " An effect is positive where the second group has more."
     top = table.head(N_TOP)
     sizes = np.asarray(ds["cag_size"].values)[top["cag"]]
     names = row_names(ds, np.asarray(top["cag"], np.int64))

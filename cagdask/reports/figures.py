@@ -20,6 +20,18 @@ STYLE: Any = {
 """What matplotlib is told; its stubs list every key, which a plain dict is not matched against."""
 
 
+def plain(text: str, n: int = 0) -> str:
+    r"""A text of at most ``n`` characters, 0: of any length, that Matplotlib shows as it is: ``$`` begins a formula.
+
+    Examples
+    --------
+    >>> print(plain("costs $5 or more", 9))
+    costs \$5…
+    """
+    cut = text if not n or len(text) <= n else f"{text[: n - 1]}…"
+    return cut.replace("$", r"\$")
+
+
 def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
     """An empty figure of this many inches; it belongs to no global state, so any thread may draw one."""
     from matplotlib import rc_context

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.reports.figures import new_figure, save_figure
+from cagdask.reports.figures import new_figure, plain, save_figure
 from cagdask.vectors.names import Names
 from cagdask.vectors.ranking import directions
 from cagdask.vectors.sources import Vectors
@@ -64,11 +64,12 @@ def _heat_map(
 ) -> None:
     """Colors span the values beside the diagonal, which is 1 for every row and tells nothing."""
     n = len(labels)
+    labels, title = [plain(label) for label in labels], plain(title)
     side = 2.4 + 0.26 * n
     described = (
         labels
         if about is None
-        else [f"{label}  {_short(text)}".rstrip() for label, text in zip(labels, about, strict=True)]
+        else [f"{label}  {plain(text, 34)}".rstrip() for label, text in zip(labels, about, strict=True)]
     )
     figure = new_figure(side + 1 + 0.085 * (max(map(len, described)) - max(map(len, labels))), side)
     axes = figure.add_subplot()
@@ -100,10 +101,6 @@ def color_range(values: NDArray[np.float64]) -> tuple[float, float, str]:
     if high - low < 1e-6:  # all the same: no color range is theirs
         low, high = low - 5e-7, high + 5e-7
     return low, high, "viridis"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 34 else f"{text[:33]}…"
 
 
 def draw_histogram(url: str, summary: dict[str, Any], metric: str) -> None:

@@ -66,6 +66,12 @@ def test_the_command_that_is_shown_writes_the_file_that_is_downloaded(
     assert len(pd.read_csv(written, sep="\t")) == len(VIEWS[name].table(session, choice)) > 0
 
 
+@pytest.mark.parametrize("suffix", ["tsv", "svg"])
+def test_a_cag_that_is_not_there_is_refused(session: Session, suffix: str) -> None:
+    with pytest.raises(ValueError, match="there is no CAG 99999"):
+        content_of(session, "split", Choice(cag=99_999), suffix)
+
+
 @pytest.mark.parametrize("name", [name for name, view in VIEWS.items() if view.is_picture])
 def test_pictures_are_the_same_each_time(session: Session, name: str) -> None:
     first, second = (content_of(session, name, CHOICES[name], "svg") for _ in range(2))

@@ -51,6 +51,13 @@ def test_a_volcano_has_a_point_for_each_tested_feature() -> None:
     assert set(points["cag"][is_found]) == set(table["cag"][table["p_value"] <= 0.15])
 
 
+def test_the_effect_of_more_than_two_groups_has_no_direction() -> None:
+    table = made_up(9)
+    for low, title in ((np.nan, "effect"), (-1.0, "effect: positive where the second group has more")):
+        spec = cagdask.plot.volcano(table.assign(ci_low=low)).to_dict()
+        assert spec["encoding"]["x"]["title"] == title
+
+
 def test_of_many_features_the_smallest_p_values_are_all_drawn() -> None:
     table = made_up(20_000)
     points, n_left_out = association.volcano_points(table, fdr=0.01)

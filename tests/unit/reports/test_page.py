@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,14 @@ def test_a_test_beside_the_result_is_shown_with_it(result: str, tmp_path: Path) 
     (points,) = drawn["datasets"].values()
     assert [(row["cag"], row["effect"]) for row in points] == [(1, 0.5), (0, -0.1)]
     assert "volcano-0" not in data_of(reporting.render(storage.open_dataset(result), ()))["charts"]
+
+
+def test_a_test_that_is_older_than_the_result_is_not_shown_with_it(result: str, tmp_path: Path) -> None:
+    """A run that replaces another leaves the tables of its tests, in which CAGs have other numbers."""
+    (tmp_path / "by-site.tsv").write_text(TESTED)
+    made = os.path.getmtime(f"{result}/zarr.json")
+    os.utime(tmp_path / "by-site.tsv", (made - 60, made - 60))
+    assert "<h3>by-site</h3>" not in reporting.render(storage.open_dataset(result))
 
 
 def test_a_test_of_another_result_is_refused_if_named_and_left_out_if_found(result: str, tmp_path: Path) -> None:
