@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import schema, storage
+from cagdask import provenance, schema, storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
 from cagdask.compute.work import Work, scratch_folder
@@ -118,6 +118,8 @@ def expression_metrics(
         ) as runner,
     ):
         target = storage.absolute(output or os.path.join(stack.enter_context(scratch_folder()), "metrics.tsv"))
+        held = None if groups is None else [groups.names, groups.order.tolist(), groups.starts.tolist()]
+        asked |= {"groups_digest": provenance.digest(held)}  # a file of labels may change between two tries
         job = Metrics.begun(ds, target, asked, runner, overwrite=overwrite)
         try:
             frame = job.measured(ds, asked["percentile"], asked["n_around"], groups, asked["compat"])

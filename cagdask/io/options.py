@@ -75,7 +75,9 @@ INGEST = Options(
     Option(
         "exclude_genes", None, "Leave out genes whose id this regular expression finds.", optional=True, metavar="REGEX"
     ),
-    Option("exclude_unmapped", False, "Leave out counters and UNMAPPED, which are no genes.", kind=bool),
+    Option(
+        "exclude_unmapped", False, "Leave out counters, UNMAPPED and rows of totals, which are no genes.", kind=bool
+    ),
     Option(
         "stratified", "keep", "Rows FAMILY|SPECIES beside FAMILY: keep them, or drop them.", choices=("keep", "drop")
     ),

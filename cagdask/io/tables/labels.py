@@ -144,12 +144,12 @@ def label_columns(
             suspects.append(i)
         else:
             found.values.append(i)
-    if all(kinds[i] != "text" for i in suspects) and not found.values:  # a single column is what it is
-        found.values, suspects = suspects, []
+    if len(suspects) == 1 and kinds[suspects[0]] != "text" and not found.values and genes_in_rows:
+        found.values, suspects = suspects, []  # a single column is what it is
     if genes_in_rows:
         _check_measures(url, [names[i] for i in found.values])
     if suspects:
-        _refuse(url, [names[i] for i in suspects], [kinds[i] for i in suspects], genes_in_rows, bool(found.values))
+        _refuse(url, [names[i] for i in suspects], [kinds[i] for i in suspects], genes_in_rows)
     if not found.values:
         raise InputError(f"{url}: no column holds values (it has {_listed(names)}). Name them with `keep_columns`.")
     return found
@@ -208,7 +208,7 @@ def _id_column(
     return 0
 
 
-def _refuse(url: str, names: list[str], kinds: list[str], genes_in_rows: bool, values: bool) -> None:
+def _refuse(url: str, names: list[str], kinds: list[str], genes_in_rows: bool) -> None:
     listed = ",".join(names)
     shown = ", ".join(map(repr, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     what = "samples" if genes_in_rows else "genes"
@@ -217,7 +217,8 @@ def _refuse(url: str, names: list[str], kinds: list[str], genes_in_rows: bool, v
     why = "not numbers" if text == len(names) else f"not numbers, or are named as no {one} is" if text else ""
     if not why:
         why = f"numbers, but named as no {one} is"
-    keep = "" if text or not values else " If they are, name them with `keep_columns`."
+    numbers = [name for name, kind in zip(names, kinds, strict=True) if kind != "text"]
+    keep = f" If {numbers[0]!r} is one, name it with `keep_columns`." if numbers else ""
     raise InputError(
         f"{url}: {len(names)} of its columns hold what is {why}, so they are no {what}: {shown}. Keep them beside the "
         f"values, as metadata, with `metadata_columns={listed!r}`.{keep}"

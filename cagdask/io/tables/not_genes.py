@@ -24,7 +24,7 @@ from cagdask.io.tables.reading import Reading
 from cagdask.io.tables.tools import COUNTERS, UNMAPPED
 
 _SHOWN = 4
-_ODD = r"^(__\w+|N_\w+|\*|(?i:unmapped|unintegrated|ungrouped|unknown|unclassified|totals?|grand total))(\||:|$)"
+_ODD = rf"^(__\w+|N_\w+|\*|(?i:{UNMAPPED.pattern}))(\||:|$)"
 
 
 def check_pattern(pattern: str | None) -> None:

@@ -44,7 +44,9 @@ COUNTERS = re.compile(
     re.IGNORECASE,
 )
 """Rows of htseq-count, STAR and samtools idxstats that count reads of no gene."""
-UNMAPPED = re.compile(r"UNMAPPED|UNINTEGRATED|UNGROUPED|UNKNOWN|UNCLASSIFIED|TOTALS?|GRAND TOTAL", re.IGNORECASE)
+TOTALS = re.compile(r"TOTALS?|GRAND TOTAL", re.IGNORECASE)
+"""Rows and columns of spreadsheets that add up the others."""
+UNMAPPED = re.compile(rf"UNMAPPED|UNINTEGRATED|UNGROUPED|UNKNOWN|UNCLASSIFIED|{TOTALS.pattern}", re.IGNORECASE)
 """Rows of HUMAnN, MetaPhlAn and CoverM that hold what belongs to no gene, and those that add up the others."""
 _WHOLE = (
     Tool("salmon", "Name", "TPM", "Length"),

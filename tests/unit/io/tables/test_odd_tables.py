@@ -63,6 +63,8 @@ def test_quoted_names_between_blanks_may_hold_blanks(tmp_path: Path) -> None:
         ("#1.3\n1\t1\t0\t1\nid\ts1\nbatch\tb1\ng\t1\n", "t.gct", "is GCT 1.3"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 1\n", "t.csv", "pointer of Git LFS"),
         ("<!DOCTYPE html><html></html>", "t.tsv", "is a web page"),
+        ("gene\tTotal\tMean\na\t1\t2\nb\t3\t4\n", "t.tsv", "named as no sample is, .*keep_columns"),
+        ("gene\ts1\tTaxonomy\tSize\na\t1\tx\t2\nb\t3\ty\t4\n", "t.tsv", "If 'Size' is one, .*`keep_columns`"),
     ],
 )  # fmt: skip
 def test_it_is_refused_for_what_is_odd(tmp_path: Path, text: str, name: str, words: str) -> None:
