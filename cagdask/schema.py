@@ -84,14 +84,15 @@ VARIABLES: dict[str, Variable] = _table(
         ("gene",),
         "int64",
         "",
-        "Of the 6,000 largest other CAGs of two genes or more, the one whose mean direction is nearest; -1 = none",
+        "Of the 6,000 largest other CAGs of two genes or more, the one whose mean direction is nearest; -1 = none. "
+        "Of a shared gene: the second CAG that explains it, which may be its own",
     ),
     Variable(
         "gene_cag_margin",
         ("gene",),
         "float32",
         "cosine distance",
-        "How much farther gene_cag_second is than the gene's own CAG (a gene alone is at 0 from its own); negative = "
+        "How much farther the nearest other CAG is than the gene's own (a gene alone is at 0 from its own); negative = "
         "it is nearer; NaN = there is none",
     ),
     Variable(
@@ -141,14 +142,15 @@ VARIABLES: dict[str, Variable] = _table(
         ("cag",),
         "float32",
         "share of splits",
-        "Splits of the samples of which both halves have the CAG; NaN for a gene alone; if asked for",
+        "Share of the splits of the samples in which both halves have the CAG; NaN for a gene alone; if asked for",
     ),
     Variable(
         "cag_core_abundance",
         ("cag", "sample"),
         "float32",
         "as normalized",
-        "Median normalized abundance of core genes, that of an absent gene where fewer than a tenth of them is there",
+        "Median normalized abundance of core genes; where a sample has fewer than a tenth of them, the value of an "
+        "absent gene",
     ),
     Variable(
         "cag_core_share", ("cag", "sample"), "float32", "share of core genes", "Core genes that are there, in [0, 1]"

@@ -234,7 +234,9 @@ def _begin(
     }
     folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
     line = f"assign {json.dumps(asked, sort_keys=True)}"
+    parameters = {key: value for key, value in json.loads(sources.attrs["parameters"]).items() if key != "stability"}
     attrs = sources.attrs | {
+        "parameters": json.dumps(parameters, sort_keys=True),
         "source": provenance.source(),
         "history": provenance.add_history(sources.attrs.get("history", ""), line),
         "input_digest": digests[0] if len(digests) == 1 else provenance.digest(digests),

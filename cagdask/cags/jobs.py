@@ -57,24 +57,26 @@ def check_source(
     n_genes, n_samples = ds["abundance"].shape
     if parameters.strata is not None:
         codes_of(url, parameters.strata)
-    if parameters.stability:
-        from cagdask.cags.stability import FEWEST_SAMPLES
-
-        if n_samples < FEWEST_SAMPLES:
-            raise InputError(
-                f"{url}: has {n_samples} samples, and `stability` needs {FEWEST_SAMPLES} or more to halve. "
-                "Leave it out."
-            )
-    if parameters.min_samples > n_samples:
-        raise InputError(
-            f"{url}: `min_samples` is {parameters.min_samples}, but there are {n_samples} samples. "
-            f"Use at most {n_samples}."
-        )
+    check_samples(url, n_samples, parameters.min_samples, parameters.stability)
     earlier = ds.attrs.get("normalization", "none")
     if parameters.normalization != "none" and (earlier != "none" or kind == "expression"):
         held = f"is normalized already, by {earlier}" if earlier != "none" else "holds expression values"
         raise SchemaError(f"{url}: {held}. {remedy}")
     return n_genes, n_samples
+
+
+def check_samples(url: str, n_samples: int, min_samples: int, stability: int) -> None:
+    """Refuse options that need more samples than there are."""
+    from cagdask.cags.stability import FEWEST_TO_HALVE
+
+    if stability and n_samples < FEWEST_TO_HALVE:
+        raise InputError(
+            f"{url}: has {n_samples} samples, and `stability` needs {FEWEST_TO_HALVE} or more to halve. Leave it out."
+        )
+    if min_samples > n_samples:
+        raise InputError(
+            f"{url}: `min_samples` is {min_samples}, but there are {n_samples} samples. Use at most {n_samples}."
+        )
 
 
 def work_bytes(n_genes: int, n_samples: int) -> int:
@@ -151,10 +153,8 @@ def finish(
     """Label and measure the groups, and publish the result store; ``about`` as for :func:`cagdask.storage.publish`."""
     labels = job.label(tree, groups)
     if job.parameters.refine == "noise-corrected":
-        from cagdask.cags.null import FEWEST_SAMPLES
-
         attrs["error_rate"] = json.dumps(judged := job.judge(), sort_keys=True)
-        if judged["support_bound"] is None or judged["n_samples"] < FEWEST_SAMPLES:
+        if judged["support_bound"] is None:
             logger.warning("%s", judged["in_words"])
         if job.parameters.unsupported == "alone" and judged["n_unsupported"]:
             groups, labels["n_cags"] = job.leave_alone()

@@ -115,12 +115,13 @@ def judge(
         by_chance = CagFiles.open(shuffled)
         chance = np.where(by_chance.cag >= 0, by_chance.size[by_chance.cag], 0)
     levels, rate, low, high = error_rate(support, size > 1, chance, step)
-    within = np.flatnonzero(rate <= fdr)
+    enough = n_samples >= FEWEST_SAMPLES
+    within = np.flatnonzero((rate <= fdr) & enough)
     bound = float(levels[within[0]]) if len(within) else None
     largest = int(chance.max(initial=0))
     supported = (support >= bound) if bound is not None else np.zeros(len(size), bool)
     supported |= size > BEYOND * max(1, largest)
-    supported &= n_samples >= FEWEST_SAMPLES
+    supported &= enough
     status = np.select(
         [real.cag < 0, support == 0, size <= 1, supported],
         [STATUSES.index(LEFT_OUT), STATUSES.index(NO_PROFILE), STATUSES.index(ALONE), 0],
@@ -156,13 +157,14 @@ def judge(
 def in_words(found: dict[str, Any]) -> str:
     """What the error rate says, in a sentence or two; ``found`` is the answer of :func:`judge`."""
     n_samples, n_without = found["n_samples"], found["n_without_profile"]
-    text = _rate_in_words(found)
     if n_samples < FEWEST_SAMPLES:
         there = f"There are only {n_samples} samples" if n_samples > 1 else "There is only 1 sample"
         text = (
             f"{there}: which genes belong together can not be told from chance. At least {FEWEST_SAMPLES} are needed, "
             "and 30 or more are better."
         )
+    else:
+        text = _rate_in_words(found)
     if found["n_unsupported"]:
         n, of_all = found["n_unsupported"], found["n_grouped"]
         text += f" {n:,} of {of_all:,} grouped genes have too little support (gene_status)."

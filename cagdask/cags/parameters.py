@@ -62,7 +62,8 @@ class Parameters:
 def _fill_in(taken: dict[str, Any]) -> None:
     """Fill in what depends on whether a threshold was given; ``auto`` becomes the distance of the first step."""
     automatic = taken["max_dist"] == "auto"
-    if automatic and _needs_a_threshold(taken):
+    needy = _needs_a_threshold(taken) if automatic else ""
+    if needy:
         automatic, taken["max_dist"] = False, USUAL_DIST
     for name, value in (AUTOMATIC if automatic else USUAL).items():
         if taken[name] is None:
@@ -85,19 +86,20 @@ def _fill_in(taken: dict[str, Any]) -> None:
                     f"`{name}` is {taken[name]!r}, but genes are shuffled, and their support is judged, only with "
                     f"`max_dist='auto'` or `refine='noise-corrected'`. Leave `{name}` out, or choose one of these."
                 )
+    if needy:
+        logger.warning(
+            "`%s` %s needs a threshold, and `max_dist` is auto: %g is taken, with %s and %s unless others were given. "
+            "Give a number as `max_dist` to choose.",
+            needy, taken[needy], USUAL_DIST, USUAL["normalization"], USUAL["metric"],
+        )  # fmt: skip
 
 
-def _needs_a_threshold(taken: dict[str, Any]) -> bool:
-    """Whether something was asked for that only groups up to a threshold have; if so, the threshold is said."""
+def _needs_a_threshold(taken: dict[str, Any]) -> str:
+    """What was asked for that only groups up to a threshold have; empty for nothing."""
     for name, allowed in {**NEEDED, "refine": "noise-corrected", "refine_dist": None}.items():
         if taken[name] not in (allowed, None):
-            logger.warning(
-                "`%s` %s needs a threshold, and none was given: groups are joined up to `max_dist` %g. Give `max_dist` "
-                "to choose another.",
-                name, taken[name], USUAL_DIST,
-            )  # fmt: skip
-            return True
-    return False
+            return name
+    return ""
 
 
 def choice_in_words(parameters: Parameters) -> str:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from cagdask import storage
 from cagdask.arguments import Options
-from cagdask.cags.jobs import check_source
+from cagdask.cags.jobs import check_samples, check_source
 from cagdask.cags.options import CLUSTER
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.errors import InputError
 from cagdask.io.options import INGEST, IngestOptions
 from cagdask.reports import tables
 from cagdask.runs import files, resume
@@ -85,6 +84,8 @@ def check_options(options: RunOptions | ClusterOptions, *, ingest: bool = True) 
     """
     known = Options(*(INGEST.values() if ingest else ()), *CLUSTER.values())
     chosen = known.check(**known.defaults | dict(options))
+    if chosen.get("kind") == "expression" and chosen["normalization"] is None:
+        chosen["normalization"] = "none"  # expression is normalized before: see cagdask normalize
     return chosen | asdict(_parameters(chosen).checked())
 
 
@@ -287,11 +288,7 @@ def _check_before_ingest(found: resume.Source, chosen: dict[str, Any]) -> None:
     if found.samples is None:
         return
     tables.check_sample_names(list(found.samples), "cag")
-    n_samples, least = len(found.samples), chosen["min_samples"]
-    if least > n_samples:
-        raise InputError(
-            f"{found.url}: `min_samples` is {least}, but there are {n_samples} samples. Use at most {n_samples}."
-        )
+    check_samples(found.url, len(found.samples), chosen["min_samples"], chosen["stability"])
 
 
 def _recipe(command: str, found: resume.Source, parameters: dict[str, Any]) -> dict[str, Any]:

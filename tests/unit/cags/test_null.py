@@ -92,3 +92,8 @@ def test_genes_that_chance_groups_as_well_are_marked(tmp_path: Path) -> None:
     assert found["support_bound"] == 10
     assert found["n_unsupported"] == 200
     assert "200 of 410 grouped genes have too little support" in found["in_words"]
+    folders = str(tmp_path / "labels"), str(tmp_path / "shuffled"), [str(tmp_path / "support")]
+    few = null.judge(*folders, 1, 0.01, null.FEWEST_SAMPLES - 1, str(tmp_path / "few"))
+    assert few["support_bound"] is few["fdr_interval"] is None
+    assert few["in_words"].startswith("There are only 7 samples: which genes belong together can not be told")
+    assert few["n_unsupported"] == 410

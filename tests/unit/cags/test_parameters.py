@@ -92,4 +92,4 @@ def test_what_needs_a_threshold_gets_the_usual_one_and_a_line(
     found = Parameters(**options).checked()
     assert found == Parameters(max_dist=0.2, **options).checked()
     assert f"`{next(iter(options))}` " in caplog.text
-    assert "needs a threshold, and none was given" in caplog.text
+    assert "needs a threshold, and `max_dist` is auto: 0.2 is taken, with sum and cosine" in caplog.text
