@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import uuid
 from typing import Any
 
 from distributed import WorkerPlugin
@@ -14,6 +15,8 @@ from cagdask.compute.quick_start import use_arrow_without_pandas
 from cagdask.storage import s3, s3_settings
 
 _FORWARDED = tuple(name for name in s3_settings.VARIABLES if name != "AWS_PROFILE")
+_PROCESS = uuid.uuid4().hex
+"""Of this import: numbers of processes repeat on other machines, and in containers."""
 
 
 class S3Environment(WorkerPlugin):
@@ -23,9 +26,12 @@ class S3Environment(WorkerPlugin):
 
     def __init__(self) -> None:
         self.values = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+        self.driver = (_PROCESS, os.getpid())
 
     def setup(self, worker: Any) -> None:
         """On the worker, when it starts or the plug-in is registered."""
+        if self.driver == (_PROCESS, os.getpid()):
+            return  # a worker in the driver's own process, as of LocalCluster(processes=False)
         os.environ.update(self.values)
         s3.in_driver = False
 

@@ -17,6 +17,7 @@ import cagdask
 from cagdask.compute import kernel_cache
 from cagdask.compute.connect import connect
 from cagdask.errors import ClusterError
+from cagdask.storage import s3
 from tests.interrupted import digests
 
 PACKAGE = Path(cagdask.__file__).parent
@@ -31,6 +32,7 @@ def test_an_asynchronous_client_is_refused_in_words() -> None:
             with pytest.raises(ClusterError, match=r"is an asynchronous Client.*await asyncio\.to_thread"):
                 n_workers(client)
             assert await asyncio.to_thread(n_workers, client) == 1, "as the message says"
+        assert s3.in_driver, "a worker in this process does not make it a worker, which asks a dead server for minutes"
 
     asyncio.run(try_it())
 

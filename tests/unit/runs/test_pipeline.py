@@ -193,7 +193,6 @@ def test_a_finished_ingest_serves_other_options_of_clustering(
     [
         ({"min_samples": 99}, "`min_samples` is 99"),
         ({"kind": "embedding"}, "embedding"),
-        ({"kind": "expression"}, "none"),
     ],
 )
 def test_what_clustering_refuses_is_refused_before_the_ingest(
