@@ -20,30 +20,29 @@ LOG_RATIO_TRIM, SUM_TRIM = 0.3, 0.05
 """Shares of genes that TMM leaves out at either end, by log-ratio and by mean log expression."""
 
 
-def scaled(
-    block: NDArray[Any], *, length: Float64 | None, scale: Float64 | None, log: bool, after: Float64 | None = None
-) -> Float64:
+def scaled(block: NDArray[Any], *, length: Float64 | None, scale: Float64 | None, log: bool) -> Float64:
     """Values over the length of their gene, times the scale of their sample, as log2(1 + v) if wanted.
 
     Parameters
     ----------
     block
         Values >= 0, shape (n_genes, n_samples).
-    length, after
-        Shape (n_genes,), bp; the second divides at the very end. None divides by nothing.
+    length
+        Shape (n_genes,), bp; None divides by nothing.
     scale
         Shape (n_samples,); None multiplies with nothing.
     log
         Whether to take log2(1 + v).
     """
-    values = np.asarray(block, np.float64)
+    values: Float64 = np.array(block, np.float64)  # a copy in the order of the block, changed step by step
     if length is not None:
-        values = values / length[:, None]
+        values /= length[:, None]
     if scale is not None:
-        values = values * scale
+        values *= scale
     if log:
-        values = np.log2(1 + values)
-    return values if after is None else values / after[:, None]
+        values += 1
+        np.log2(values, out=values)
+    return values
 
 
 def quantiles_of(values: Float64, target: Float64) -> Float64:
@@ -52,18 +51,35 @@ def quantiles_of(values: Float64, target: Float64) -> Float64:
     Parameters
     ----------
     values
-        Shape (n_genes, n_samples).
+        Values >= 0, shape (n_genes, n_samples).
     target
         Ascending, shape (n_genes,).
     """
-    found = np.empty_like(values)
-    for column in range(values.shape[1]):
-        order = np.argsort(values[:, column], kind="stable")
-        ranked = values[order, column]
-        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        lengths = np.diff(np.r_[starts, len(ranked)])
+    from cagdask.expression.sort_kernel import sort_rows
+
+    ranked = np.array(values.T, order="C")
+    found = np.empty_like(ranked)
+    for sample, (order, own) in enumerate(zip(sort_rows(ranked), ranked, strict=True)):
+        starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
+        lengths = np.diff(np.r_[starts, len(own)])
         means = np.add.reduceat(target, starts) / lengths
-        found[order, column] = np.repeat(means, lengths)
+        found[sample, order] = np.repeat(means, lengths)
+    return found.T
+
+
+def sorted_sum(values: Float64) -> Float64:
+    """Sum of the sorted columns, shape (n_genes,).
+
+    Parameters
+    ----------
+    values
+        Values >= 0, shape (n_genes, n_samples).
+    """
+    from cagdask.expression.sort_kernel import sort_rows
+
+    ranked = np.array(values.T, order="C")
+    sort_rows(ranked)
+    found: Float64 = np.ascontiguousarray(ranked.T).sum(axis=1)  # each rank by itself, as NumPy adds up a row
     return found
 
 

@@ -189,6 +189,8 @@ class Normalization(Work):
         assert self.source.tiles is not None
         self._tiles_at(self.source.tiles)
         places = self.over("turn", tasks.turn_task, self.out.blocks())
+        if not self.source.counts:
+            return
         parts = [tasks.GeneFiles.open(place) for place in places]
         log_mean = np.concatenate([part.log_mean for part in parts])
         present = np.concatenate([part.present for part in parts])

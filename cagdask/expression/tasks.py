@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.errors import InputError
-from cagdask.expression.kernels import Float64, quantiles_of, ratio_medians, scaled, tmm_factor, upper_quartile
+from cagdask.expression.kernels import (
+    Float64,
+    quantiles_of,
+    ratio_medians,
+    scaled,
+    sorted_sum,
+    tmm_factor,
+    upper_quartile,
+)
 from cagdask.storage.arrays import Files, array
 
 N_SUMS = 64
@@ -120,10 +128,10 @@ class Source:
         assert self.tiles is not None
         return np.asarray(storage.open_array(self.tiles, "tiles")[:, begin:end])
 
-    def scaled_groups(self, begin: int, end: int) -> Iterator[tuple[int, Float64]]:
-        """Groups of samples ``begin`` to ``end``, scaled, without the last divisor, and where each begins."""
+    def scaled_groups(self, begin: int, samples: NDArray[np.float32]) -> Iterator[tuple[int, Float64]]:
+        """Groups of whole samples from ``begin`` on, scaled, without the last divisor, and where each begins."""
         length = self.vector("length")
-        for low, block in _groups(self.columns(begin, end)):
+        for low, block in _groups(samples):
             scale = self.vector("scale", begin + low, begin + low + block.shape[1])
             yield low, scaled(block, length=length, scale=scale, log=self.log)
 
@@ -144,10 +152,10 @@ def group_samples(n_genes: int) -> int:
 
 
 def _groups(block: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Groups of a task's samples as float64, each with the place of its first in the task."""
+    """Groups of a task's samples as float64, each sample in one piece, with the place of the first in the task."""
     step = group_samples(len(block))
     for low in range(0, block.shape[1], step):
-        yield low, block[:, low : low + step].astype(np.float64)
+        yield low, block[:, low : low + step].astype(np.float64, order="F")
 
 
 def _refuse(source: Source, begin: int, block: NDArray[np.float32]) -> None:
@@ -195,14 +203,15 @@ def sums_task(source: dict[str, Any], begin: int, end: int, folder: str) -> int:
 
 
 def turn_task(source: dict[str, Any], begin: int, end: int, folder: str) -> int:
-    """Write genes ``begin`` to ``end`` as tiles, and the mean logarithm of each: -inf if a sample lacks it."""
+    """Write genes ``begin`` to ``end`` as tiles, and the mean logarithm of counts: -inf if a sample lacks one."""
     given = Source(**source)
     assert given.tiles is not None
     block = given.rows(begin, end)
     storage.open_array(given.tiles, "tiles", writable=True)[begin:end] = block
-    with np.errstate(divide="ignore"):
-        log_mean = np.log(block.astype(np.float64)).mean(axis=1)
-    GeneFiles(log_mean=log_mean, present=np.asarray((block > 0).any(axis=1))).write(folder)
+    if given.counts:
+        with np.errstate(divide="ignore"):
+            log_mean = np.log(block.astype(np.float64)).mean(axis=1)
+        GeneFiles(log_mean=log_mean, present=np.asarray((block > 0).any(axis=1))).write(folder)
     return end - begin
 
 
@@ -243,7 +252,7 @@ def ratio_task(source: dict[str, Any], begin: int, end: int, folder: str) -> int
 def sorted_task(source: dict[str, Any], begin: int, end: int, folder: str) -> int:
     """Sum of the sorted samples ``begin`` to ``end``, one sum for each group of them, in order."""
     given = Source(**source)
-    sums = [np.sort(block, axis=0).sum(axis=1) for _, block in given.scaled_groups(begin, end)]
+    sums = [sorted_sum(block) for _, block in given.scaled_groups(begin, given.columns(begin, end))]
     SortedFiles(sums=np.stack(sums)).write(folder)
     return end - begin
 
@@ -253,10 +262,10 @@ def rank_task(source: dict[str, Any], begin: int, end: int, ranked: str) -> int:
     given = Source(**source)
     target = read_vector(given.folder, "target")
     array = storage.open_array(ranked, "tiles", writable=True)
-    found = np.empty((len(target), end - begin), np.float32)
-    for low, block in given.scaled_groups(begin, end):
-        found[:, low : low + block.shape[1]] = quantiles_of(block, target)
-    array[:, begin:end] = found
+    samples = given.columns(begin, end)
+    for low, block in given.scaled_groups(begin, samples):
+        samples[:, low : low + block.shape[1]] = quantiles_of(block, target)  # in their place: a second array is large
+    array[:, begin:end] = samples
     return end - begin
 
 
@@ -264,13 +273,14 @@ def write_task(source: dict[str, Any], begin: int, end: int, ranked: str | None,
     """Write genes ``begin`` to ``end`` of the output: values, and what the source says of the genes."""
     given = Source(**source)
     target = storage.open_group(staged, writable=True)
+    values: NDArray[Any]
     if ranked is None:
         values = given.scaled_rows(begin, end)
     else:
-        values = np.asarray(storage.open_array(ranked, "tiles")[begin:end], np.float64)
+        values = np.asarray(storage.open_array(ranked, "tiles")[begin:end])
     after = given.vector("after", begin, end)
-    values = values if after is None else values / after[:, None]
-    found: dict[str, Any] = {"abundance": np.minimum(values, np.finfo(np.float32).max).astype(np.float32)}
+    values = values if after is None else values.astype(np.float64) / after[:, None]
+    found: dict[str, Any] = {"abundance": np.minimum(values, np.finfo(np.float32).max).astype(np.float32, copy=False)}
     kept = given.kept(begin, end)
     first, last = int(kept[0]), int(kept[-1]) + 1
     origin = storage.open_group(given.url)

@@ -21,6 +21,7 @@ from cagdask.expression import kernels, tasks
 from cagdask.expression.lengths import read_lengths
 from cagdask.expression.normalizing import normalize_expression
 from cagdask.expression.request import parse_method
+from cagdask.expression.sort_kernel import sort_rows
 from tests.conftest import MakeStore
 from tests.inline_runner import InlineRunner, memory_for
 
@@ -319,3 +320,12 @@ def test_sample_metadata_and_prevalence_stay(abundance_store: MakeStore, tmp_pat
 def test_steps_that_are_unknown_or_out_of_order_are_refused(method: str) -> None:
     with pytest.raises(ValueError, match=r"method '"):
         parse_method(method)
+
+
+@given(np_arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(0, 30)),
+                 elements=st.floats(0, width=64) | st.sampled_from([0.0, -0.0, 1.0, np.inf])))  # fmt: skip
+def test_rows_are_sorted_as_numpy_sorts_them(values: Any) -> None:
+    ranked = values.copy()
+    order = sort_rows(ranked)
+    np.testing.assert_array_equal(ranked, np.sort(values, axis=1))
+    np.testing.assert_array_equal(order, np.argsort(values, axis=1, kind="stable"))
