@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WORK_FORMAT = 8
+WORK_FORMAT = 9
 """Of the files that tasks hand to each other; work that was begun in another is not gone on with."""
 
 

@@ -11,7 +11,8 @@ their own. A profile of a CAG has little noise, so that this is decided for the 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from cagdask.cags.role_choice import BETTER, CHANCE, FAIR, MISSING, OF_CAGS, best_pair, best_single, unexplained
 from cagdask.cags.role_model import by_chance, ratio, tally
-from cagdask.cags.role_search import PRESENT_SHARE, SURE_SHARE, TRACE_SHARE, References, nearest
+from cagdask.cags.role_search import PRESENT_SHARE, SURE_SHARE, TRACE_SHARE, References, at_once, nearest
+from cagdask.engine.plan.task_memory import CANDIDATES, TABLE_BYTES
 from cagdask.storage.arrays import Files, array
 
 Int64 = NDArray[np.int64]
@@ -30,8 +32,7 @@ MODULE_FAIR, SMALLER_PARENT_FAIR = 0.25, 0.1
 """Share of its samples that the other CAG may leave unexplained of a module; if the other has fewer genes."""
 FEWEST_WITHOUT, LEAST_WITHOUT = 3, 0.1
 """Samples with the other CAG and surely without the module: a number, and a share of those with both."""
-N_NEAREST, N_MORE = 6, 4
-"""Candidates by the profile, and by what these do not explain."""
+N_NEAREST, N_MORE = CANDIDATES
 
 
 class RelationFiles(Files):
@@ -42,11 +43,14 @@ class RelationFiles(Files):
     second: Int64 = array(np.int64, "reference", "place of the second of two; -1 none")
 
 
-def find_shared(folders: list[str], begin: int, end: int, folder: str) -> int:
-    """Task: which of the references at places ``begin:end`` are the sum of two larger ones, as a RelationFiles."""
-    references = References(folders)
+def find_shared(folders: list[str], begin: int, end: int, held_bytes: int, folder: str) -> int:
+    """Task: which of the references at places ``begin:end`` are the sum of two larger ones, as a RelationFiles.
+
+    Candidates of all of them are found together, and read together for as many rows as ``held_bytes`` allow.
+    """
+    references = References(folders, held_bytes)
     kind, first, second = _nothing(end - begin)
-    rows, _, places = _rows_of(references, begin, end)
+    rows, places = _rows_of(references, begin, end), np.arange(begin, end)
     size = references.size
 
     def larger(of: Int64, at: Int64) -> Any:
@@ -54,52 +58,80 @@ def find_shared(folders: list[str], begin: int, end: int, folder: str) -> int:
 
     near = nearest(rows, references, N_NEAREST, larger).place
     rest = np.zeros_like(rows)
-    for i in range(len(rows)):
-        table = _take(references, near[i])
-        if len(table) and rows[i].any():
-            rest[i] = unexplained(rows[i], table, _unit(rows[i]))
+    for some, table in _tables(references, near):
+        for i in some:
+            mine = near[i][near[i] >= 0]
+            if len(mine) and rows[i].any():
+                rest[i] = unexplained(rows[i], table.profiles(mine), _unit(rows[i]))
     more = nearest(rest, references, N_MORE, larger).place
-    for i in range(len(rows)):
-        candidates = candidates_of(near[i], more[i])
-        if len(candidates) < 2 or not rows[i].any():
-            continue
-        table, order = _table(references, candidates)
-        n_larger = int((size > size[places[i]]).sum())
-        a, b = _two(rows[i], table, _unit(rows[i]), len(near[i][near[i] >= 0]), n_larger)
-        if a >= 0:
-            kind[i], first[i], second[i] = OF_TWO, order[a], order[b]
+    both = all_candidates(near, more)
+    ascending = np.sort(size)
+    for some, table in _tables(references, both):
+        for i in some:
+            mine = both[i][both[i] >= 0]
+            if len(mine) < 2 or not rows[i].any():
+                continue
+            n_larger = len(size) - int(np.searchsorted(ascending, size[places[i]], side="right"))
+            n_near = int((near[i] >= 0).sum())
+            a, b = _two(rows[i], table.profiles(mine), _unit(rows[i]), n_near, n_larger)
+            if a >= 0:
+                kind[i], first[i], second[i] = OF_TWO, mine[a], mine[b]
     RelationFiles(kind=kind, first=first, second=second).write(folder)
     return int((kind == OF_TWO).sum())
 
 
-def find_modules(folders: list[str], shared: list[str], begin: int, end: int, folder: str) -> int:
+def find_modules(folders: list[str], shared: list[str], begin: int, end: int, held_bytes: int, folder: str) -> int:
     """Task: which of the references ``begin:end`` are accessory modules; ``shared`` is from :func:`find_shared`."""
-    references = References(folders)
+    references = References(folders, held_bytes)
     of_two = np.concatenate([files.kind for files in RelationFiles.open_all(shared)]) == OF_TWO
     kind, first, second = _nothing(end - begin)
-    rows, share, places = _rows_of(references, begin, end)
+    rows, places = _rows_of(references, begin, end), np.arange(begin, end)
 
     def others(of: Int64, at: Int64) -> Any:
         return (at[None, :] != places[of][:, None]) & ~of_two[at][None, :]
 
     near = nearest(rows, references, N_NEAREST, others).place
-    for i in np.flatnonzero(~of_two[places] & rows.any(axis=1)):
-        candidates = near[i][near[i] >= 0]
-        if not len(candidates):
-            continue
-        ascending = np.sort(candidates)
-        profiles, shares = references.take(ascending)
-        order = np.searchsorted(ascending, candidates)
-        profiles = np.where(shares < TRACE_SHARE, 0.0, profiles)[order]
-        size = references.size[candidates]
-        at = _parent(
-            rows[i], share[i], profiles, shares[order], size, references.size[places[i]], _unit(rows[i]),
-            len(references),
-        )  # fmt: skip
-        if at >= 0:
-            kind[i], first[i] = MODULE, candidates[at]
+    size = references.size
+    for some, table in _tables(references, near, with_shares=True):
+        share = references.shares(places[some])
+        for i in some:
+            mine = near[i][near[i] >= 0]
+            if of_two[places[i]] or not len(mine) or not rows[i].any():
+                continue
+            shares = table.shares(mine)
+            profiles = np.where(shares < TRACE_SHARE, 0.0, table.profiles(mine))
+            mine_is = share[i - some[0]], size[places[i]], _unit(rows[i])
+            at = _parent(rows[i], *mine_is, profiles, shares, size[mine], len(references))
+            if at >= 0:
+                kind[i], first[i] = MODULE, mine[at]
     RelationFiles(kind=kind, first=first, second=second).write(folder)
     return int((kind == MODULE).sum())
+
+
+class _Table(NamedTuple):
+    """References that some rows may rest on: their places, ascending, with profiles and shares of genes there."""
+
+    place: Int64
+    profile: Any
+    share: Any
+
+    def profiles(self, wanted: Int64) -> Any:
+        """Profiles in the order of the places ``wanted``."""
+        return self.profile[np.searchsorted(self.place, wanted)]
+
+    def shares(self, wanted: Int64) -> Any:
+        """The same of the shares."""
+        return self.share[np.searchsorted(self.place, wanted)]
+
+
+def _tables(references: References, candidates: Int64, *, with_shares: bool = False) -> Iterator[tuple[Int64, _Table]]:
+    """Row numbers, some at a time, and a table of all their candidates, which are read once."""
+    step = at_once(len(candidates) or 1, TABLE_BYTES * references.n_samples, references.held_bytes)
+    for begin in range(0, len(candidates), step):
+        some = np.arange(begin, min(begin + step, len(candidates)))
+        place = np.unique(candidates[some][candidates[some] >= 0])
+        share = references.shares(place) if with_shares else None
+        yield some, _Table(place, references.profiles(place), share)
 
 
 def relate(shared: list[str], modules: list[str], folder: str) -> dict[str, int]:
@@ -141,10 +173,19 @@ def roots(parent: Int64) -> Int64:
     return np.where(parent >= 0, up, -1)
 
 
-def candidates_of(near: Int64, more: Int64) -> Int64:
-    """Places of both, each once, in the order of ``near``, then of ``more``."""
-    near = near[near >= 0]
-    return np.concatenate([near, [place for place in more if place >= 0 and place not in near]]).astype(np.int64)
+def all_candidates(near: Int64, more: Int64) -> Int64:
+    """Places of both, each once, in the order of ``near``, then of ``more``; rows are filled up with -1.
+
+    Examples
+    --------
+    >>> all_candidates(np.array([[4, 2, -1]]), np.array([[2, 7]]))
+    array([[ 4,  2,  7, -1, -1]])
+    """
+    both = np.full((len(near), near.shape[1] + more.shape[1]), -1, np.int64)
+    for i in range(len(near)):
+        mine = [*near[i][near[i] >= 0], *(place for place in more[i] if place >= 0 and place not in near[i])]
+        both[i, : len(mine)] = mine
+    return both
 
 
 def _nothing(n: int) -> tuple[NDArray[np.int8], Int64, Int64]:
@@ -152,21 +193,9 @@ def _nothing(n: int) -> tuple[NDArray[np.int8], Int64, Int64]:
 
 
 def _rows_of(references: References, begin: int, end: int) -> Any:
-    """Profiles of some references, 0 where too few of their genes are there; the shares of genes; their places."""
+    """Profiles of some references, 0 where too few of their genes are there."""
     places = np.arange(begin, end)
-    profiles, shares = references.take(places)
-    return np.where(shares < PRESENT_SHARE, 0.0, profiles), shares, places
-
-
-def _take(references: References, places: Int64) -> Any:
-    return _table(references, places[places >= 0])[0] if (places >= 0).any() else np.zeros((0, 1))
-
-
-def _table(references: References, places: Int64) -> tuple[Any, Int64]:
-    """Profiles in the order of ``places``, and these."""
-    ascending = np.sort(places)
-    profiles, _ = references.take(ascending)
-    return profiles[np.searchsorted(ascending, places)], places
+    return np.where(references.shares(places) < PRESENT_SHARE, 0.0, references.profiles(places))
 
 
 def _unit(row: Any) -> float:
@@ -189,7 +218,7 @@ def _two(x: Any, profiles: Any, unit: float, n_near: int, n_references: int) -> 
 
 @njit(cache=True, nogil=True)
 def _parent(
-    x: Any, share: Any, profiles: Any, shares: Any, sizes: Any, size: int, unit: float, n_references: int
+    x: Any, share: Any, size: int, unit: float, profiles: Any, shares: Any, sizes: Any, n_references: int
 ) -> int:
     """Which of the profiles a CAG is a module of; -1 for none. Shares of genes there are those of each CAG."""
     tolerance, chance = OF_CAGS

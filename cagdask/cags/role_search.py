@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.compute.memory import one_thread
+from cagdask.engine.plan.task_memory import REFERENCE_BYTES, REFERENCES_AT_ONCE
 from cagdask.engine.rows.files import lengths, product, rounded
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
 from cagdask.storage.arrays import Files, array
@@ -27,24 +28,22 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 ROWS_AT_ONCE = 512
-REFERENCES_AT_ONCE = 2048
-HELD_BYTES = 2**27
-"""Bytes that the rows or the references of one step may take: fewer are held of more samples."""
+"""Rows of one product."""
 LEAST_GENES = 3
 """A CAG of fewer genes explains no others."""
 PRESENT_SHARE, TRACE_SHARE, SURE_SHARE = 0.25, 0.05, 0.5
 """Share of a CAG's genes that a sample has if the CAG is there, if it is not quite absent, if it is there surely."""
 
 
-def at_once(most: int, bytes_per_row: int) -> int:
-    """How many rows are held at once, of rows of this many bytes; at most ``most``.
+def at_once(most: int, bytes_per_row: int, held_bytes: int) -> int:
+    """How many rows are held at once in ``held_bytes``, of rows of this many bytes; at most ``most``.
 
     Examples
     --------
-    >>> at_once(512, 2000), at_once(512, 2**20)
+    >>> at_once(512, 2000, 2**27), at_once(512, 2**20, 2**27)
     (512, 128)
     """
-    return max(1, min(most, HELD_BYTES // bytes_per_row))
+    return max(1, min(most, held_bytes // bytes_per_row))
 
 
 class ReferenceFiles(Files):
@@ -63,10 +62,13 @@ class References:
     ----------
     folders
         Of the :class:`ReferenceFiles`, in the order of their numbers.
+    held_bytes
+        What the references of one step may take, and in a second such part the rows that are compared with them.
     """
 
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str], held_bytes: int) -> None:
         self._folders = list(folders)
+        self.held_bytes = held_bytes
         files = list(ReferenceFiles.open_all(folders))
         self._rows = [np.flatnonzero(one.size >= LEAST_GENES) for one in files]
         self._begin = np.append(0, np.cumsum([len(rows) for rows in self._rows])).astype(np.int64)
@@ -82,26 +84,29 @@ class References:
     def blocks(self) -> Iterator[tuple[Int64, Float64]]:
         """Places and profiles, shape (n, n_samples), some at a time."""
         for folder, rows, begin in zip(self._folders, self._rows, self._begin, strict=False):
-            files = ReferenceFiles.open(folder)
-            step = at_once(REFERENCES_AT_ONCE, 20 * self.n_samples)  # in float64, as directions, in float32
+            step = at_once(REFERENCES_AT_ONCE, REFERENCE_BYTES * self.n_samples, self.held_bytes)
             for first in range(0, len(rows), step):
                 some = rows[first : first + step]
-                yield begin + first + np.arange(len(some)), files.profile[some].astype(np.float64)
+                files = ReferenceFiles.open(folder, some[0], some[-1] + 1)
+                yield begin + first + np.arange(len(some)), files.profile[some - some[0]].astype(np.float64)
 
-    def take(self, places: Int64) -> tuple[Float64, Float64]:
-        """Profiles and shares at these places, ascending; each of shape (n, n_samples)."""
-        parts = []
+    def profiles(self, places: Int64) -> Float64:
+        """Profiles at these places, ascending, shape (n, n_samples); of remote files one range each is read."""
+        return self._taken("profile", places)
+
+    def shares(self, places: Int64) -> Float64:
+        """The same of the shares of genes that are there."""
+        return self._taken("share", places)
+
+    def _taken(self, name: str, places: Int64) -> Float64:
+        found = np.zeros((len(places), self.n_samples))
         for folder, rows, begin in zip(self._folders, self._rows, self._begin, strict=False):
             first, last = np.searchsorted(places, [begin, begin + len(rows)])
             if first < last:
-                files = ReferenceFiles.open(folder)
                 some = rows[places[first:last] - begin]
-                parts.append((files.profile[some], files.share[some]))
-        if not parts:
-            nothing = np.zeros((0, self.n_samples))
-            return nothing, nothing
-        profiles, shares = zip(*parts, strict=True)
-        return np.concatenate(profiles).astype(np.float64), np.concatenate(shares).astype(np.float64)
+                files = ReferenceFiles.open(folder, some[0], some[-1] + 1)
+                found[first:last] = getattr(files, name)[some - some[0]]
+        return found
 
     def places_of(self, number: Int64) -> Int64:
         """Places of CAGs by their numbers; -1 for those that are none of these."""

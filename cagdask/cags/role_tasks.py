@@ -20,8 +20,9 @@ from cagdask import storage
 from cagdask.cags.results import CagFiles, MeasuredFiles
 from cagdask.cags.role_choice import ACCESSORY, ALONE, CORE, LEFT_OUT, SHARED, choose, own_role, unexplained
 from cagdask.cags.role_model import trimmed_mean
-from cagdask.cags.role_relations import MODULE, N_MORE, N_NEAREST, OF_TWO, RelationFiles, candidates_of
+from cagdask.cags.role_relations import MODULE, N_MORE, N_NEAREST, OF_TWO, RelationFiles, all_candidates
 from cagdask.cags.role_search import LEAST_GENES, ROWS_AT_ONCE, ReferenceFiles, References, at_once, nearest
+from cagdask.engine.plan.task_memory import JUDGED_AT_ONCE, JUDGED_BYTES
 from cagdask.storage.arrays import Files, array
 
 Float32 = NDArray[np.float32]
@@ -148,11 +149,14 @@ def _summarize(values: Any, edge: Any, profile: Any, share: Any) -> None:
 
 
 def judge_genes(
-    store: str, begin: int, end: int, labels: str, references: list[str], relations: str, folder: str
+    store: str, begin: int, end: int, labels: str, references: list[str], relations: str, held_bytes: int, folder: str
 ) -> dict[str, int]:
-    """Task: roles of the genes of rows ``begin:end``, as a :class:`RoleFiles`. A block, and a block of references."""
+    """Task: roles of the genes of rows ``begin:end``, as a :class:`RoleFiles`.
+
+    A block in float32, and ``held_bytes`` for each of the references and the genes that are compared.
+    """
     label = np.asarray(CagFiles.open(labels, begin, end).cag)
-    held = References(references)
+    held = References(references, held_bytes)
     kinds = RelationFiles.open(relations)
     kind, up, other = (np.asarray(part) for part in (kinds.kind, kinds.first, kinds.second))
     place = held.places_of(label)
@@ -171,8 +175,7 @@ def judge_genes(
     open_[by_own] = ~well
     if len(held):
         may_explain = kind != OF_TWO
-        # of each row up to ten references, profile and share, in float64
-        step = at_once(ROWS_AT_ONCE, 16 * (N_NEAREST + N_MORE) * block.shape[1])
+        step = at_once(JUDGED_AT_ONCE, JUDGED_BYTES * block.shape[1], held_bytes)
         for rows in _in_parts(np.flatnonzero(open_), step):
             found = _judge(held, block[rows].astype(np.float64), unit[rows], place[rows], may_explain)
             role[rows], first[rows], second[rows] = found
@@ -198,9 +201,9 @@ def _by_own(
     """Set the roles of genes by their own CAGs; whether these explain them well."""
     well = np.zeros(len(rows), bool)
     order = np.argsort(place[rows], kind="stable")
-    for part in _in_parts(order, at_once(ROWS_AT_ONCE, 32 * block.shape[1])):
+    for part in _in_parts(order, at_once(ROWS_AT_ONCE, 32 * block.shape[1], held.held_bytes)):
         places, inverse = np.unique(place[rows[part]], return_inverse=True)
-        profiles, _ = held.take(places)
+        profiles = held.profiles(places)
         made = np.zeros(len(part), np.int8)
         fits = np.zeros(len(part), bool)
         _own_roles(block[rows[part]].astype(np.float64), unit[rows[part]], profiles, inverse, made, fits)
@@ -228,18 +231,15 @@ def _judge(
     places = np.unique(near[near >= 0])
     rest = np.zeros_like(rows)
     if len(places):
-        profiles, _ = held.take(places)
+        profiles = held.profiles(places)
         _unexplained(rows, unit, profiles, _at(places, near), rest)
     more = nearest(rest, held, N_MORE, allowed).place
-    both = np.full((len(rows), N_NEAREST + N_MORE), -1, np.int64)
-    for i in range(len(rows)):
-        candidates = candidates_of(near[i], more[i])
-        both[i, : len(candidates)] = candidates
+    both = all_candidates(near, more)
     found = np.full((len(rows), 3), -1, np.int64)
     found[:, 0] = ALONE
     places = np.unique(both[both >= 0])
     if len(places):
-        profiles, _ = held.take(places)
+        profiles = held.profiles(places)
         _choose(rows, unit, profiles, _at(places, both), _at(places, own), int(may_explain.sum()), found)
         found[:, 1:] = np.where(found[:, 1:] >= 0, places[found[:, 1:]], -1)
     return found[:, 0].astype(np.int8), found[:, 1], found[:, 2]

@@ -20,13 +20,14 @@ from cagdask.cags import core_abundance, role_relations, role_tasks
 from cagdask.cags.role_choice import ACCESSORY, CORE, ROLES, SHARED
 from cagdask.cags.role_search import at_once
 from cagdask.cags.role_tasks import RoleFiles
+from cagdask.engine.plan.task_memory import RELATED_AT_ONCE, RELATED_BYTES, most_markers
+from cagdask.engine.stage_names import JUDGE_GENES, PROFILE_CAGS, RELATE_CAGS, WRITE_CORE
 
 if TYPE_CHECKING:
     from cagdask.cags.stages import Clustering
 
 NOT_LINEAR = ("clr", "hellinger", "quantile")
 """Normalizations after which abundances do not add up."""
-RELATED_AT_ONCE = 1024
 GENE_CHUNK = 65_536
 """Genes per chunk of a result store, whatever the plan: the same result is the same bytes."""
 
@@ -59,7 +60,7 @@ def add_roles(job: Clustering, labels: str, n_cags: int) -> None:
         job.runner.map("write roles", write_roles, [(job.staged, roles, job.ranges, b, e) for b, e in of_genes])
         job.runner.one("write modules", write_parents, job.staged, labels, roles)
     job.runner.map(
-        "write core abundances",
+        WRITE_CORE,
         core_abundance.write_core_abundance,
         [
             (job.staged, gathered, roles, job.plan.block_rows, job.recipe(), b, e, _most(job))
@@ -83,13 +84,16 @@ def _judge(job: Clustering, labels: str, n_cags: int, gathered: list[str]) -> li
     ranges = ranges_of_cags(job, n_cags)
     folders = [job.path("roles", "cags", str(i)) for i in range(len(ranges))]
     items = [(gathered, labels, b, e, _most(job), url) for (b, e), url in zip(ranges, folders, strict=True)]
-    made = job.runner.map("profile CAGs", role_tasks.profile_cags, items, done=job.done)
+    made = job.runner.map(PROFILE_CAGS, role_tasks.profile_cags, items, done=job.done)
     relations = _relate(job, folders, sum(one["n"] for one in made))
     roles = [job.path("roles", "genes", str(i)) for i in range(len(job.ranges))]
     job.runner.map(
-        "judge genes",
+        JUDGE_GENES,
         role_tasks.judge_genes,
-        [(job.store, b, e, labels, folders, relations, url) for (b, e), url in zip(job.ranges, roles, strict=True)],
+        [
+            (job.store, b, e, labels, folders, relations, job.plan.role_bytes, url)
+            for (b, e), url in zip(job.ranges, roles, strict=True)
+        ],
         done=job.done,
         unit="genes",
         weights=[e - b for b, e in job.ranges],
@@ -105,18 +109,19 @@ def ranges_of_cags(job: Clustering, n_cags: int) -> list[tuple[int, int]]:
 
 def _most(job: Clustering) -> int:
     """Rows of marker genes that a task holds at a time."""
-    return max(role_tasks.MOST_MARKERS, job.plan.block_rows // 4)
+    return most_markers(job.plan.block_rows)
 
 
 def _relate(job: Clustering, folders: list[str], n: int) -> str:
     """Folder of the relations of the ``n`` references."""
-    step = at_once(RELATED_AT_ONCE, 40 * job.n_samples)  # profiles, shares, and what is not explained, in float64
+    held_bytes = job.plan.role_bytes
+    step = at_once(RELATED_AT_ONCE, RELATED_BYTES * job.n_samples, held_bytes)
     ranges = [(b, min(b + step, n)) for b in range(0, n, step)] or [(0, 0)]
     shared = [job.path("roles", "shared", str(i)) for i in range(len(ranges))]
     modules = [job.path("roles", "modules", str(i)) for i in range(len(ranges))]
-    items = [(folders, b, e, url) for (b, e), url in zip(ranges, shared, strict=True)]
-    job.runner.map("find shared CAGs", role_relations.find_shared, items, done=job.done)
-    of_modules = [(folders, shared, b, e, url) for (b, e), url in zip(ranges, modules, strict=True)]
+    items = [(folders, b, e, held_bytes, url) for (b, e), url in zip(ranges, shared, strict=True)]
+    job.runner.map(RELATE_CAGS, role_relations.find_shared, items, done=job.done)
+    of_modules = [(folders, shared, b, e, held_bytes, url) for (b, e), url in zip(ranges, modules, strict=True)]
     job.runner.map("find accessory CAGs", role_relations.find_modules, of_modules, done=job.done)
     relations = job.path("roles", "relations")
     job.runner.one("relate CAGs", role_relations.relate, shared, modules, relations, done=job.done)

@@ -33,6 +33,8 @@ LABELS = "number CAGs"
 MEASURE_GENES = "measure genes"
 WRITE_CAGS, WRITE_GENES, WRITE_MERGES = "write CAGs", "write genes", "copy merge tree"
 DESCRIBE_CAGS = "describe CAGs"
+PROFILE_CAGS, RELATE_CAGS, JUDGE_GENES = "profile CAGs", "find shared CAGs", "judge genes"
+WRITE_CORE = "write core abundances"
 
 
 def linkage_round(number: int) -> str:

@@ -12,9 +12,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cagdask.engine.plan.task_memory import EnginePlan, cag_bytes_per_row, merge_bytes_per_row
+from cagdask.engine.plan.task_memory import (
+    CORE_BYTES,
+    PROFILED_BYTES,
+    EnginePlan,
+    cag_bytes_per_row,
+    marker_bytes_per_row,
+    merge_bytes_per_row,
+    most_markers,
+    role_task_bytes,
+)
 from cagdask.engine.rows.files import SPARSE_BELOW, SUMS
-from cagdask.engine.stage_names import GATHER_CHUNKS, MEASURE_GENES, MERGE, PROFILES, SEARCH, WRITE_CAGS
+from cagdask.engine.stage_names import (
+    GATHER_CHUNKS,
+    JUDGE_GENES,
+    MEASURE_GENES,
+    MERGE,
+    PROFILE_CAGS,
+    PROFILES,
+    SEARCH,
+    WRITE_CAGS,
+    WRITE_CORE,
+)
 
 ROUNDS = 1.6
 """Groups of all rounds together, per gene."""
@@ -22,6 +41,8 @@ MERGED_AT_ONCE = 8
 """Batches of groups that a round's merging is dealt into, if it is not done by one task alone."""
 CAGS = 0.25
 """Groups that are found, per gene."""
+COMPARED = 0.3
+"""Share of the genes whose own CAG does not explain them, so that they are compared with others."""
 # seconds
 _PROFILE_ROW, _PROFILE_CELL = 4e-6, 22e-9
 _ORDER_ROW, _ORDER_CELL = 20e-6, 7e-9
@@ -117,6 +138,7 @@ def expect(
     share = n_genes if n_genes <= plan.small_rows else max(2_000, n_genes // MERGED_AT_ONCE)
     batch = min(plan.merge_rows, share)
     n_cags = max(1, int(CAGS * n_genes))
+    markers = min(most_markers(plan.block_rows), n_genes) * marker_bytes_per_row(n_samples)
     return Expected(
         cpu_seconds={
             PROFILES: _PROFILE_ROW * n_genes + _PROFILE_CELL * cells,
@@ -128,6 +150,9 @@ def expect(
         task_bytes={
             MERGE: int(1.3 * batch * merge_bytes_per_row(n_samples)),
             WRITE_CAGS: min(plan.cag_rows, n_cags) * cag_bytes_per_row(n_samples),
+            PROFILE_CAGS: markers + min(plan.cag_rows, n_cags) * PROFILED_BYTES * n_samples,
+            JUDGE_GENES: role_task_bytes(n_genes, n_samples, plan.block_rows, plan.role_bytes, COMPARED)[1],
+            WRITE_CORE: markers + min(plan.cag_rows, n_cags) * CORE_BYTES * n_samples + n_genes,
         },
         disk_bytes=int(millions**_MILLIONS_DISK * n_genes * (_DISK_ROWS * rows + max(_DISK_LISTS, sums - 500))),
         read_bytes=int(read_times * _READ_AGAIN * n_genes * (n_chunks + 3) / 2 * (rows + _SKETCHES + _LISTS)),

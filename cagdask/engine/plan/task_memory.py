@@ -17,18 +17,36 @@ from cagdask.engine.stage_names import (
     FIND_COMPONENTS,
     FIND_PIVOTS,
     GATHER_CHUNKS,
+    JUDGE_GENES,
     MEASURE_GENES,
     MERGE,
+    PROFILE_CAGS,
     PROFILES,
     REFINE,
+    RELATE_CAGS,
     SEARCH,
     WRITE_CAGS,
+    WRITE_CORE,
 )
 
 LARGEST_BLOCK = 40_000
 """Rows above which a larger block saves nothing."""
 LARGEST_ALONE = 20_000
 """Rows that one task searches and merges alone: handing parts to others would take as long."""
+ROLE_BYTES = 2**27
+"""Where roles are told: what the references may take at most, and again the rows that are compared with them."""
+REFERENCES_AT_ONCE, REFERENCE_BYTES = 2048, 20
+"""References that are compared at a time, and bytes per value: in float64, as directions, in float32."""
+RELATED_AT_ONCE, RELATED_BYTES = 1024, 44
+"""The same of CAGs that are related: profiles, shares of genes, what is not explained, directions."""
+CANDIDATES = 6, 4
+"""References that a row is compared with: by the row, and by what these do not explain."""
+TABLE_BYTES = max(12 * sum(CANDIDATES), 24 * CANDIDATES[0])
+"""Bytes per value of what a CAG may rest on: profiles in float64 and as read; of fewer also shares of genes."""
+PROFILED_BYTES, CORE_BYTES = 16, 32
+"""Bytes per value of CAGs that are profiled, and of those whose core abundance is written."""
+JUDGED_AT_ONCE, JUDGED_BYTES = 4096, 28 + 12 * sum(CANDIDATES)
+"""The same of genes that are compared: genes and what is not explained in float64, directions, and candidates."""
 TRAINING_BYTES = 2**28
 """What training pivots may take at most: enough for fine sketches of 64 numbers of half a million rows."""
 
@@ -44,6 +62,8 @@ class EnginePlan:
         alone, and groups in one summing task.
     training_bytes
         For the rows that pivots are trained on.
+    role_bytes
+        Where roles are told, for the references, and again for what is compared with them.
     n_threads
         Tasks that run at once.
     task_bytes
@@ -60,6 +80,7 @@ class EnginePlan:
     small_rows: int
     training_bytes: int
     cag_rows: int
+    role_bytes: int
     n_threads: int
     task_bytes: dict[str, int]
     merge_row_bytes: int
@@ -114,6 +135,32 @@ def cag_bytes_per_row(n_samples: int) -> int:
     return 64 * n_samples + 100
 
 
+def most_markers(block_rows: int) -> int:
+    """Rows of marker genes that a task holds at a time: always all of a CAG, of which there are up to 100."""
+    return max(100, block_rows // 4)
+
+
+def marker_bytes_per_row(n_samples: int) -> int:
+    """Marker genes as slices, joined, in order, and in float64, beside numbers of CAG, gene and block."""
+    return 20 * n_samples + 100
+
+
+def role_task_bytes(
+    n_genes: int, n_samples: int, block_rows: int, role_bytes: int, compared: float = 1.0
+) -> tuple[int, int]:
+    """Bytes of the tasks that relate CAGs, and of those that judge genes.
+
+    Both hold a block of references, and numbers, sizes and relations of all of them, of which there is one to three
+    genes at most; the first also the CAGs that are related and those they may rest on, the second a block in float32
+    with its values above 0, what is found of each gene, and those genes that are compared, the share ``compared``.
+    """
+    references = min(role_bytes, REFERENCES_AT_ONCE * REFERENCE_BYTES * n_samples) + 24 * n_genes
+    related = min(role_bytes, RELATED_AT_ONCE * RELATED_BYTES * n_samples)
+    rested_on = min(role_bytes, RELATED_AT_ONCE * TABLE_BYTES * n_samples)
+    judged = min(role_bytes, min(JUDGED_AT_ONCE, int(compared * block_rows)) * JUDGED_BYTES * n_samples)
+    return references + related + rested_on, references + judged + block_rows * (9 * n_samples + 150)
+
+
 def training_bytes(n_genes: int, n_samples: int) -> int:
     """Profiles to choose sizes of sketches with, in float64, three times; then once, and fine sketches twice."""
     profiles = (QUERIES + TARGETS) * 8 * n_samples
@@ -147,6 +194,10 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
     chunk_rows = max(1, min(task_budget // of_search, LARGEST_BLOCK, shared))
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
     cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
+    role_bytes = min(ROLE_BYTES, task_budget // 8)
+    markers = min(most_markers(block_rows), n_genes) * marker_bytes_per_row(n_samples)
+    related, judged = role_task_bytes(n_genes, n_samples, block_rows, role_bytes)
+    summed = min(cag_rows, n_genes)
     for_training = min(task_budget // 2, training_bytes(n_genes, n_samples))
     return EnginePlan(
         block_rows=block_rows,
@@ -155,6 +206,7 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
         small_rows=min(LARGEST_ALONE, task_budget // of_search),
         training_bytes=for_training,
         cag_rows=cag_rows,
+        role_bytes=role_bytes,
         n_threads=n_threads,
         task_bytes={
             PROFILES: block_rows * profile_bytes_per_row(n_samples),
@@ -166,6 +218,10 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
             REFINE: chunk_rows * compare_bytes_per_row(n_samples),
             WRITE_CAGS: min(cag_rows, n_genes) * cag_bytes_per_row(n_samples),
             MEASURE_GENES: block_rows * measure_bytes_per_row(n_samples),
+            PROFILE_CAGS: markers + summed * PROFILED_BYTES * n_samples,
+            RELATE_CAGS: related,
+            JUDGE_GENES: judged,
+            WRITE_CORE: markers + summed * CORE_BYTES * n_samples + n_genes,
         },
         merge_row_bytes=merge_bytes_per_row(n_samples),
         disk_bytes=n_genes * (n_samples * (8 + 8 + 8 + 17) + 6 * LARGEST + 300 + 3 * 24 * 16),
