@@ -126,8 +126,7 @@ def assign(
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         asked = {"max_dist": max_dist, "min_size": min_size, "min_support": float(min_support)}
         _assign(sources, target, asked, runner, overwrite=overwrite)
-        made = storage.open_dataset(target)
-        return made if output is not None else storage.loaded(made)
+        return storage.open_dataset(target) if output is not None else storage.load_dataset(target)
 
 
 # -- the stages ------------------------------------------------------------------------------------------------------

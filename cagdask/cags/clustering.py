@@ -147,8 +147,7 @@ def find_cags(
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         with as_runner(**where, work_bytes=work_bytes(n_genes, n_samples)) as runner:
             cluster_store(storage.absolute(store), target, parameters, runner, overwrite=overwrite)
-        result = storage.open_dataset(target)
-        return result if output is not None else storage.loaded(result)
+        return storage.open_dataset(target) if output is not None else storage.load_dataset(target)
 
 
 def cluster_store(

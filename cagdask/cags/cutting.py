@@ -84,8 +84,7 @@ def cut(
             storage.save_dataset(cast("xr.Dataset", result), checked.result)
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         cut_store(checked, target, runner, overwrite=overwrite)
-        made = storage.open_dataset(target)
-        return made if output is not None else storage.loaded(made)
+        return storage.open_dataset(target) if output is not None else storage.load_dataset(target)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ A target is complete or absent. It is written under ``TARGET.work`` and moved in
 :mod:`cagdask.storage.targets`.
 """
 
-from cagdask.storage.datasets import loaded, open_dataset, save_dataset
+from cagdask.storage.datasets import load_dataset, loaded, open_dataset, save_dataset
 from cagdask.storage.files import (
     ahead,
     check_protocol,
@@ -82,6 +82,7 @@ __all__ = [
     "is_s3",
     "join",
     "list_files",
+    "load_dataset",
     "loaded",
     "local_path",
     "look",

@@ -60,20 +60,51 @@ def open_dataset(url: str, *, chunks: dict[str, int] | None = None) -> xr.Datase
     SchemaError
         It is not a cagdask store, or of another schema version.
     """
-    import xarray as xr
-
-    url = absolute(url)
-    with checked_group(url) as (store, _):
-        with without_complaints():
-            ds: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks={})
-        schema.validate(ds, where=url)
+    ds = _opened(url, {})
     if chunks is None:
         chunks = _whole_shards(ds)
-    ds = ds.chunk(chunks) if chunks else ds
+    return _named(ds.chunk(chunks) if chunks else ds, url)
+
+
+def load_dataset(url: str) -> xr.Dataset:
+    """Read a store that cagdask wrote into memory, so that it may go away.
+
+    What follows a small job in this process: without Dask, which takes a second to import.
+
+    Parameters
+    ----------
+    url
+        Local path or URL of a store.
+
+    Returns
+    -------
+    Dataset
+        In memory, the indexes of its names too.
+
+    Raises
+    ------
+    StoreError, SchemaError
+        As for :func:`open_dataset`.
+    """
+    return _named(_opened(url, None).load(), url)
+
+
+def _opened(url: str, chunks: dict[str, int] | None) -> xr.Dataset:
+    """The variables of a store; as Dask arrays in these chunks, or with None read when they are looked at."""
+    import xarray as xr
+
+    with checked_group(absolute(url)) as (store, _):
+        with without_complaints():
+            ds: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks=chunks)
+        schema.validate(ds, where=absolute(url))
+    return ds
+
+
+def _named(ds: xr.Dataset, url: str) -> xr.Dataset:
     from cagdask.storage.names import with_names
 
     ds = with_names(ds)
-    ds.encoding["source"] = url
+    ds.encoding["source"] = absolute(url)
     return ds
 
 
