@@ -71,8 +71,13 @@ def make(path: str, genes: int, samples: int, seed: int) -> None:
 @click.option("--method", default="cpm+log+quantile", show_default=True)
 def run(path: str, folder: str, workers: int, memory_limit: str, method: str) -> None:
     """Ingest, normalize, measure; one line of JSON for each stage."""
+    import h5py
+
     import cagdask
 
+    with h5py.File(path) as file:
+        genes, samples = file["data/expression"].shape
+    click.echo(json.dumps({"genes": genes, "samples": samples, "workers": workers, "memory_limit": memory_limit}))
     place = Path(tempfile.mkdtemp(dir=folder))
     try:
         with cagdask.connect(n_workers=workers, memory_limit=memory_limit) as runner:
