@@ -3,7 +3,7 @@
 
 Batches of cases run in processes of their own, so one that ends the process is found, named by its seed, and passed.
 Prints how many were taken and refused; exits with 1 if one ended in any other way than a result or an error of
-cagdask, took too long, ended its process, made it twice as large, or wrote outside its folder. One case again:
+cagdask, took too long or too much memory, ended its process, made it twice as large, or wrote outside its folder. One case again:
 scripts/fuzz.py --cases 1 --seed SEED --targets NAME.
 """
 
@@ -32,7 +32,8 @@ def run_here(chosen: argparse.Namespace) -> int:
     counts = [[*key, n] for key, n in report.counts.items()]
     name = max(report.largest, key=lambda name: report.largest[name])
     largest = [name, report.largest_seed[name], report.largest[name]]
-    print(json.dumps({"counts": counts, "problems": report.problems, "ratio": report.peak_ratio, "largest": largest}))
+    said = {"counts": counts, "problems": report.problems, "ratio": report.peak_ratio, "largest": largest}
+    print(json.dumps(said | {"growth": report.growth}))
     return 0
 
 
@@ -48,7 +49,8 @@ def run_batch(cases: int, seed: int, targets: list[str] | None) -> dict[str, Any
         name, died = progress.read_text().split() if progress.exists() else ("none", str(seed))
         said = (ended.stderr.strip().splitlines() or [""])[-1][:200]
         problem = [name, int(died), f"ended the process ({ended.returncode}): {said}"]
-        return {"counts": [], "problems": [problem], "ratio": 1.0, "largest": [name, 0, 0], "died": int(died)}
+        nothing = {"counts": [], "ratio": 1.0, "largest": [name, 0, 0], "growth": {}}
+        return nothing | {"problems": [problem], "died": int(died)}
 
 
 def main() -> int:
@@ -63,6 +65,7 @@ def main() -> int:
         return run_here(chosen)
     counts: Counter[tuple[str, str]] = Counter()
     problems: list[Any] = []
+    growth: dict[str, list[int]] = {}
     ratio, largest = 1.0, ["none", 0, 0]
     seed, end = chosen.seed, chosen.seed + chosen.cases
     while seed < end:
@@ -70,6 +73,8 @@ def main() -> int:
         found = run_batch(n, seed, chosen.targets)
         counts.update({(name, what): n_cases for name, what, n_cases in found["counts"]})
         problems += found["problems"]
+        for name, rose in found["growth"].items():
+            growth[name] = max(growth.get(name, [0, 0]), rose)
         for problem in found["problems"]:
             print("PROBLEM", *problem, file=sys.stderr)
         ratio = max(ratio, found["ratio"])
@@ -79,6 +84,8 @@ def main() -> int:
         print(f"{seed - chosen.seed:,} of {chosen.cases:,}, {len(problems)} problems, {peak}", file=sys.stderr)
     for (name, what), n in sorted(counts.items()):
         print(f"{name:10} {what:8} {n:7,}")
+    for name, (n_bytes, at) in sorted(growth.items()):
+        print(f"{name:10} took at most {n_bytes / 2**20:,.0f} MiB within a case (seed {at})")
     print(f"{counts.total():,} inputs; peak memory: {ratio:.2f} times that of good inputs ({largest[0]} {largest[1]})")
     print(f"{len(problems)} problems")
     return int(bool(problems) or ratio > 2)

@@ -44,6 +44,8 @@ from tests.result_store import write_result_store
 
 CASE_SECONDS = 20
 BUDGET = 64 * 2**20
+CASE_BYTES = 6 * BUDGET
+"""How far the resident memory may rise within a case: its budget, and what libraries need beside it."""
 ODD: list[Any] = [
     None, True, "", "\0", "../../../etc/passwd", "file:///etc/passwd", "/etc/passwd", "~", "s3://", "s3://x/../y",
     "http://[::1", "simplecache::s3://a/b", "a" * 70_000, "\ud800", "é\u202e", -1, 0, 1e308, -1e400, 2**63, 2**200, 0.1,
@@ -502,6 +504,8 @@ class Report:
         Largest resident memory of this process over what good inputs took, and by target, in bytes.
     largest_seed
         Seed of the case of each target that took most.
+    growth
+        By target: how far the resident memory rose within a case at most, in bytes, and the seed of that case.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -509,6 +513,7 @@ class Report:
     peak_ratio: float = 1.0
     largest: Counter[str] = field(default_factory=Counter)
     largest_seed: dict[str, int] = field(default_factory=dict)
+    growth: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def run(
@@ -530,6 +535,7 @@ def run(
     before = max(report.largest.values())
     report.largest.clear()
     report.largest_seed.clear()
+    report.growth.clear()
     cwd = os.getcwd()
     os.chdir(folder)
     try:
@@ -550,6 +556,7 @@ def run(
 
 def _one(target: Callable[[random.Random], None], chance: random.Random, name: str, seed: int, report: Report) -> None:
     memory.reset_peak()
+    before = memory.peak_bytes()  # now the resident memory
     earlier = signal.signal(signal.SIGALRM, _raise_late)
     signal.alarm(CASE_SECONDS)
     try:
@@ -569,5 +576,8 @@ def _one(target: Callable[[random.Random], None], chance: random.Random, name: s
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
         peak = memory.peak_bytes()
+        report.growth[name] = max(report.growth.get(name, (0, 0)), (peak - before, seed))
+        if peak - before > CASE_BYTES:
+            report.problems.append((name, seed, f"took {memory.format_bytes(peak - before)}"))
         if peak > report.largest[name]:
             report.largest[name], report.largest_seed[name] = peak, seed
