@@ -3,8 +3,8 @@
 
 Batches of cases run in processes of their own, so one that ends the process is found, named by its seed, and passed.
 Prints how many were taken and refused; exits with 1 if one ended in any other way than a result or an error of
-cagdask, took too long or too much memory, ended its process, made it twice as large, or wrote outside its folder. One case again:
-scripts/fuzz.py --cases 1 --seed SEED --targets NAME.
+cagdask, took too long or too much memory, ended its process, made it twice as large, or wrote outside its folder.
+One case again: scripts/fuzz.py --cases 1 --seed SEED --targets NAME.
 """
 
 from __future__ import annotations

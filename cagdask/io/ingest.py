@@ -61,6 +61,8 @@ def ingest(
     strip_version: bool = False,
     samples: str | None = None,
     sample_query: str | None = None,
+    exclude_samples: str | None = None,
+    totals: Literal["refuse", "keep"] = "refuse",
     shards: bool = True,
     on_bad_sample: Literal["stop", "finish", "skip"] = "stop",
     overwrite: bool = False,
@@ -117,6 +119,10 @@ def ingest(
         Read only samples that a text file lists, one a line; that fulfil conditions on what the table itself says of
         them, such as ``"tissue=liver and age>=40"`` (=, !=, ~ for a regular expression, <, <=, >, >=). Of HDF5
         compendia (ARCHS4) the others are not read.
+    exclude_samples
+        Leave out samples of a table whose name this regular expression finds.
+    totals
+        A sample of a table that is the sum or the mean of the others: ``refuse``, or ``keep``.
     shards
         Keep many chunks in one file. The values are the same either way.
     on_bad_sample

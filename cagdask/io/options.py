@@ -32,6 +32,8 @@ class IngestOptions(TypedDict, total=False):
     strip_version: bool
     samples: str | None
     sample_query: str | None
+    exclude_samples: str | None
+    totals: str
 
 
 INGEST = Options(
@@ -110,6 +112,19 @@ INGEST = Options(
         optional=True,
         metavar="QUERY",
     ),
+    Option(
+        "exclude_samples",
+        None,
+        "Leave out samples of a table whose name this regular expression finds.",
+        optional=True,
+        metavar="REGEX",
+    ),
+    Option(
+        "totals",
+        "refuse",
+        "A sample of a table that is the sum or the mean of the others: refuse, or keep.",
+        choices=("refuse", "keep"),
+    ),
     Option("matrix", None, "Matrix of an .h5ad: X, raw, layers/NAME or varm/NAME.", optional=True, metavar="NAME"),
 )
 """Of :func:`cagdask.ingest` and :func:`cagdask.run`; the order of the first four is that of a command's help."""
@@ -118,7 +133,7 @@ READING = tuple(
     for name in (
         "gene_column", "no_header", "value_column", "metadata", "metadata_columns", "keep_columns", "gene_metadata",
         "exclude_genes", "exclude_unmapped", "stratified", "variable", "matrix", "duplicate_genes", "strip_version",
-        "samples", "sample_query",
+        "samples", "sample_query", "exclude_samples", "totals",
     )
 )  # fmt: skip
 """How to read tables of other programs."""

@@ -18,6 +18,7 @@ from cagdask.io.tables.choosing import DUPLICATES
 from cagdask.io.tables.not_genes import check_pattern
 from cagdask.io.tables.reading import ORIENTATIONS, SAMPLES_IN_ROWS, STRATIFIED, Reading, reading_of
 from cagdask.io.tables.sample_choice import parse_query, samples_file
+from cagdask.io.tables.totals import TOTALS
 from cagdask.io.work_size import sheet_work_bytes, table_work_bytes
 
 logger = logging.getLogger(__name__)
@@ -81,10 +82,12 @@ def _reader(
         ("kind", kind, schema.KINDS),
         ("stratified", reading.stratified, STRATIFIED),
         ("duplicate_genes", reading.duplicate_genes, DUPLICATES),
+        ("totals", reading.totals, TOTALS),
     ):
         if value not in choices:
             raise ValueError(f"`{option}` is {value!r}; choose one of {', '.join(choices)}.")
-    check_pattern(reading.exclude_genes)
+    check_pattern("exclude_genes", reading.exclude_genes)
+    check_pattern("exclude_samples", reading.exclude_samples)
     if reading.sample_query is not None:
         parse_query(reading.sample_query)
     if vectors is not None:
@@ -111,6 +114,8 @@ def _check_for_tables(reading: Reading, but: str) -> None:
         ("sample_query", reading.sample_query),
         ("duplicate_genes", reading.duplicate_genes != DUPLICATES[0]),
         ("strip_version", reading.strip_version),
+        ("exclude_samples", reading.exclude_samples is not None),
+        ("totals", reading.totals != TOTALS[0]),
     ):
         if value:
             raise ValueError(f"`{option}` is for tables of genes and samples, and {but}. Leave it out.")

@@ -26,9 +26,10 @@ GENE_HEADERS = ["gene_id", "gene", "Geneid", "#OTU ID", "Feature ID", "clade_nam
 SAMPLE_HEADERS = ["sample_id", "SampleID", "#SampleID", "specimen", ""]
 EXTRAS = {
     "Length": ["900", "1200", "330"], "Chr": ["c1", "c1", "c2"], "taxonomy": ["k__A; g__B", "k__A; g__C", "k__D"],
-    "site": ["gut", "gut", "soil"], "kegg number": ["K1", "K2", "K2"],
+    "site": ["gut", "gut", "soil"], "kegg number": ["K1", "K2", "K2"], "share": ["12%", "7%", "100%"],
+    "price": ["1,234", "12,345", "999"], "remark": ["late, cold", "in May, warm", "none"],
 }  # fmt: skip
-"""Columns that are no values: three of known tools, and two that have to be named with --metadata-columns."""
+"""Columns that are no values: three of known tools, and others that have to be named with --metadata-columns."""
 KNOWN = ("Length", "Chr", "taxonomy")
 COMPRESSIONS = ["", "gzip", "bzip2", "xz", "zstd", "zip", "gzip twice"]
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-16 without mark"]

@@ -23,15 +23,15 @@ def looks_numeric(cell: str) -> bool:
     return bool(plain) and plain not in MISSING and (is_number(plain) or bool(_DECIMAL_COMMA.fullmatch(plain)))
 
 
-def check_plain(url: str, names: list[str], columns: list[list[str]]) -> None:
-    """Refuse columns of numbers that carry percent signs or marks between thousands.
+def check_plain(url: str, names: list[str], columns: list[list[str]], described: frozenset[int]) -> None:
+    """Refuse columns of numbers that carry percent signs or marks between thousands; ``described`` hold no values.
 
     Raises
     ------
     InputError
         One does; names it and a cell.
     """
-    for name, cells in zip(names[1:], columns[1:], strict=True):
+    for name, cells in ((names[i], columns[i]) for i in range(1, len(names)) if i not in described):
         held = [cell.strip() for cell in cells if cell.strip() and cell.strip() not in MISSING]
         for form, what in _FORMATTED:
             odd = next((cell for cell in held if form.fullmatch(cell)), None)
@@ -39,8 +39,8 @@ def check_plain(url: str, names: list[str], columns: list[list[str]]) -> None:
                 raise InputError(f"{url}: column {name!r}: {odd!r} has {what}. Write numbers without them.")
 
 
-def decimal_of(url: str, columns: list[list[str]], separator: str) -> str:
-    """The decimal mark of the values.
+def decimal_of(url: str, columns: list[list[str]], separator: str, described: frozenset[int] = frozenset()) -> str:
+    """The decimal mark of the values, which columns that are ``described`` do not tell.
 
     Raises
     ------
@@ -49,7 +49,8 @@ def decimal_of(url: str, columns: list[list[str]], separator: str) -> str:
     """
     if separator == ",":
         return "."
-    cells = [cell for column in columns[1:] for cell in column if "," in cell]
+    held = [columns[i] for i in range(1, len(columns)) if i not in described and not _is_prose(columns[i])]
+    cells = [cell for column in held for cell in column if "," in cell]
     commas = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell.strip())]
     if not commas or len(commas) < len(cells):
         thousands = [cell for cell in cells if _THOUSANDS.fullmatch(cell.strip())]
@@ -61,6 +62,12 @@ def decimal_of(url: str, columns: list[list[str]], separator: str) -> str:
             f"{url}: {commas[0]!r} may be a decimal comma or a comma between thousands. Write numbers with a point."
         )
     return ","
+
+
+def _is_prose(cells: list[str]) -> bool:
+    """Whether most cells are neither numbers nor missing: their commas are no marks of numbers."""
+    held = [cell for cell in cells if cell.strip() and cell.strip() not in MISSING]
+    return 2 * sum(looks_numeric(cell) or bool(_THOUSANDS.fullmatch(cell.strip())) for cell in held) < len(held)
 
 
 def is_number(text: str) -> bool:

@@ -130,11 +130,7 @@ def _of_samples(url: str, table: Batches, reading: Reading, chosen: Chosen) -> B
 
 def _kept_names(table: Batches, chosen: Chosen) -> Iterator[pa.StringArray]:
     for names in table.row_names():
-        yield (
-            names
-            if chosen.names is None
-            else names.filter(pa.array([name in chosen.names for name in names.to_pylist()]))
-        )
+        yield names.filter(pa.array([chosen.by_name(name) for name in names.to_pylist()], pa.bool_()))
 
 
 def _sample_batches(url: str, table: Batches, chosen: Chosen, groups: list[list[int]] | None) -> Iterator[Batch]:
@@ -170,4 +166,6 @@ def _added(values: NDArray[Any], groups: list[list[int]]) -> NDArray[np.float64]
 
 def _check_any(url: str, n_samples: int) -> None:
     if not n_samples:
-        raise InputError(f"{url}: no sample is what `samples` and `sample_query` ask for. Check them.")
+        raise InputError(
+            f"{url}: no sample is what `samples`, `sample_query` and `exclude_samples` ask for. Check them."
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,14 @@ class Look:
     longest: int
 
 
-def look(url: str, handle: Any, *, no_header: bool = False, of_values: bool = False) -> Look:
+def look(
+    url: str,
+    handle: Any,
+    *,
+    no_header: bool = False,
+    of_values: bool = False,
+    describes: Callable[[str], bool] = lambda _: False,
+) -> Look:
     """Look at the first lines of a text table.
 
     Parameters
@@ -72,6 +80,8 @@ def look(url: str, handle: Any, *, no_header: bool = False, of_values: bool = Fa
         Whether the first line is data.
     of_values
         Whether it is a table of values, in which second header lines and percent signs are looked for.
+    describes
+        Says of a column by its name that it holds no values: such columns tell nothing of how numbers are written.
 
     Raises
     ------
@@ -95,9 +105,10 @@ def look(url: str, handle: Any, *, no_header: bool = False, of_values: bool = Fa
         names, rows, n_skipped = _take_header(lines, rows, n_skipped)
     if of_values:
         rows, n_skipped = _without_second_headers(url, lines, rows, n_skipped)
-    found, columns = _described(url, names, rows, separator, quoted, n_skipped, longest, no_header)
+    found, columns = _described(url, names, rows, separator, quoted, n_skipped, longest, no_header, describes)
     if of_values:
-        check_plain(url, found.names, columns)
+        apart = frozenset(i for i, name in enumerate(found.names) if describes(name))
+        check_plain(url, found.names, columns, apart)
     return found
 
 
@@ -132,7 +143,7 @@ def _is_words(row: list[str]) -> bool:
 
 def _described(
     url: str, names: list[str], rows: list[list[str]], separator: str, quoted: bool, skipped: int, longest: int,
-    no_header: bool,
+    no_header: bool, describes: Callable[[str], bool],
 ) -> tuple[Look, list[list[str]]]:  # fmt: skip
     width = _width(rows)
     if no_header:
@@ -155,7 +166,8 @@ def _described(
     names = [name.strip() for name in names]
     full = [row for row in rows if len(row) == len(names)]
     columns = [list(column) for column in zip(*full, strict=True)] or [[] for _ in names]
-    decimal = decimal_of(url, columns, separator)
+    apart = frozenset(i for i, name in enumerate(names) if describes(name))
+    decimal = decimal_of(url, columns, separator, apart)
     kinds = [kind_of(column, decimal) for column in columns]
     if not no_header:
         _check_header(url, names, rows, decimal)

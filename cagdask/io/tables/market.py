@@ -3,9 +3,11 @@
     matrix.mtx --pieces of lines--> runs, each sorted by gene, in a file --genes begin:end of every run--> dense batch
 
 The matrix is read once. What was read is laid down in runs of a million entries at most, so memory does not grow with
-the file; the file of the runs has no name, so nothing of it stays behind, whatever happens to the process.
+the file; the file of the runs has no name, so nothing of it stays behind, whatever happens to the process. Where the
+rows of each batch end in a run lies behind the run, and is read for some batches at once.
 
-Memory: 48 bytes an entry of one run, a piece of 4 MiB of lines, a batch of rows, and the names.
+Memory: 48 bytes an entry of one run, a piece of 4 MiB of lines, a batch of rows, 8 MiB of ends of batches, and the
+names.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ MAX_RUN = 2**20
 _ENTRY_BYTES = 48  # its place and value, the order of the run, and the sorted copy
 _RUN_SHARE = 8  # a run takes this share of the task's budget
 _PIECE_BYTES = 2**22
+_ENDS = 2**20  # of batches in runs, that are in memory at once
 _TYPES = {"row": pa.int32(), "column": pa.int32(), "value": pa.float64()}
 
 
@@ -186,15 +189,16 @@ class Runs:
     def __init__(self, file: IO[bytes], n_rows: int, n_columns: int, step: int) -> None:
         self.file, self.n_columns, self.step = file, n_columns, step
         self._starts = np.arange(0, n_rows + step, step)
-        self._runs: list[tuple[int, NDArray[np.int64]]] = []
+        self._runs: list[tuple[int, int]] = []  # where each begins, and its number of entries
+        self._held = (0, np.zeros((0, 0), np.int64))  # the first batch whose ends are in memory, and those, per run
 
     def add(self, rows: NDArray[np.int32], columns: NDArray[np.int32], values: NDArray[np.float64]) -> None:
         """Lay down a run."""
         order = np.argsort(rows, kind="stable")  # entries of one place stay in the order of the file, and add up in it
-        begin = self.file.tell()
+        self._runs.append((self.file.tell(), len(rows)))
         sorted_rows = rows[order]
-        self._runs.append((begin, np.searchsorted(sorted_rows, self._starts)))
-        parts: tuple[NDArray[Any], ...] = (sorted_rows, columns[order], values[order])
+        ends = np.searchsorted(sorted_rows, self._starts)
+        parts: tuple[NDArray[Any], ...] = (sorted_rows, columns[order], values[order], ends)
         for part in parts:
             self.file.write(part.data.cast("B"))
 
@@ -202,17 +206,30 @@ class Runs:
         """Rows ``begin`` to ``end``, shape (end - begin, n_columns), float64."""
         self.file.flush()
         found = np.zeros((end - begin, self.n_columns))
-        i = begin // self.step
-        for start, ends in self._runs:
-            first, last, n = int(ends[i]), int(ends[i + 1]), int(ends[-1])
+        for (start, n), (first, last) in zip(self._runs, self._ends(begin // self.step), strict=True):
             if first == last:
                 continue
             parts: list[NDArray[Any]] = []
             at = start
             for width in self._WIDTHS:
                 size = width.itemsize
-                found_bytes = os.pread(self.file.fileno(), (last - first) * size, at + first * size)
-                parts.append(np.frombuffer(found_bytes, width))
+                parts.append(self._read(at + first * size, last - first, width))
                 at += n * size
             np.add.at(found, (parts[0] - begin, parts[1]), parts[2])
         return found
+
+    def _ends(self, i: int) -> list[list[int]]:
+        """Where batch ``i`` begins and ends in each run."""
+        first, ends = self._held
+        if not first <= i < first + ends.shape[1] - 1 or len(ends) != len(self._runs):
+            n = min(len(self._starts) - 1 - i, max(1, _ENDS // max(1, len(self._runs))))
+            behind = sum(width.itemsize for width in self._WIDTHS)
+            ends = np.array(
+                [self._read(start + size * behind + 8 * i, n + 1, np.dtype(np.int64)) for start, size in self._runs]
+            ).reshape(-1, n + 1)
+            first, self._held = i, (i, ends)
+        found: list[list[int]] = ends[:, i - first : i - first + 2].tolist()
+        return found
+
+    def _read(self, at: int, n: int, width: np.dtype[Any]) -> NDArray[Any]:
+        return np.frombuffer(os.pread(self.file.fileno(), n * width.itemsize, at), width)

@@ -27,8 +27,8 @@ _SHOWN = 4
 _ODD = rf"^(__\w+|N_\w+|\*|(?i:{UNMAPPED.pattern}))(\||:|$)"
 
 
-def check_pattern(pattern: str | None) -> None:
-    """Refuse an ``exclude_genes`` that is no regular expression.
+def check_pattern(option: str, pattern: str | None) -> None:
+    """Refuse an ``exclude_genes`` or ``exclude_samples`` that is no regular expression.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def check_pattern(pattern: str | None) -> None:
     try:
         re.compile(pattern)
     except re.error as err:
-        raise ValueError(f"`exclude_genes={pattern!r}` is no regular expression ({err}). Correct it.") from err
+        raise ValueError(f"`{option}={pattern!r}` is no regular expression ({err}). Correct it.") from err
 
 
 @dataclass

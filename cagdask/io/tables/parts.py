@@ -32,6 +32,7 @@ from cagdask.io.tables.not_genes import NotGenes
 from cagdask.io.tables.orientation import check_orientation
 from cagdask.io.tables.reading import Reading
 from cagdask.io.tables.sparse_parts import fill, pack
+from cagdask.io.tables.totals import KEEP, Totals
 from cagdask.io.vectors.embeddings import open_vectors
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -129,6 +130,10 @@ class _Rows:
             self.columns = [name for name, kept in zip(table.columns, self._kept_columns, strict=True) if kept]
             self.of_columns = self.of_columns and self.of_columns.filter(pa.array(self._kept_columns))
         self._sums = np.zeros(0 if table.genes_in_rows else len(self.columns))
+        of_samples = table.column == "sample" and not signed and reading.totals != KEEP
+        self._totals = (
+            Totals(url, self.columns if table.genes_in_rows else None, reading.keep_columns) if of_samples else None
+        )
 
     def __iter__(self) -> Any:
         n = 0
@@ -147,12 +152,22 @@ class _Rows:
                 self.not_genes.see(ids, values.sum(axis=1, dtype=np.float64))
             elif self.table.column == "sample":
                 self._sums += values.sum(axis=0, dtype=np.float64)
+            if self._totals is not None:
+                self._totals.see(ids, values)
             if fields is not None:
                 self.fields.append(fields)
             yield ids, stored, n_vanished
 
     def summary(self, folder: str) -> dict[str, Any]:
-        """Write what else is known of genes and samples, and say what should be said."""
+        """Write what else is known of genes and samples, and say what should be said.
+
+        Raises
+        ------
+        InputError
+            A sample is the sum of the others.
+        """
+        if self._totals is not None:
+            self._totals.check()
         if len(self._sums):
             self.not_genes.see(pa.array(self.columns, pa.string()), self._sums)
         of_rows = pa.concat_tables([pa.table(some) for some in self.fields]) if self.fields else None

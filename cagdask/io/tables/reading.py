@@ -58,6 +58,10 @@ class Reading:
         A list of the samples to read: its URL and the digest of its bytes; empty for all.
     sample_query
         Conditions on what the table itself knows of its samples.
+    exclude_samples
+        Samples whose name this regular expression finds are left out.
+    totals
+        Samples that are the sum of the others: ``refuse``, or ``keep`` them.
     budget
         Bytes that a task may use, where that is known: formats that are read as a whole have to fit.
     scratch
@@ -79,6 +83,8 @@ class Reading:
     strip_version: bool = False
     samples: tuple[str, ...] = ()
     sample_query: str | None = None
+    exclude_samples: str | None = None
+    totals: str = "refuse"
     budget: int | None = None
     scratch: str | None = None
 
@@ -97,6 +103,10 @@ class Reading:
     def genes_in_rows(self) -> bool:
         """Whether rows are genes, where the format does not say."""
         return self.orient != SAMPLES_IN_ROWS
+
+    def describes(self, column: str) -> bool:
+        """Whether a column is asked for as one that holds no values."""
+        return column in self.metadata_columns or self.value_column not in (None, column)
 
 
 def names_in(given: Any) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 --samples FILE                          one name a line
 --sample-query 'tissue~liver and age>=40'   conditions on what the table itself says of its samples
+--exclude-samples REGEX                 names that are left out
 """
 
 from __future__ import annotations
@@ -147,23 +148,27 @@ class Chosen:
         A list of samples and the names in it; None takes all.
     conditions
         What samples must fulfil.
+    excluded
+        Names that this regular expression finds are left out.
     """
 
     url: str | None
     names: frozenset[str] | None
     conditions: tuple[Condition, ...]
+    excluded: str | None = None
 
     @classmethod
     def of(cls, reading: Reading) -> Chosen:
         """What was asked for."""
         url = reading.samples[0] if reading.samples else None
         names = frozenset(read_list(url)) if url is not None else None
-        return cls(url, names, tuple(parse_query(reading.sample_query)) if reading.sample_query else ())
+        conditions = tuple(parse_query(reading.sample_query)) if reading.sample_query else ()
+        return cls(url, names, conditions, reading.exclude_samples)
 
     @property
     def all(self) -> bool:
         """Whether nothing was asked for."""
-        return self.names is None and not self.conditions
+        return self.names is None and not self.conditions and self.excluded is None
 
     def rows(self, url: str, samples: list[str], known: Mapping[str, Any]) -> NDArray[np.bool_] | None:
         """Which samples of a whole table are asked for; None where all are.
@@ -189,8 +194,7 @@ class Chosen:
 
     def among(self, url: str, samples: list[str], known: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Which of some samples are asked for; names that are not among them do not matter."""
-        names = self.names
-        kept = np.ones(len(samples), bool) if names is None else np.array([name in names for name in samples], bool)
+        kept = np.array([self.by_name(name) for name in samples], bool)
         for condition in self.conditions:
             column = next((n for n in (condition.column, condition.column.removeprefix("sample_")) if n in known), None)
             if column is None:
@@ -202,6 +206,11 @@ class Chosen:
             values = values.to_pylist() if hasattr(values, "to_pylist") else np.asarray(values[:]).tolist()
             kept &= condition.fulfilled(values)
         return kept
+
+    def by_name(self, name: str) -> bool:
+        """Whether a sample is asked for, as far as its name tells."""
+        listed = self.names is None or name in self.names
+        return listed and (self.excluded is None or re.search(self.excluded, name) is None)
 
     def check_names(self, samples: list[str], url: str) -> None:
         """Refuse a list that names samples that are not there."""

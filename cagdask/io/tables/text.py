@@ -41,7 +41,7 @@ def open_text(url: str, handle: Any, reading: Reading) -> Iterator[Batches]:
     InputError
         As :func:`look` and :func:`label_columns` say; a cell is no number.
     """
-    seen = look(url, handle, no_header=reading.no_header, of_values=True)
+    seen = look(url, handle, no_header=reading.no_header, of_values=True, describes=reading.describes)
     notes = []
     if seen.separator not in "\t,":
         notes.append(f"separated by {'blanks' if seen.separator == ' ' else repr(seen.separator)}")
@@ -118,7 +118,7 @@ class Table:
             for batch in self._read(types, wanted):
                 ids = pc.utf8_trim_whitespace(batch.column(str(self.labels.ids)))
                 values = matrix(batch.select([str(i) for i in self.labels.values]))
-                fields = [batch.column(str(i)) for i in self.labels.fields]
+                fields = [self._field(batch, i) for i in self.labels.fields]
                 ids, values, fields = self._without_empty(batch, ids, values, fields)
                 self._check_ids(ids)
                 yield ids, values, pa.RecordBatch.from_arrays(fields, names=names) if names else None
@@ -126,6 +126,12 @@ class Table:
             if "conversion error" in str(err):
                 self._name_the_cell(str(err))
             raise
+
+    def _field(self, batch: pa.RecordBatch, i: int) -> pa.StringArray:
+        """A column beside the values; numbers in it have a point."""
+        column = batch.column(str(i))
+        commas = self.seen.decimal == "," and self.seen.kinds[i] == "number"
+        return pc.replace_substring(column, ",", ".") if commas else column
 
     def _without_empty(
         self, batch: pa.RecordBatch, ids: pa.StringArray, values: NDArray[Any], fields: list[Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cagdask.errors import InputError
@@ -73,6 +76,38 @@ def test_entries_of_one_place_add_up_whatever_the_runs(
         for i, url in enumerate([folder, table])
     }
     assert len(digests) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_runs_give_the_rows_back_whatever_their_lengths_and_the_order_they_are_asked_for(data: st.DataObject) -> None:
+    n, m, step = (data.draw(st.integers(1, 9)) for _ in range(3))
+    entry = st.tuples(st.integers(0, n - 1), st.integers(0, m - 1), st.integers(1, 9))
+    dense = np.zeros((n, m))
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(market, "_ENDS", data.draw(st.integers(1, 6)))
+        runs = market.Runs(file, n, m, step)
+        for run in data.draw(st.lists(st.lists(entry, max_size=5), max_size=4)):
+            rows, columns, values = np.array(run, np.int64).reshape(-1, 3).T
+            np.add.at(dense, (rows, columns), values)
+            runs.add(rows.astype(np.int32), columns.astype(np.int32), values.astype(np.float64))
+        for begin in data.draw(st.permutations(range(0, n, step))):
+            np.testing.assert_array_equal(runs.dense(begin, min(n, begin + step)), dense[begin : begin + step])
+
+
+def test_many_runs_of_many_batches_take_little_memory() -> None:
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(market, "_ENDS", 2**12)
+        tracemalloc.start()
+        try:
+            runs = market.Runs(file, 20_000, 2, 1)
+            one = np.array([7], np.int32)
+            for _ in range(100):  # with all their ends in memory: 16 MB
+                runs.add(one, np.zeros(1, np.int32), np.ones(1))
+            assert runs.dense(7, 8).tolist() == [[100, 0]]
+            assert tracemalloc.get_traced_memory()[1] < 2**20
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize("place", ["4 1", "1 3", "0 1", "1 -5"])
