@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cagdask.errors import InputError
 from cagdask.io.tables import reading as limits
 from cagdask.io.tables.heaps import check_heaps
+from cagdask.io.tables.texts import check_texts, readable_entries
 
 if TYPE_CHECKING:
     import h5py
@@ -42,7 +43,7 @@ def open_hdf5(url: str, handle: Any) -> Iterator[h5py.File]:
 
     check_heaps(url, handle)
     try:
-        with h5py.File(handle, "r") as file:
+        with h5py.File(handle, "r") as file, readable_entries(file, handle):
             yield file
     except InputError:
         raise
@@ -62,10 +63,11 @@ def whole(array: Any) -> Any:
     Raises
     ------
     ValueError
-        It has more than :data:`MAX_WHOLE` bytes; :func:`open_hdf5` says of which file.
+        It has more than :data:`MAX_WHOLE` bytes, or a text longer than its file; :func:`open_hdf5` says of which file.
     """
     if array.size * array.dtype.itemsize > MAX_WHOLE:
         raise ValueError(f"{array.name} promises {array.size:,} entries, more than {MAX_WHOLE:,} bytes")
+    check_texts(array, MAX_WHOLE)
     return array[:]
 
 

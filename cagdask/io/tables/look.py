@@ -105,7 +105,10 @@ def look(
         names, rows, n_skipped = _take_header(lines, rows, n_skipped)
     if of_values:
         rows, n_skipped = _without_second_headers(url, lines, rows, n_skipped)
-    found, columns = _described(url, names, rows, separator, quoted, n_skipped, longest, no_header, describes)
+    names = _whole_header(url, names, rows, no_header)
+    found, columns = _described(url, names, rows, separator, quoted, n_skipped, longest, describes)
+    if not no_header:
+        _check_header(url, names, rows, found.decimal)
     if of_values:
         apart = frozenset(i for i, name in enumerate(found.names) if describes(name))
         check_plain(url, found.names, columns, apart)
@@ -141,10 +144,8 @@ def _is_words(row: list[str]) -> bool:
     return len(held) > 1 and not any(looks_numeric(cell) or cell in MISSING for cell in held)
 
 
-def _described(
-    url: str, names: list[str], rows: list[list[str]], separator: str, quoted: bool, skipped: int, longest: int,
-    no_header: bool, describes: Callable[[str], bool],
-) -> tuple[Look, list[list[str]]]:  # fmt: skip
+def _whole_header(url: str, names: list[str], rows: list[list[str]], no_header: bool) -> list[str]:
+    """The header with a name for each column, also for those that writers leave out."""
     width = _width(rows)
     if no_header:
         value = [storage.name_of(url).split(".")[0]] if width == 2 else [str(i) for i in range(1, width)]
@@ -163,14 +164,18 @@ def _described(
         )
     if not rows:
         raise InputError(f"{url}: the table has no rows below its header. Check the file.")
-    names = [name.strip() for name in names]
+    return [name.strip() for name in names]
+
+
+def _described(
+    url: str, names: list[str], rows: list[list[str]], separator: str, quoted: bool, skipped: int, longest: int,
+    describes: Callable[[str], bool],
+) -> tuple[Look, list[list[str]]]:  # fmt: skip
     full = [row for row in rows if len(row) == len(names)]
     columns = [list(column) for column in zip(*full, strict=True)] or [[] for _ in names]
     apart = frozenset(i for i, name in enumerate(names) if describes(name))
     decimal = decimal_of(url, columns, separator, apart)
     kinds = [kind_of(column, decimal) for column in columns]
-    if not no_header:
-        _check_header(url, names, rows, decimal)
     numbered = frozenset(i for i, column in enumerate(columns) if counts_rows(column))
     repeated = frozenset(i for i, column in enumerate(columns) if len(set(column)) < len(column))
     return Look(separator, skipped, names, kinds, numbered, repeated, decimal, quoted, longest), columns
