@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 
 from cagdask.compute import signals
@@ -9,6 +11,7 @@ from cagdask.compute import signals
 
 def main() -> None:
     """Run the command; what ends it while it is being imported ends it in one line, too."""
+    atexit.register(gc.freeze)  # else Python looks through a million objects once more before it ends: 0.2 s
     try:
         with signals.raised():
             from cagdask.cli import main as command

@@ -143,8 +143,10 @@ def cut(
     if max_dist is None or output is None:
         raise click.UsageError("Give --max-dist and --output; or --sweep to see what every threshold gives.")
     from cagdask import stores
+    from cagdask.compute.quick_start import start_quickly
     from cagdask.runs import derived
 
+    start_quickly()
     url = stores.open_result(result).url
     where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
     made = derived.write_cut(url, output, max_dist=max_dist, store=store, where=where)
@@ -220,8 +222,10 @@ def assign(
     import json
 
     from cagdask import storage, stores
+    from cagdask.compute.quick_start import start_quickly
     from cagdask.runs import derived
 
+    start_quickly()
     url = stores.open_result(to).url
     where = {"overwrite": setting.overwrite, "formats": formats} | setting.where
     made = derived.write_assigned(store, output, to=url, clustered=clustered, options=options, where=where)

@@ -18,8 +18,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from cagdask.compute import memory, settings, signals
 from cagdask.compute.executor import Item, Outcome, explained
 from cagdask.compute.progress import reporter
@@ -76,7 +74,7 @@ class InProcess:
         each other for longer than they save (measured: twice the processor time, no less wall time).
         """
         n_threads = max(1, min(self.n_threads, len(waiting)))
-        with _ONE_STAGE, threadpool_limits(1):
+        with _ONE_STAGE, memory.limited_threads(1):
             memory.reset_peak()
             threads = _Threads(function, items, waiting, n_threads)
             try:

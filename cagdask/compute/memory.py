@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -116,11 +117,22 @@ def one_thread() -> AbstractContextManager[Any]:
     return limited
 
 
-@lru_cache(maxsize=1)
+def limited_threads(n: int) -> AbstractContextManager[Any]:
+    """A context in which the libraries of this process that have threads use ``n`` of them."""
+    limited: AbstractContextManager[Any] = _libraries_among(len(sys.modules)).limit(limits=n)
+    return limited
+
+
 def _libraries() -> ThreadpoolController:
-    """The libraries of this process that have threads; finding them takes 2 ms, which each small task would pay."""
+    """The libraries of this process that have threads."""
     import faiss  # noqa: F401  # brings a BLAS of its own, and must be there to be found
 
+    return _libraries_among(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _libraries_among(n_modules: int) -> ThreadpoolController:
+    """Find them: it takes 4 ms, which each small stage would pay. Only an import can bring another one."""
     return ThreadpoolController()
 
 

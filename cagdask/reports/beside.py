@@ -11,6 +11,7 @@ also ends at the end of its input, so it never outlives the run.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -86,6 +87,7 @@ def _ask(process: subprocess.Popen[str], arguments: dict[str, Any]) -> None:
 def main() -> None:
     """Get ready, wait for a line, write the page."""
     gc.disable()  # a page takes a second, and nothing that is imported is ever garbage
+    atexit.register(gc.freeze)  # nor at the end, when Python would look through all of it once more
     import zarr  # noqa: F401  # results are read with it, and the example is in memory
 
     from cagdask.reports import example, page

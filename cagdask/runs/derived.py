@@ -159,12 +159,12 @@ def _write(
     with (
         resume.cleaning_up(progress),
         as_runner(**where) as runner,
-        files.reporting(progress, runner, maker) as write_files,
+        files.finishing(progress, runner, maker) as finish,
     ):
         if command not in progress.done:
             with progress.stage(command, runner):
                 storage.check_target(result, overwrite=progress.replace)
                 make(result, runner, progress.replace)
                 storage.remove(storage.join(output, RUN))  # of an earlier run: it speaks of another result
-        files.finish(progress, runner, origin, write_files(), names)
+        finish(origin, names)
     return result

@@ -1,6 +1,6 @@
 """The last stages of every command that leaves the folder of a run, whatever made the result store in it.
 
-cags.zarr --write_tables--> *.parquet, CAGs.csv.gz --reporting--> report.html --finish--> run.json
+cags.zarr --write_tables--> *.parquet, CAGs.csv.gz --PageMaker--> report.html --finish--> run.json
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -97,48 +97,50 @@ def report_ahead(output: str, where: dict[str, Any], *, wanted: bool = True) -> 
         yield maker
 
 
-@contextmanager
-def reporting(
-    progress: Progress, runner: Runner, maker: PageMaker, *, wanted: bool = True
-) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Give what writes the tables of the result in the folder, as :func:`write_tables`, and its page if ``wanted``.
+Finish = Callable[[Origin, list[str]], None]
 
-    The process beside draws the page while this one writes the tables.
+
+@contextmanager
+def finishing(progress: Progress, runner: Runner, maker: PageMaker, *, wanted: bool = True) -> Iterator[Finish]:
+    """Give what writes all files beside the result store, of ``names``: its tables, its page if ``wanted``, run.json.
+
+    The process beside draws the page while this one writes the tables, and work folders are deleted meanwhile.
     """
     if not runner.in_process:
         maker.stop()  # such a run may take hours
     result = storage.join(progress.output, CAGS)
     where = {"output": storage.join(progress.output, REPORT), "overwrite": True}
 
-    def write() -> list[dict[str, Any]]:
+    def finish(origin: Origin, names: list[str]) -> None:
         if wanted:
             maker.begin(result, **where)
-        written = write_tables(progress, runner)
+        told = _told(progress, runner, origin, write_tables(progress, runner))
+        removals.close()
         if wanted:
             with progress.stage("report", runner):
                 maker(result, **where)
-        return written
+        _write_run(progress, origin, told, names)
 
-    yield write
+    with ExitStack() as removals:
+        removals.enter_context(storage.removals_beside())
+        yield finish
 
 
-def finish(progress: Progress, runner: Runner, origin: Origin, written: list[dict[str, Any]], names: list[str]) -> None:
-    """Write ``run.json``, the sign that all is there."""
+def _told(progress: Progress, runner: Runner, origin: Origin, written: list[dict[str, Any]]) -> dict[str, Any]:
+    """What ``run.json`` says that does not depend on the report."""
     from cagdask.reports import page
 
     result = storage.look(storage.join(progress.output, CAGS))
     abundance = storage.open_group(origin.store)
     summary = page.summarize(result)
-    files = {name: tables.tree_size(storage.join(progress.output, name)) for name in names if name != RUN}
     digests = {"source": origin.digest, "input": result.attrs.get("input_digest")}
     digests |= {storage.name_of(one["file"]): one["sha256"] for one in written}
     noted = [name for name in ("error_rate", "assignment") if name in result.attrs]
     told_by_result: dict[str, Any] = {name: json.loads(result.attrs[name]) for name in noted}
-    told: dict[str, Any] = {name: value for name, value in progress.recipe.items() if name != "source_digest"}
-    content = {
-        **told,
+    asked: dict[str, Any] = {name: value for name, value in progress.recipe.items() if name != "source_digest"}
+    return {
+        **asked,
         "output": progress.output,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
         "digests": digests,
         "summary": summary,
@@ -150,6 +152,14 @@ def finish(progress: Progress, runner: Runner, origin: Origin, written: list[dic
         "pairs_evaluated": progress.search.get("pairs_evaluated"),
         "search": progress.search,
         "workers": {"n_workers": runner.n_workers, "n_threads": runner.n_threads, "memory_limit": runner.memory_limit},
+    }
+
+
+def _write_run(progress: Progress, origin: Origin, told: dict[str, Any], names: list[str]) -> None:
+    """Write ``run.json``, the sign that all is there."""
+    files = {name: tables.tree_size(storage.join(progress.output, name)) for name in names if name != RUN}
+    content = told | {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(sum(stage["wall_seconds"] for stage in progress.stages), 3),
         "cpu_seconds": round(sum(stage["cpu_seconds"] for stage in progress.stages), 3),
         "peak_bytes": max(stage["peak_bytes"] for stage in progress.stages),

@@ -237,13 +237,12 @@ def _write(command: str, source: str, output: str, chosen: dict[str, Any], where
         with (
             resume.cleaning_up(progress),
             as_runner(**where, work_bytes=found.work_bytes) as runner,
-            files.reporting(progress, runner, maker, wanted=bool(reports)) as write_files,
+            files.finishing(progress, runner, maker, wanted=bool(reports)) as finish,
         ):
             if not found.is_store and "ingest" not in progress.done:
                 _ingest_stage(found, store, chosen, progress, runner)
             _cluster_stage(store, progress, runner)
-            written = write_files()
-            files.finish(progress, runner, files.Origin(store, found.digest, found.n_bytes), written, names)
+            finish(files.Origin(store, found.digest, found.n_bytes), names)
     return storage.join(output, CAGS)
 
 

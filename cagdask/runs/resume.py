@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage, stores
@@ -202,7 +202,7 @@ def _by_name(used: list[memory.StageUsage]) -> list[dict[str, Any]]:
     """Usage of the steps of a stage; steps of one name, such as the rounds of a search, added up."""
     parts: dict[str, dict[str, Any]] = {}
     for one in used:
-        part = parts.setdefault(one.stage, {"n_times": 0} | asdict(memory.StageUsage(one.stage)))
+        part = parts.setdefault(one.stage, {"n_times": 0} | vars(memory.StageUsage(one.stage)))
         part["n_times"] += 1
         for name in ("n_tasks", "wall_seconds", "cpu_seconds"):
             part[name] = round(part[name] + getattr(one, name), 3)

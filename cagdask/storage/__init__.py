@@ -55,6 +55,7 @@ from cagdask.storage.targets import (
     end_work,
     publications_noted,
     publish,
+    removals_beside,
     work_folder,
 )
 from cagdask.storage.views import StoreView, look
@@ -101,6 +102,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_range",
+    "removals_beside",
     "remove",
     "save_dataset",
     "scheme_of",

@@ -20,12 +20,11 @@ publishing process is killed between two steps, the next run for the target firs
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -33,6 +32,7 @@ from typing import Any
 
 from cagdask.errors import ResumeError, StoreError
 from cagdask.storage import files, locks, manifest, s3
+from cagdask.storage.exchange import exchanged
 from cagdask.storage.files import exists, make_folder, read_json, remove, write_json
 from cagdask.storage.manifest import Manifest
 from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, parent_of
@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 _THREADS = 16
 _PUBLISHING = "publishing.json"
-_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
-_AT_FDCWD = -100
 
 
 def work_folder(target: str) -> str:
@@ -147,9 +145,34 @@ def _begin(target: str, recipe: dict[str, Any], *, overwrite: bool) -> tuple[str
     return folder, plan
 
 
+_remove_soon: ContextVar[Callable[[str], None] | None] = ContextVar("remove_soon", default=None)
+
+
+@contextmanager
+def removals_beside() -> Iterator[None]:
+    """Delete the work folders of targets that are finished in the block while its next steps run.
+
+    A disk takes a millisecond for each of some hundred small files. At the end of the block they are gone; a target
+    stays locked until then.
+    """
+    begun: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+        token = _remove_soon.set(lambda target: begun.append(pool.submit(_remove_work, target)))
+        try:
+            yield
+        finally:
+            _remove_soon.reset(token)
+    for removal in begun:
+        removal.result()
+
+
 def end_work(target: str) -> None:
     """Delete the work folder of a finished target, its recipe first, so that no later run resumes from it."""
     remove(join(work_folder(target), "recipe.json"))
+    (_remove_soon.get() or _remove_work)(target)
+
+
+def _remove_work(target: str) -> None:
     remove(work_folder(target))
     locks.release(target, whole=True)
 
@@ -218,13 +241,13 @@ def _tell(target: str, digest: str, about: dict[str, Any]) -> None:
 
 
 def _rename(staged: str, target: str, *, used_up: bool) -> None:
-    """One rename; where there is something to replace, the two are exchanged."""
+    """One rename; where there is something to replace, the two are exchanged, and it ends with the work folder."""
     if used_up:  # nothing tells later whether this was done: a later try must not rely on the work
         remove(join(work_folder(target), "recipe.json"))
     if not os.path.isdir(staged) or not os.path.exists(target):
         os.replace(staged, target)
         return
-    if not _exchange(staged, target):  # not Linux, or a file system that can not: two renames
+    if not exchanged(staged, target):  # not Linux, or a file system that can not: two renames
         replaced = f"{staged}.replaced"
         remove(replaced)
         os.rename(target, replaced)
@@ -234,16 +257,8 @@ def _rename(staged: str, target: str, *, used_up: bool) -> None:
             os.rename(replaced, target)
             raise
         staged = replaced
-    remove(staged)
-
-
-def _exchange(one: str, other: str) -> bool:
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    ended = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE)
-    return bool(ended == 0)
+    if used_up or not staged.startswith(work_folder(target) + os.sep):
+        remove(staged)
 
 
 def _switch(staged: str, target: str, made: Manifest) -> None:

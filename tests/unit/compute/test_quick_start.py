@@ -34,3 +34,18 @@ print(pa.array(pd.Series([1.0, None])).null_count)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "1"
+
+
+def test_what_is_left_out_at_the_start_works_once_it_is_asked_for() -> None:
+    code = """
+import sys
+from cagdask.compute.quick_start import start_quickly
+start_quickly()
+from scipy.special import betaincinv
+import numpy as np
+print("unittest" in sys.modules, "numpy.f2py.crackfortran" in sys.modules)
+np.testing.assert_equal(1, 1)
+print("unittest" in sys.modules, callable(np.f2py.get_include), "numpy.f2py.crackfortran" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["False False", "True True True"]
