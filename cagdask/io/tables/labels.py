@@ -28,6 +28,10 @@ SAMPLE_NAMES = (
 )  # fmt: skip
 PANDAS_INDEX = "__index_level_0__"
 _ROW_NUMBERS = re.compile(r"(unnamed: \d+|__index_level_\d+__|level_0|)", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"(\.\.\.\d+|x|v1|rn|rownames?|row[._ ]?(names?|numbers?|ids?|nr|no)?|#|nr\.?|no\.?|n|s/?no\.?|)", re.IGNORECASE
+)
+"""Headers of row numbers where the cells do count the rows: those of readr, read.csv, data.table, and of people."""
 GENE_FIELDS = {
     "length": "length", "gene_length": "length", "genelength": "length", "contiglen": "length", "width": "width",
     "effectivelength": "effective_length", "effective_length": "effective_length", "eff_length": "effective_length",
@@ -38,7 +42,8 @@ GENE_FIELDS = {
     "ncbi_tax_id": "ncbi_tax_id", "clade_taxid": "ncbi_tax_id", "gene_biotype": "biotype", "biotype": "biotype",
     "gene_type": "biotype", "totalavgdepth": "total_depth", "transcript_id(s)": "transcripts",
     "additional_species": "additional_species", "gene_name": "symbol", "gene name": "symbol",
-    "taxonomy_id": "ncbi_tax_id", "taxonomy_lvl": "rank",
+    "taxonomy_id": "ncbi_tax_id", "taxonomy_lvl": "rank", "taxid": "ncbi_tax_id", "taxrank": "rank",
+    "genomesize": "genome_size",
 }  # fmt: skip
 """Columns of known tools that are about genes, in small letters, and what they are stored as."""
 SAMPLE_FIELDS = {"label": "label", "numotus": "numOtus"}
@@ -49,12 +54,23 @@ _NOT_FEATURES = re.compile(
     r"sequencing_depth|ph|temperature|latitude|longitude|elevation|start|end|n_genes|n_counts|percent_mito|total_counts|"
     r"totals?|grand total|sum)"
 )
-_NOT_SAMPLES = re.compile(r"(?i)((grand|row)[ _]total|totals?|sum|mean|average|median|std|size)")
+_NOT_SAMPLES = re.compile(
+    r"(?i)((grand|row)[ _]total|totals?|sum|mean|average|median|std|size|"
+    r"basemean|(avg_)?(log2?fc|log2?[ _.]?fold[ _.]?change)|lfcse|stat|aveexpr|"
+    r"(adj[ _.]?)?p[ _.]?val(ue)?(s|[ _.]adj)?|padj|fdr|q[ _.]?val(ue)?s?)"
+)
 _MEASURE = re.compile(
     r"(?i).+[ _](trimmed mean|mean|relative abundance \(%\)|covered bases|covered fraction|variance|length|read count|"
     r"reads per base|rpkm|tpm|num|frac)"
 )
 """Ends of columns where a tool writes several measures of each sample: CoverM, Bracken."""
+_BARE_MEASURE = re.compile(
+    r"(?i)tpm|[fr]pkm|cpm|coverage|(est|raw|read|expected)?[ _]?counts?|num(unique)?reads|abundance|isopct|"
+    r"fpkm_conf_(lo|hi)|cov|depth|trimmed mean|variance|relative abundance \(%\)|rpk"
+)
+"""Columns of a table of one sample that hold its measures: StringTie, Cufflinks, Centrifuge."""
+_OF_BOTH = ("index", "id", "name", "group", "")
+_LONG = 6  # columns of a table in long form, at most
 _SHOWN = 12
 
 
@@ -126,6 +142,7 @@ def label_columns(
     found = Labels(ids, [], [])
     known = GENE_FIELDS if genes_in_rows else SAMPLE_FIELDS
     suspects: list[int] = []
+    _check_long(url, names, kinds, repeated, apart)
     for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
         low = name.strip().lower()
         if i == ids:
@@ -172,9 +189,10 @@ def _check_asked(url: str, names: list[str], reading: Reading) -> None:
 
 
 def _is_row_number(low: str, kind: str, i: int, numbered: frozenset[int]) -> bool:
-    if kind not in ("integer", "number") or not _ROW_NUMBERS.fullmatch(low):
+    if kind not in ("integer", "number"):
         return False
-    return low != "" or i in numbered
+    counted = i in numbered and (not low or (i == 0 and bool(_COUNTED.fullmatch(low))))
+    return counted or bool(low and _ROW_NUMBERS.fullmatch(low))
 
 
 def _id_column(
@@ -225,8 +243,30 @@ def _refuse(url: str, names: list[str], kinds: list[str], genes_in_rows: bool) -
     )
 
 
+def _check_long(url: str, names: list[str], kinds: list[str], repeated: frozenset[int], apart: set[int]) -> None:
+    """Refuse tables with a row for each gene of each sample."""
+    lowered = [name.strip().lower() for name in names]
+    plain = [i for i in range(len(names)) if i not in apart and kinds[i] in ("text", "integer")]
+    genes, samples = (
+        next((i for i in plain if lowered[i] in known and lowered[i] not in _OF_BOTH), None)
+        for known in (GENE_NAMES, SAMPLE_NAMES)
+    )
+    if genes is None or samples is None or not {genes, samples} & repeated or len(names) > _LONG:
+        return
+    raise InputError(
+        f"{url}: has a row for each gene of each sample (columns {names[genes]!r} and {names[samples]!r}). Write a "
+        f"table with a column for each sample; in pandas: table.pivot(index={names[genes]!r}, "
+        f"columns={names[samples]!r}, values=...).fillna(0).to_csv(..., sep='\\t')."
+    )
+
+
 def _check_measures(url: str, names: list[str]) -> None:
-    """Refuse tables that hold several measures of each sample."""
+    """Refuse tables that hold several measures of each sample, or of their only one."""
+    if len(names) > 1 and all(map(_BARE_MEASURE.fullmatch, names)):
+        raise InputError(
+            f"{url}: has several measures of one sample ({_listed(names)}). Choose one, such as "
+            f"`value_column={names[-1]!r}`; for more samples, name a sheet or a folder of such files."
+        )
     found = {name: match[1].lower() for name in names if (match := _MEASURE.fullmatch(name))}
     measures = list(dict.fromkeys(found.values()))
     if len(measures) > 1 and len(found) == len(names):

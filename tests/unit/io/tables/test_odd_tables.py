@@ -32,6 +32,10 @@ def read(folder: Path, text: str | bytes, name: str = "t.tsv", **options: Any) -
         ("ID\ts1\ts2\n#SampleID\tMetaphlan2_Analysis\tMetaphlan2_Analysis\na\t1.5\t2\nb\t0\t3\n", "t.tsv"),
         ("#OTU ID\ts1\ts2\n#q2:types\tnumeric\tnumeric\na\t1.5\t2\nb\t0\t3\n", "t.tsv"),
         (",gene,s1,s2\n0,a,1.5,2\n1,b,0,3\n", "t.csv"),
+        ("...1,gene,s1,s2\n1,a,1.5,2\n2,b,0,3\n", "t.csv"),  # readr
+        ("X,gene,s1,s2\n1,a,1.5,2\n2,b,0,3\n", "t.csv"),  # read.csv of R
+        ("rn\tgene\ts1\ts2\n1\ta\t1.5\t2\n2\tb\t0\t3\n", "t.tsv"),  # data.table
+        ("No.;gene;s1;s2\n1;a;1,5;2\n2;b;0;3\n", "t.csv"),
         ("gene_id\tgene_name\ts1\ts2\na\tTP53\t1.5\t2\nb\tTP53\t0\t3\n", "t.tsv"),  # nf-core/rnaseq
     ],
 )
@@ -64,6 +68,13 @@ def test_quoted_names_between_blanks_may_hold_blanks(tmp_path: Path) -> None:
         ("version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 1\n", "t.csv", "pointer of Git LFS"),
         ("<!DOCTYPE html><html></html>", "t.tsv", "is a web page"),
         ("gene\tTotal\tMean\na\t1\t2\nb\t3\t4\n", "t.tsv", "named as no sample is, .*keep_columns"),
+        ("sample\tgene\tcount\ns1\ta\t5\ns1\tb\t3\ns2\ta\t1\n", "t.tsv", "a row for each gene of each sample .*pivot"),
+        ("gene_id,sample_id,abundance\na,s1,5\na,s2,1\nb,s2,4\n", "t.csv", "columns 'gene_id' and 'sample_id'"),
+        (",baseMean,log2FoldChange,padj\na,10,1.2,0.01\nb,5,2.2,0.5\n", "t.csv", "samples: 'baseMean', 'log2.*'padj'"),
+        ("Gene ID\tStart\tCoverage\tFPKM\tTPM\na\t1\t3.5\t1.5\t2.5\nb\t2\t0\t0\t0\n", "t.tab",
+         "several measures of one sample .*`value_column='TPM'`"),
+        ("name\ttaxID\ttaxRank\tgenomeSize\tnumReads\tnumUniqueReads\tabundance\na\t1\tS\t9\t8\t7\t.5\n", "t.tsv",
+         r"one sample \('numReads', 'numUniqueReads', 'abundance'\)"),
         ("gene\ts1\tTaxonomy\tSize\na\t1\tx\t2\nb\t3\ty\t4\n", "t.tsv", "If 'Size' is one, .*`keep_columns`"),
     ],
 )  # fmt: skip
