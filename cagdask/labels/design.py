@@ -99,7 +99,7 @@ def design_of(
     if len(levels) < 2:
         raise InputError(f"all samples have the label {', '.join(levels) or '-'}: there is nothing to compare.")
     if len(levels) > 2 and test != "kruskal":
-        raise InputError(f"{test} compares two groups, and labels are {', '.join(levels)}. Name two, or use kruskal.")
+        raise InputError(f"{test} compares two groups, and {_too_many(levels)}")
     table = table.assign(_place=np.arange(len(table)), _group=table[LABEL].map({x: i for i, x in enumerate(levels)}))
     table = table[table["_group"].notna()]
     if cohort is not None:
@@ -114,6 +114,26 @@ def design_of(
     _check_groups(levels, group, codes, cohort)
     made = DesignFiles(column=table["_place"].to_numpy(np.int64), group=group, cohort=codes, design=matrix)
     return Question(test, levels, column), made
+
+
+def _too_many(levels: list[str]) -> str:
+    """Say which labels there are, and what to do when a test takes two of them."""
+    shown = ", ".join(levels[:6]) + (", …" if len(levels) > 6 else "")
+    pair = ",".join(levels[:2])
+    if all(map(_is_number, levels)):
+        return (
+            f"the labels are {len(levels)} numbers ({shown}). Write a table of samples and groups, such as low and high, "
+            "and name it with `labels`."
+        )
+    return f"there are {len(levels)} labels: {shown}. Name two, such as `groups={pair!r}`, or use `test='kruskal'`."
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_groups(levels: list[str], group: NDArray[np.int64], codes: NDArray[np.int64], cohort: str | None) -> None:

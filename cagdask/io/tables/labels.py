@@ -263,9 +263,10 @@ def _check_long(url: str, names: list[str], kinds: list[str], repeated: frozense
 def _check_measures(url: str, names: list[str]) -> None:
     """Refuse tables that hold several measures of each sample, or of their only one."""
     if len(names) > 1 and all(map(_BARE_MEASURE.fullmatch, names)):
+        best = next((name for name in names if name.lower() in ("tpm", "fpkm", "rpkm", "abundance")), names[0])
         raise InputError(
             f"{url}: has several measures of one sample ({_listed(names)}). Choose one, such as "
-            f"`value_column={names[-1]!r}`; for more samples, name a sheet or a folder of such files."
+            f"`value_column={best!r}`; for more samples, name a sheet or a folder of such files."
         )
     found = {name: match[1].lower() for name in names if (match := _MEASURE.fullmatch(name))}
     measures = list(dict.fromkeys(found.values()))
