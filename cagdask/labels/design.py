@@ -122,8 +122,8 @@ def _too_many(levels: list[str]) -> str:
     pair = ",".join(levels[:2])
     if all(map(_is_number, levels)):
         return (
-            f"the labels are {len(levels)} numbers ({shown}). Write a table of samples and groups, such as low and high, "
-            "and name it with `labels`."
+            f"the labels are {len(levels)} numbers ({shown}). Write a table of samples and groups, such as low and "
+            "high, and name it with `labels`."
         )
     return f"there are {len(levels)} labels: {shown}. Name two, such as `groups={pair!r}`, or use `test='kruskal'`."
 
