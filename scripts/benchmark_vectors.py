@@ -370,8 +370,21 @@ def by_product(x: Any, asked: Any, way: str, k: int = 10) -> Any:
             scores = -np.sqrt(np.maximum(0, squares[a][:, None] + squares - 2 * (x[a] @ x.T)))
         left_out = some if way in ("add", "mul") else some[:, :1]
         np.put_along_axis(scores, left_out, -np.inf, axis=1)
-        found.append(np.argsort(-scores, axis=1, kind="stable")[:, :k])
+        found.append(best_columns(scores, k))
     return np.concatenate(found)
+
+
+def best_columns(scores: Any, k: int) -> Any:
+    """The ``k`` columns of the highest scores of each row, best first, shape (n_rows, k); of equal ones the first.
+
+    Sorting whole rows would take 10 times as long as the products.
+    """
+    worst = np.partition(scores, -k, axis=1)[:, -k]
+    found = np.empty((len(scores), k), np.int64)
+    for row, least, best in zip(scores, worst, found, strict=True):
+        columns = np.flatnonzero(row >= least)
+        best[:] = columns[np.argsort(-row[columns], kind="stable")[:k]]
+    return found
 
 
 def write_profiles(url: str, genes: int, samples: int, seed: int) -> None:
