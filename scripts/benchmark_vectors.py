@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 import numpy as np
-from benchmark import measured, show
+from benchmarks.measuring import measured, show
 
 KINDS = ("low-rank", "clusters", "isotropic")
 

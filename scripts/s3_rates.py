@@ -36,8 +36,6 @@ sys.path.insert(0, str(ROOT))  # the tests are no package of the environment
 
 
 BLOCK = 10_000
-COHORT = 1_000_000, 40
-"""Genes and samples of the cohort that is ingested."""
 
 
 def make_table(path: str, n_genes: int, n_samples: int, dense: bool) -> None:
@@ -78,8 +76,8 @@ def into(runner, sheet: str, store: str) -> None:
 
 def with_cagdask(runner, url: str, path: str, n_genes: int, n_samples: int) -> None:
     plan = plan_chunks(n_genes, n_samples, runner.task_budget)
-    folder, _ = storage.begin_work(url, {}, overwrite=True)
-    staged = storage.join(folder, "store")
+    folder, _ = storage.begin_work(url, {}, overwrite=True, is_store=True)
+    staged = storage.staged_store(folder)
     create_store(staged, plan, [f"s{j}" for j in range(n_samples)], "abundance", {})
     runner.map("write", write, [(staged, path, *rows) for rows in plan.blocks()])
     storage.publish(staged, url)
@@ -111,9 +109,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--genes", type=int, default=200_000)
     parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--cohort", default="1000000,40", help="genes and samples of the cohort that is ingested")
     parser.add_argument("--dense", action="store_true", help="all values above 0, with all their digits")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
+    cohort = tuple(map(int, chosen.cohort.split(",")))
     with tempfile.TemporaryDirectory(prefix="cagdask-rates-") as folder:
         table = f"{folder}/table.npy", chosen.genes, chosen.samples
         make_table(*table, chosen.dense)
@@ -128,7 +128,7 @@ def main() -> None:
             "key": server.environment["AWS_ACCESS_KEY_ID"],
             "secret": server.environment["AWS_SECRET_ACCESS_KEY"],
         }
-        sheet = simulate(f"{folder}/cohort", n_genes=COHORT[0], n_samples=COHORT[1], seed=0)["sheet"]
+        sheet = simulate(f"{folder}/cohort", n_genes=cohort[0], n_samples=cohort[1], seed=0)["sheet"]
         try:
             with connect(n_workers=2, memory_limit="2GiB") as runner:
                 ways = {
@@ -148,7 +148,7 @@ def main() -> None:
                             seconds[name].append(time.perf_counter() - begun)
         finally:
             server.kill()
-    sizes = {name: math.prod(COHORT if "ingest" in name else table[1:]) for name in seconds}
+    sizes = {name: math.prod(cohort if "ingest" in name else table[1:]) for name in seconds}
     rates = {name: 4e-6 * sizes[name] / statistics.median(found) for name, found in seconds.items()}
     plain = "xarray through s3fs"
     pairs = (("ingest, s3", "ingest, local"), ("s3", "local"), ("s3", plain), ("read and compressed only", plain))

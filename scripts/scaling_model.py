@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from benchmark_scale import results
+from benchmarks.scale_cases import results
 
 GIB = 2**30
 SUBMIT_SECONDS = 2.5e-3
