@@ -231,7 +231,7 @@ def _begin(
         "parameters": asdict(sources.parameters),
         "plan": asdict(plan),
     }
-    folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
+    folder, planned = storage.begin_work(target, recipe, overwrite=overwrite, is_store=True)
     line = f"assign {json.dumps(asked, sort_keys=True)}"
     parameters = {key: value for key, value in json.loads(sources.attrs["parameters"]).items() if key != "stability"}
     attrs = sources.attrs | {

@@ -124,7 +124,7 @@ def begin(
         "input_digest": attrs["input_digest"],
         "plan": asdict(checked_plan(n_genes, n_samples, parameters.linkage, runner)),
     }
-    folder, planned = storage.begin_work(target, recipe, overwrite=overwrite)
+    folder, planned = storage.begin_work(target, recipe, overwrite=overwrite, is_store=True)
     plan = EnginePlan(**planned)
     _check_plan(plan, n_genes, n_samples, runner)  # that of an earlier try may be of larger workers
     return Clustering(folder, runner, store, n_genes, n_samples, parameters, plan), attrs

@@ -2,7 +2,7 @@
 
     TARGET.work/          folder
       done/<stage>/*.json results of finished tasks, for resuming
-      store/              the result, until it is published at TARGET
+      store/              the result, until it is published at TARGET; on S3 its chunks may lie there already
       ...                 what tasks hand on
 
 Each command has a class of its own that puts its stages in order, on top of :class:`Work`.
@@ -48,7 +48,7 @@ class Work:
     @property
     def staged(self) -> str:
         """The result until it is published."""
-        return self.path("store")
+        return storage.staged_store(self.folder)
 
     def path(self, *parts: str) -> str:
         """A place in the work folder."""

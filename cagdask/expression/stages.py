@@ -76,7 +76,7 @@ class Normalization(Work):
         wanted = {"chunk_rows": cut.chunk_rows, "block_rows": cut.block_rows}
         wanted["tile_samples"] = request.tile_samples(runner.task_budget)
         _check_memory(request, wanted["tile_samples"], runner)
-        folder, plan = storage.begin_work(target, recipe | {"plan": wanted}, overwrite=overwrite)
+        folder, plan = storage.begin_work(target, recipe | {"plan": wanted}, overwrite=overwrite, is_store=True)
         out = ChunkPlan(n_genes, n_samples, plan["chunk_rows"], plan["block_rows"], cut.sharded)
         source = tasks.Source(
             url=request.url, folder=storage.join(folder, "plan"),

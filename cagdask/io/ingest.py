@@ -204,7 +204,7 @@ def _write(source: str, store: str, options: dict[str, Any], where: dict[str, An
         as_runner(**where, work_bytes=work_bytes_of(recipe, items)) as runner,
     ):
         runner.check_reach([source, *first_sample(recipe, items)], [store])
-        work, _ = storage.begin_work(store, recipe, overwrite=overwrite)
+        work, _ = storage.begin_work(store, recipe, overwrite=overwrite, is_store=True)
         attrs = {"history": provenance.add_history("", f"ingest {storage.name_of(source)}")}
         kind, shards = options["kind"], options["shards"]
         try:
@@ -212,14 +212,14 @@ def _write(source: str, store: str, options: dict[str, Any], where: dict[str, An
                 said = ingest_sheet(runner, work, items, kind, shards, attrs, options["on_bad_sample"])
             else:
                 said = ingest_table(runner, work, items, kind, shards, attrs)
-            said |= add_metadata(storage.join(work, "store"), said, given)
+            said |= add_metadata(storage.staged_store(work), said, given)
         except (InputError, MemoryLimitError) as err:
             if not resumed and not isinstance(err, OthersKeptError):
                 storage.end_work(store)
             raise
         if described:
-            add_described(storage.join(work, "store"), described)
-        storage.publish(storage.join(work, "store"), store)
+            add_described(storage.staged_store(work), described)
+        storage.publish(storage.staged_store(work), store)
         storage.end_work(store)
     n_genes, n_others = storage.open_array(store, schema.value_name(options["kind"])).shape
     line = understood(options["kind"], n_genes, n_others, said)

@@ -239,7 +239,7 @@ def ingest_table(
 
 def _prepare_store(work: str, plan: ChunkPlan, samples: list[str], kind: str, attrs: dict[str, Any]) -> tuple[str, str]:
     """The group to fill and the folder for answers; what an earlier try wrote stays only if it had the same layout."""
-    staged, done = storage.join(work, "store"), storage.join(work, "done", "write")
+    staged, done = storage.staged_store(work), storage.join(work, "done", "write")
     layout = storage.join(work, "layout.json")
     wanted = provenance.digest([vars(plan), samples, kind, attrs])
     if storage.read_json(layout) != wanted or not storage.exists(staged):

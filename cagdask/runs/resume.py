@@ -274,7 +274,7 @@ def begin(
             "finish it, or add `overwrite=True` to throw it away."
         )
     for name in names:
-        if not overwrite and storage.exists(storage.join(output, name)):
+        if not overwrite and storage.is_taken(storage.join(output, name)):
             raise StoreError(
                 f"{output}: {name} is already there. Add `overwrite=True` to replace it, or name another folder."
             )

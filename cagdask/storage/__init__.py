@@ -5,7 +5,8 @@
     files      read, write, list and delete files and folders
     manifest   the files of a store, and whether all of them are there
     locks      one run at a time for one target
-    targets    work folders, and publication: complete or absent
+    targets    work folders: what is made, resumed, thrown away
+    publication  complete or absent: what was made appears in one step
     groups     Zarr groups and their arrays
     datasets   stores as xarray datasets, opened and saved
     views      what a store holds, seen without xarray
@@ -47,16 +48,26 @@ from cagdask.storage.groups import (
 )
 from cagdask.storage.locks import claimed
 from cagdask.storage.manifest import damaged, published
-from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, name_of, parent_of, scheme_of
+from cagdask.storage.paths import (
+    absolute,
+    is_remote,
+    is_s3,
+    join,
+    local_path,
+    name_of,
+    parent_of,
+    scheme_of,
+    work_folder,
+)
+from cagdask.storage.publication import publications_noted, publish
 from cagdask.storage.targets import (
     abandon_work,
     begin_work,
     check_target,
     end_work,
-    publications_noted,
-    publish,
+    is_taken,
     removals_beside,
-    work_folder,
+    staged_store,
 )
 from cagdask.storage.views import StoreView, look
 
@@ -81,6 +92,7 @@ __all__ = [
     "finish_group",
     "is_remote",
     "is_s3",
+    "is_taken",
     "join",
     "list_files",
     "load_dataset",
@@ -107,6 +119,7 @@ __all__ = [
     "save_dataset",
     "scheme_of",
     "size_of",
+    "staged_store",
     "with_all_chunks",
     "work_folder",
     "write_array",

@@ -22,8 +22,9 @@ from cagdask.errors import InputError, SchemaError, StoreError
 from cagdask.storage import files, manifest
 from cagdask.storage.files import exists
 from cagdask.storage.groups import arrays_of, open_group, open_store, without_complaints
-from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path
-from cagdask.storage.targets import begin_work, check_target, end_work, publish, work_folder
+from cagdask.storage.paths import absolute, is_remote, is_s3, join, local_path, work_folder
+from cagdask.storage.publication import publish
+from cagdask.storage.targets import begin_work, check_target, end_work, staged_store
 
 if TYPE_CHECKING:  # xarray and zarr take seconds to import, and most tasks need neither
     import xarray as xr
@@ -225,8 +226,8 @@ def save_dataset(ds: xr.Dataset, url: str, *, overwrite: bool = False) -> None:
     """
     url = absolute(url)
     check_target(url, overwrite=overwrite)
-    folder, _ = begin_work(url, {"command": "save_dataset"}, overwrite=True)
-    staged = join(folder, "store")
+    folder, _ = begin_work(url, {"command": "save_dataset"}, overwrite=True, is_store=True)
+    staged = staged_store(folder)
     attrs = {"schema_version": schema.SCHEMA_VERSION, "kind": "abundance"} | ds.attrs
     from cagdask.storage.names import without_names
 

@@ -17,7 +17,7 @@ import fsspec
 
 from cagdask.errors import StoreError
 from cagdask.storage import s3, s3_errors
-from cagdask.storage.paths import PROTOCOLS, is_remote, is_s3, local_path, scheme_of
+from cagdask.storage.paths import PROTOCOLS, in_place, is_remote, is_s3, local_path, scheme_of
 
 _SPOOLED = 64 * 2**20
 _RANGE_BYTES = 8 * 2**20
@@ -198,6 +198,9 @@ def remove(url: str) -> None:
         assert key, "a whole bucket is never deleted"
         with errors_named(url):
             s3.delete(client, [f"{key}/{name}" for name in s3.listing(client, key)] + [key])
+        chunks = in_place(url)
+        if chunks is not None:
+            remove(chunks)
     elif is_remote(url):
         fs, path = filesystem(url)
         if fs.exists(path):
@@ -221,7 +224,11 @@ def list_files(url: str) -> dict[str, int]:
     if is_s3(url):
         client, key = s3.bucket(url)
         with errors_named(url):
-            return s3.listing(client, key)
+            found = s3.listing(client, key)
+        chunks = in_place(url)
+        if chunks is not None:  # the metadata of an earlier try to publish it, there, is none of what is being made
+            found |= {name: size for name, size in list_files(chunks).items() if not name.endswith("zarr.json")}
+        return found
     if is_remote(url):
         fs, path = filesystem(url)
         found = fs.find(path, detail=True)

@@ -27,8 +27,7 @@ from cagdask import schema
 from cagdask.errors import StoreError
 from cagdask.storage import files, manifest, s3
 from cagdask.storage.files import remove
-from cagdask.storage.paths import is_remote, is_s3, join, local_path
-from cagdask.storage.targets import work_folder
+from cagdask.storage.paths import in_place, is_remote, is_s3, join, local_path, work_folder
 
 if TYPE_CHECKING:  # xarray and zarr take seconds to import, and most tasks need neither
     import zarr
@@ -93,7 +92,45 @@ def _store_classes() -> dict[str, Any]:
         def __repr__(self) -> str:
             return f"CheckedObjectStore({self.url!r})"
 
-    return {"s3": CheckedObjectStore, "file": checked(LocalStore), "fsspec": checked(FsspecStore)}
+    class InPlaceStore(CheckedObjectStore):
+        """A new store in the making on S3: its metadata in the work folder, its chunks where they are to stay."""
+
+        chunks: Any = None
+
+        def with_read_only(self, read_only: bool = False) -> Any:
+            return open_store(self.url, read_only=read_only)
+
+        def _of(self, key: str) -> Any:
+            return super() if key.endswith("zarr.json") else self.chunks
+
+        async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+            return await self._of(key).get(key, prototype, byte_range)
+
+        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+            return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+        async def set(self, key: str, value: Any) -> None:
+            await self._of(key).set(key, value)
+
+        async def exists(self, key: str) -> Any:
+            return await self._of(key).exists(key)
+
+        async def getsize(self, key: str) -> Any:
+            return await self._of(key).getsize(key)
+
+        async def delete(self, key: str) -> None:
+            await self._of(key).delete(key)
+
+        async def delete_dir(self, prefix: str) -> None:
+            await super().delete_dir(prefix)
+            await self.chunks.delete_dir(prefix)
+
+    return {
+        "s3": CheckedObjectStore,
+        "in place": InPlaceStore,
+        "file": checked(LocalStore),
+        "fsspec": checked(FsspecStore),
+    }
 
 
 def _without_assertions() -> None:
@@ -130,7 +167,11 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     found = manifest.read(url) if read_only else None
     if found is not None and found.location is not None:
         url = join(work_folder(url), found.location)
-    if is_s3(url):
+    chunks = in_place(url)
+    if chunks is not None:
+        store = classes["in place"](s3.client_at(url), read_only=read_only)
+        store.chunks = open_store(chunks)
+    elif is_s3(url):
         store = classes["s3"](s3.client_at(url), read_only=read_only)
     elif is_remote(url):
         store = classes["fsspec"].from_url(url, read_only=read_only)
@@ -138,6 +179,8 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
         store = classes["file"](local_path(url), read_only=read_only)
     store.url = url
     store.files = found.files if found is not None else {}
+    if chunks is not None:
+        store.chunks.files = store.files
     opened: Store = store
     return opened
 

@@ -9,7 +9,7 @@ that is missing or has another size is named, and a file that is read whole is c
 store, a store without a manifest was never published. The manifest is written as an empty Zarr group, so that other
 programs can read the store.
 
-On an object store it is also the switch of a publication: see :mod:`cagdask.storage.targets`.
+On an object store it is also the switch of a publication: see :mod:`cagdask.storage.publication`.
 """
 
 from __future__ import annotations

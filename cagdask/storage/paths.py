@@ -49,6 +49,31 @@ def parent_of(url: str) -> str:
     return posixpath.dirname(url.rstrip("/")) or "."
 
 
+def work_folder(target: str) -> str:
+    """Where unfinished work for ``target`` lies."""
+    return target.rstrip("/") + ".work"
+
+
+IN_PLACE = "in-place"
+"""Folder, in the work folder of a new store on S3, of the metadata; its chunks lie where they are to stay."""
+
+
+def in_place(url: str) -> str | None:
+    """Where the chunks of a store in the making lie, or one of them, if that is not where ``url`` says.
+
+    Examples
+    --------
+    >>> in_place("s3://bucket/a.zarr.work/in-place/abundance/c/0/0")
+    's3://bucket/a.zarr/abundance/c/0/0'
+    >>> in_place("s3://bucket/a.zarr.work/in-place/abundance/zarr.json") is None
+    True
+    """
+    target, found, name = url.partition(f".work/{IN_PLACE}")
+    if not found or not is_s3(url) or name.endswith("zarr.json") or name[:1] not in ("", "/"):
+        return None
+    return target + name.rstrip("/")
+
+
 def absolute(url: str) -> str:
     """``url`` as any process on this machine can use it: local paths made absolute."""
     return url if is_remote(url) else os.path.abspath(os.path.expanduser(local_path(url)))

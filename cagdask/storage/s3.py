@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cagdask.errors import StoreError
-from cagdask.storage.paths import split_s3
+from cagdask.storage.paths import IN_PLACE, in_place, split_s3
 from cagdask.storage.s3_settings import CLIENT_OPTIONS, SECRETS, Setting, secrets, setting
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ DIGEST = "sha256"
 
 
 def bucket(url: str) -> tuple[S3Store, str]:
-    """The client for the bucket of a URL, and the key in it."""
+    """The client for the bucket of a URL, and the key in it; of a chunk in the making, where it is to stay."""
     from cagdask.storage import s3_errors  # which needs this module
 
+    if not url.rstrip("/").endswith(IN_PLACE):
+        url = in_place(url) or url
     if in_driver:
         s3_errors.first_look(url)
     name, key = split_s3(url)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import xarray as xr
@@ -53,8 +54,8 @@ def tell_workers(runner: Runner, server: S3Server) -> None:
 
 def published(url: str, values: np.ndarray, **options: object) -> str:
     """Write a store and publish it."""
-    folder, _ = storage.begin_work(url, {"values": values.tolist()}, overwrite=True)
-    staged = storage.join(folder, "store")
+    folder, _ = storage.begin_work(url, {"values": values.tolist()}, overwrite=True, is_store=True)
+    staged = storage.staged_store(folder)
     write_abundance_store(staged, values.astype(np.float32), chunk_rows=2)
     storage.publish(staged, url)
     storage.end_work(url)
@@ -186,6 +187,33 @@ def test_ids_of_a_large_sample_are_read_in_few_ranges(
     assert len(asked) <= 2  # not one for each of seven row groups
 
 
+THROUGH_S3FS = """
+import json, sys
+import pandas as pd, pyarrow.dataset, s3fs, xarray as xr
+url, table, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+ds = xr.open_zarr(url, storage_options=options)
+ids = pd.read_parquet(table, storage_options=options)["gene_id"].tolist()
+ids_too = pyarrow.dataset.dataset(table[5:], filesystem=s3fs.S3FileSystem(**options)).to_table()["gene_id"].to_pylist()
+print(json.dumps([ds["abundance"].values.tolist(), ds["gene_id"].values.tolist(), ids, ids_too]))
+"""
+
+
+def test_programs_of_others_read_through_s3fs(s3: S3Server, s3_url: str) -> None:
+    """xarray, pandas and pyarrow, in the environment that cagdask is installed in."""
+    values = np.arange(12.0).reshape(6, 2)
+    url, table = published(f"{s3_url}/a.zarr", values), f"{s3_url}/genes.parquet"
+    with storage.open_output(table) as handle:
+        pd.DataFrame({"gene_id": ["one", "two"]}).to_parquet(handle)
+    keys = {"key": s3.environment["AWS_ACCESS_KEY_ID"], "secret": s3.environment["AWS_SECRET_ACCESS_KEY"]}
+    options = json.dumps({"endpoint_url": s3.url} | keys)
+    ended = subprocess.run(
+        [sys.executable, "-c", THROUGH_S3FS, url, table, options], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    names = storage.open_dataset(url)["gene_id"].values.tolist()
+    assert json.loads(ended.stdout) == [values.tolist(), names, ["one", "two"], ["one", "two"]]
+
+
 # -- complete or absent ----------------------------------------------------------------------------------------------
 
 
@@ -215,16 +243,18 @@ def count_requests(monkeypatch: pytest.MonkeyPatch, fail_at: int | None) -> list
     return seen
 
 
-@pytest.mark.parametrize("replacing", [False, True])
-def test_a_publication_may_stop_anywhere(s3: S3Server, s3_url: str, replacing: bool) -> None:
+@pytest.mark.parametrize(("replacing", "is_store"), [(False, False), (False, True), (True, True)])
+def test_a_publication_may_stop_anywhere(s3: S3Server, s3_url: str, replacing: bool, is_store: bool) -> None:
+    """With chunks that are copied, chunks that are in place, and an earlier store."""
     old, new = np.ones((4, 2), np.float32), np.full((6, 3), 2, np.float32)
     step = 0
     while True:
         url = f"{s3_url}/{step}.zarr"
         if replacing:
             published(url, old)
-        folder, _ = storage.begin_work(url, {"made": "new"}, overwrite=True)
-        staged = storage.join(folder, "store")
+        folder, _ = storage.begin_work(url, {"made": "new"}, overwrite=True, is_store=is_store)
+        staged = storage.staged_store(folder)
+        assert storage.name_of(staged) == ("in-place" if is_store and not replacing else "store")
         write_abundance_store(staged, new, chunk_rows=2)
         with pytest.MonkeyPatch.context() as patch:
             count_requests(patch, fail_at=step)
@@ -244,13 +274,69 @@ def test_a_publication_may_stop_anywhere(s3: S3Server, s3_url: str, replacing: b
             break
         # whoever comes next goes on
         storage.check_target(url, overwrite=replacing)
-        storage.begin_work(url, {"made": "new"}, overwrite=replacing)
+        storage.begin_work(url, {"made": "new"}, overwrite=replacing, is_store=is_store)
         storage.publish(staged, url)
         storage.end_work(url)
         np.testing.assert_array_equal(read(url), new)
         assert storage.find_damage(url) == []
         step += 1
-    assert step > 10
+    assert step > (5 if is_store and not replacing else 10)
+
+
+def test_a_new_store_is_written_where_it_stays(s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is none before it is published, whatever is read of it."""
+    url, values = f"{s3_url}/a.zarr", np.arange(12, dtype=np.float32).reshape(6, 2)
+    folder, _ = storage.begin_work(url, {"made": "new"}, is_store=True)
+    staged = storage.staged_store(folder)
+    write_abundance_store(staged, values, chunk_rows=2)
+    there = storage.list_files(url)
+    assert {"abundance/c/0/0", "abundance/c/1/0", "abundance/c/2/0"} < set(there)
+    assert not [name for name in there if name.endswith("zarr.json")]
+    np.testing.assert_array_equal(storage.open_array(staged, "abundance")[:], values)
+    with pytest.raises(StoreError, match="is unfinished"):
+        storage.open_dataset(url)
+    storage.check_target(url)  # what is there is unfinished work, and nothing that would be replaced
+    seen = count_requests(monkeypatch, None)
+    storage.publish(staged, url)
+    assert seen.count("copy") == len([name for name in storage.list_files(staged) if name.endswith("zarr.json")]) - 1
+    storage.end_work(url)
+    np.testing.assert_array_equal(read(url), values)
+    assert storage.find_damage(url) == []
+
+
+def test_unfinished_chunks_in_place_go_with_their_work(s3: S3Server, s3_url: str) -> None:
+    """Also if throwing them away is interrupted; never are they taken for those of other work."""
+    step = 0
+    while True:
+        url = f"{s3_url}/{step}.zarr"
+        folder, _ = storage.begin_work(url, {"made": "one"}, is_store=True)
+        write_abundance_store(storage.staged_store(folder), np.ones((6, 2), np.float32), chunk_rows=2)
+        storage.write_json(storage.join(folder, "done", "0.json"), {})
+        with pytest.MonkeyPatch.context() as patch:
+            count_requests(patch, fail_at=step)
+            try:
+                storage.end_work(url)
+                break
+            except Killed:
+                storage.check_target(url)
+        folder, _ = storage.begin_work(url, {"made": "one"}, is_store=True)
+        kept = storage.exists(storage.join(folder, "done", "0.json"))
+        assert kept == (storage.list_files(url) != {})  # all of it or nothing
+        storage.end_work(url)
+        assert not storage.exists(url)
+        assert not storage.exists(folder)
+        step += 1
+    assert step > 2
+    assert not storage.exists(url)
+
+
+def test_what_others_keep_at_a_target_is_not_mixed_with_chunks(s3: S3Server, s3_url: str) -> None:
+    url = f"{s3_url}/a.zarr"
+    storage.write_bytes(f"{url}/notes.txt", b"of someone")
+    folder, _ = storage.begin_work(url, {"made": "new"}, overwrite=True, is_store=True)
+    write_abundance_store(storage.staged_store(folder), np.ones((6, 2), np.float32), chunk_rows=2)
+    storage.end_work(url)
+    assert storage.list_files(url) == {"notes.txt": 10}
 
 
 def test_other_work_ends_an_interrupted_publication_first(s3: S3Server, s3_url: str) -> None:
@@ -276,10 +362,10 @@ def test_two_publications_at_once_have_one_winner(s3: S3Server, s3_url: str) -> 
     late = manifest.read(url)
     assert late is not None
     published(url, np.full((4, 2), 2))
-    from cagdask.storage import targets
+    from cagdask.storage import publication
 
     with pytest.raises(StoreError, match="another run published it meanwhile"):
-        targets._put(url, late, late.tag)
+        publication._put(url, late, late.tag)
     np.testing.assert_array_equal(read(url), np.full((4, 2), 2))
 
 
