@@ -92,8 +92,15 @@ def _store_classes() -> dict[str, Any]:
         def __repr__(self) -> str:
             return f"CheckedObjectStore({self.url!r})"
 
-    class InPlaceStore(CheckedObjectStore):
-        """A new store in the making on S3: its metadata in the work folder, its chunks where they are to stay."""
+    on_s3 = {"s3": CheckedObjectStore, "in place": _in_place(CheckedObjectStore)}
+    return on_s3 | {"file": checked(LocalStore), "fsspec": checked(FsspecStore)}
+
+
+def _in_place(base: Any) -> Any:
+    """The class of a new store on S3 in the making, of that of all others there."""
+
+    class InPlaceStore(base):  # type: ignore[misc]  # a base known at run time
+        """Metadata are in the work folder, chunks where they are to stay."""
 
         chunks: Any = None
 
@@ -125,12 +132,7 @@ def _store_classes() -> dict[str, Any]:
             await super().delete_dir(prefix)
             await self.chunks.delete_dir(prefix)
 
-    return {
-        "s3": CheckedObjectStore,
-        "in place": InPlaceStore,
-        "file": checked(LocalStore),
-        "fsspec": checked(FsspecStore),
-    }
+    return InPlaceStore
 
 
 def _without_assertions() -> None:
