@@ -2,6 +2,7 @@
 
     python scripts/battery.py compare --seed 1 --seed 2
     python scripts/battery.py heights --cohort plain --cohort "30 samples"
+    python scripts/battery.py peers --seed 1 --peer-python PEER/bin/python
 
 Each cohort is hard in one way that real ones are. ``compare`` prints a row per cohort: the adjusted Rand index of the
 default threshold, of the best of 27 fixed ones (which nobody can know without the genomes) and of ``auto``; and the
@@ -11,13 +12,17 @@ much it matters where the first step of ``auto`` ends. dynamicTreeCut is not amo
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score
@@ -121,14 +126,18 @@ def profiles(depths: Any, method: str) -> Any:
     return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-12)
 
 
+def tree_of(rows: Any) -> Any:
+    """Average linkage of unit rows by SciPy."""
+    distance = np.maximum(1 - rows @ rows.T, 0)
+    np.fill_diagonal(distance, 0)
+    return linkage(squareform(distance, checks=False), "average")
+
+
 def best_fixed(depths: Any, truth: Any) -> float:
     """The best agreement of average linkage cut at any of the heights, by any of three normalizations."""
     best = 0.0
     for method in ("sum", "hellinger", "clr"):
-        rows = profiles(depths, method)
-        distance = np.maximum(1 - rows @ rows.T, 0)
-        np.fill_diagonal(distance, 0)
-        tree = linkage(squareform(distance, checks=False), "average")
+        tree = tree_of(profiles(depths, method))
         best = max([best, *(agreement(truth, fcluster(tree, height, "distance")) for height in HEIGHTS)])
     return best
 
@@ -187,12 +196,128 @@ def heights(names: tuple[str, ...], seeds: tuple[int, ...]) -> None:
     """How much the height of the first step of auto matters."""
     click.echo(f"| cohort | seed | {' | '.join(map(str, SEED_HEIGHTS))} | range |")
     click.echo("| --- | --- |" + " --- |" * (len(SEED_HEIGHTS) + 1))
-    options = {"normalization": "clr", "clr_floor": "auto", "metric": "correlation", "refine": "noise-corrected"}
     for name, seed, depths, truth in _cases(names, seeds):
-        results = [found(depths, max_dist=height, **options) for height in SEED_HEIGHTS]
-        values = [agreement(truth, result.gene_cag.values) for result in results]
+        rows = profiles(depths, "clr")
+        tree = tree_of(rows)
+        values = [agreement(truth, joined(rows, fcluster(tree, height, "distance"))) for height in SEED_HEIGHTS]
         shown = " | ".join(f"{value:.4f}" for value in values)
         click.echo(f"| {name} | {seed} | {shown} | {max(values) - min(values):.4f} |")
+
+
+class InThisProcess:
+    """Does the tasks of a stage one after the other."""
+
+    def map(self, _: str, task: Any, items: Iterable[Any], **__: Any) -> list[Any]:
+        """What a task answers to each item."""
+        return [task(*item) for item in items]
+
+
+def joined(rows: Any, label: Any) -> Any:
+    """The groups that cagdask's joining makes of some groups, (n_genes,); a gene without a profile stays alone."""
+    from cagdask.engine.linkage.corrected_joining import join_corrected
+    from cagdask.engine.linkage.refinement import DirectionFiles
+    from cagdask.engine.linkage.refinement_table import TableFiles
+    from cagdask.engine.linkage.rounds import LinkagePlan
+    from cagdask.engine.rows.files import Block, lengths, smaller_form
+
+    first = np.unique(label, return_index=True)[1]
+    first.sort()
+    of_gene = np.argsort(label[first])[np.searchsorted(np.sort(label[first]), label)]
+    size = np.bincount(of_gene)
+    mean = np.zeros((len(size), rows.shape[1]))
+    np.add.at(mean, of_gene, rows)
+    mean /= size[:, None]
+    length = lengths(mean)
+    has = length > 0
+    parent = np.arange(len(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        kept = {"size": size[has], "gene": first[has], "mean_length": length[has]}
+        DirectionFiles(**smaller_form(mean[has] / length[has, None])._asdict(), **kept).write(f"{folder}/groups")
+        plan = LinkagePlan(len(rows), len(rows), 2**28, small=len(rows), row_bytes=1, merge_row_bytes=1, n_threads=1)
+        block = Block(f"{folder}/groups", int(has.sum()))
+        for url in join_corrected(InThisProcess(), [block], plan, f"{folder}/joined")[2]:
+            parent[TableFiles.open(url).leave] = TableFiles.open(url).keep
+        while (parent[parent] != parent).any():
+            parent = parent[parent]
+    return parent[first[of_gene]]
+
+
+# -- peers -----------------------------------------------------------------------------------------------------------
+
+CUT_TREE = """
+suppressMessages(library(dynamicTreeCut))
+path <- commandArgs(TRUE)[1]
+merges <- as.matrix(read.table(file.path(path, "merges.tsv")))
+n <- nrow(merges) + 1
+number <- function(node) ifelse(node < n, -(node + 1), node - n + 1)
+tree <- list(merge = cbind(number(merges[, 1]), number(merges[, 2])), height = merges[, 3], labels = NULL,
+             order = scan(file.path(path, "order.txt"), quiet = TRUE) + 1, method = "average")
+class(tree) <- "hclust"
+distance <- matrix(readBin(file.path(path, "distance.bin"), "double", n * n), n, n)
+label <- cutreeDynamic(tree, method = "hybrid", distM = distance, minClusterSize = 2, verbose = 0)
+write(label, file.path(path, "label.txt"), ncolumns = 1)
+"""
+
+
+def by_dynamic_tree_cut(depths: Any) -> Any:
+    """``cutreeDynamic`` (hybrid, two genes or more) of the full tree of ``clr`` on correlation."""
+    rows = profiles(depths, "clr")
+    distance = np.maximum(1 - rows @ rows.T, 0)
+    np.fill_diagonal(distance, 0)
+    tree = tree_of(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        np.savetxt(place / "merges.tsv", tree[:, :3], fmt=["%d", "%d", "%.17g"])
+        np.savetxt(place / "order.txt", leaves_list(tree), fmt="%d")
+        distance.tofile(place / "distance.bin")
+        (place / "cut.R").write_text(CUT_TREE)
+        subprocess.run(["Rscript", str(place / "cut.R"), folder], check=True, stdout=subprocess.DEVNULL)
+        label = np.loadtxt(place / "label.txt", dtype=np.int64)
+    return np.where(label > 0, label, label.max() + 1 + np.arange(len(label)))  # 0: in no group
+
+
+FIND_CAGS = """
+import sys
+import numpy as np, pandas as pd
+from multiprocessing import Pool
+from ann_linkage_clustering import lib
+table = np.load(sys.argv[1] + "/depths.npy").astype(float)
+df = pd.DataFrame(table, index=[f"g{i}" for i in range(len(table))])
+df = df / df.sum()
+with Pool(2) as pool:
+    cags = lib.make_cags_with_ann(lib.make_nmslib_index(df), 0.2, df.copy(), pool, threads=2)
+    lib.iteratively_refine_cags(cags, df.copy(), 0.2, threads=2)
+label = np.arange(len(table)) + len(cags)
+for cag, genes in cags.items():
+    label[[int(gene[1:]) for gene in genes]] = cag
+np.save(sys.argv[1] + "/label.npy", label)
+"""
+
+
+def by_find_cags(depths: Any, python: str) -> Any:
+    """The library of find-cags as its script calls it: shares, cosine 0.2, refined."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/depths.npy", depths)
+        subprocess.run([python, "-W", "ignore", "-c", FIND_CAGS, folder], check=True, capture_output=True)
+        return np.load(f"{folder}/label.npy")
+
+
+@main.command()
+@_cohorts
+@_seeds
+@click.option("--peer-python", help="Python of an environment with find-cags' library; default: leave it out.")
+def peers(names: tuple[str, ...], seeds: tuple[int, ...], peer_python: str | None) -> None:
+    """Agreement of other programs with the planted genomes."""
+    click.echo("| cohort | seed | find-cags, 0.2 | cagdask, 0.2 | dynamicTreeCut | auto |\n" + "| --- " * 6 + "|")
+    for name, seed, depths, truth in _cases(names, seeds):
+        found_by = [
+            by_find_cags(depths, peer_python) if peer_python else None,
+            found(depths, max_dist=0.2).gene_cag.values,
+            by_dynamic_tree_cut(depths) if shutil.which("Rscript") else None,
+            found(depths, max_dist="auto").gene_cag.values,
+        ]
+        cells = ["-" if label is None else f"{agreement(truth, label):.4f}" for label in found_by]
+        click.echo(f"| {name} | {seed} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -15,27 +15,22 @@ estimates the share of grouped genes that chance would group as well. The bound 
 it is at most the rate that was asked for. A gene below it is also taken as supported if its CAG is more than
 :data:`BEYOND` times as large as any group of shuffled genes.
 
-Of many genes, only every k-th is shuffled. Chance partners grow with the number of genes: if a share ``p`` of ``n``
-shuffled genes is grouped, then ``1 - (1 - p)^k`` of ``k n`` would be, as long as partners are independent.
-
-The interval of the rate is that of ``p`` by Clopper and Pearson [2]_, carried through the same formulas. Genes that
-chance groups come together, so what is counted is groups of their mean size, not genes.
+Of many genes, only every k-th is shuffled. The arithmetic is in :mod:`cagdask.cags.error_rates`.
 
 References
 ----------
 .. [1] Storey and Tibshirani (2003). Statistical significance for genomewide studies. PNAS 100:9440-9445.
-.. [2] Clopper and Pearson (1934). The use of confidence or fiducial limits illustrated in the case of the binomial.
-   Biometrika 26:404-413.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.cags.results import ALONE, LEFT_OUT, NO_PROFILE, STATUSES, UNSUPPORTED, CagFiles, StatusFiles
+from cagdask.cags.error_rates import by_support, heights_up_to
+from cagdask.cags.results import ALONE, LEFT_OUT, NO_PROFILE, STATUSES, UNSUPPORTED, CagFiles, StatusFiles, TreeFiles
 from cagdask.cags.strata import codes_of, shuffled_order
 from cagdask.engine.rows.files import ProfileFiles, load_rows, smaller_form
 from cagdask.engine.rows.profiles import FILTERED, keys_of
@@ -97,13 +92,31 @@ def measure_support(profiles: str, folder: str) -> int:
     return len(rows)
 
 
+class Shuffled(NamedTuple):
+    """Folders of the CAGs and of the merge tree of the shuffled genes, and the height up to which these were linked."""
+
+    labels: str
+    tree: str
+    max_dist: float
+
+
+def grouped_by_height(shuffled: Shuffled, n_genes: int) -> dict[str, Any]:
+    """How many shuffled genes are in a group at each height of the first step: the merge that each gene is first in.
+
+    A list of :data:`cagdask.cags.error_rates.HEIGHTS` numbers, evenly from a height of 0 to ``max_dist``.
+    """
+    files = TreeFiles.open(shuffled.tree)
+    first = np.repeat(files.height, 2)[np.asarray(files.child).reshape(-1) < n_genes]
+    n_grouped = np.searchsorted(first, heights_up_to(shuffled.max_dist), side="right")
+    return {"max_dist": shuffled.max_dist, "n_grouped": n_grouped.tolist()}
+
+
 def judge(
-    labels: str, shuffled: str | None, supports: list[str], step: int, fdr: float, n_samples: int, folder: str
+    labels: str, shuffled: Shuffled | None, supports: list[str], step: int, fdr: float, n_samples: int, folder: str
 ) -> dict[str, Any]:
     """Task: the status of each gene, as a :class:`StatusFiles`; what it rests on, as numbers.
 
-    ``labels`` and ``shuffled`` are folders of the CAGs of the genes and of the shuffled ones; None if no gene has a
-    profile to shuffle. 60 bytes per gene.
+    ``labels`` is the folder of the CAGs; ``shuffled`` is None if no gene has a profile to shuffle. 60 bytes per gene.
     """
     real = CagFiles.open(labels)
     support = np.zeros(len(real.cag), np.float32)
@@ -112,9 +125,9 @@ def judge(
     size = np.where(real.cag >= 0, real.size[real.cag], 0)
     chance = np.zeros(len(size), np.int64)
     if shuffled is not None:
-        by_chance = CagFiles.open(shuffled)
+        by_chance = CagFiles.open(shuffled.labels)
         chance = np.where(by_chance.cag >= 0, by_chance.size[by_chance.cag], 0)
-    levels, rate, low, high = error_rate(support, size > 1, chance, step)
+    levels, rate, low, high = by_support(support, size > 1, chance, step)
     enough = n_samples >= FEWEST_SAMPLES
     within = np.flatnonzero((rate <= fdr) & enough)
     bound = float(levels[within[0]]) if len(within) else None
@@ -143,6 +156,9 @@ def judge(
             }
             for i in shown
         ],
+        "by_height": grouped_by_height(shuffled, len(size)) if shuffled is not None else None,
+        "shuffled_every": step,
+        "n_with_profile": int((support > 0).sum()),
         "n_shuffled": int((chance > 0).sum()),
         "n_shuffled_grouped": int((chance > 1).sum()),
         "largest_by_chance": largest,
@@ -197,63 +213,3 @@ def _rate_in_words(found: dict[str, Any]) -> str:
         "larger than chance makes them. More samples help (150 were enough for common genes of simulated cohorts, "
         "30 were not), or leaving out genes that are in few (`min_samples`)."
     )
-
-
-def error_rate(
-    support: Float32, grouped: NDArray[np.bool_], chance: Int64, step: int
-) -> tuple[Float64, Float64, Float64, Float64]:
-    """Estimated share of grouped genes that chance would group, by support.
-
-    Parameters
-    ----------
-    support
-        Of each gene, shape (n_genes,).
-    grouped
-        Whether the gene is in a group of two or more, shape (n_genes,).
-    chance
-        Genes in the group of the same gene shuffled, 0 if it was not shuffled, shape (n_genes,).
-    step
-        Every how many-th gene was.
-
-    Returns
-    -------
-    levels, rate, low, high
-        Supports, ascending, and FDR among the genes of at least that support, with its 95 % interval.
-
-    Examples
-    --------
-    >>> s, yes = np.array([1, 1, 2, 2], np.float32), np.ones(4, bool)
-    >>> levels, rate, low, high = error_rate(s, yes, np.array([2, 1, 1, 1]), 1)
-    >>> levels, rate, low.round(2), high.round(2)
-    (array([1., 2.]), array([0.5, 0.5]), array([0., 0.]), array([1., 1.]))
-    """
-    levels = np.unique(support[grouped].astype(np.float64))
-
-    def at_least(which: NDArray[np.bool_]) -> Float64:
-        found = np.sort(support[which].astype(np.float64))
-        return np.asarray(len(found) - np.searchsorted(found, levels), np.float64)
-
-    n, by_chance = at_least(chance > 0), at_least(chance > 1)
-    together = max(2.0, float(chance[chance > 1].mean())) if (chance > 1).any() else 2.0
-    shares = (by_chance / np.maximum(1, n), *share_interval(by_chance / together, n / together))
-    of_all, found = at_least(support > 0), np.maximum(1, at_least(grouped))
-    rate, low, high = ((1 - (1 - share) ** step) * of_all for share in shares)
-    rate, low, high = (np.minimum(1.0, expected / found) for expected in (1 + rate, low, 1 + high))
-    return levels, rate, low, high
-
-
-def share_interval(found: Float64, n: Float64) -> tuple[Float64, Float64]:
-    """95 % interval of a share of which ``found`` of ``n`` were counted, (n_shares,) each; numbers may be broken.
-
-    Examples
-    --------
-    >>> low, high = share_interval(np.array([0.0, 5.0]), np.array([10.0, 10.0]))
-    >>> low.round(3), high.round(3)
-    (array([0.   , 0.187]), array([0.308, 0.813]))
-    """
-    from scipy.special import betaincinv
-
-    missed = np.maximum(n - found, 0)
-    low = np.where(found > 0, betaincinv(np.maximum(found, 1e-9), missed + 1, 0.025), 0.0)
-    high = np.where(missed > 0, betaincinv(found + 1, np.maximum(missed, 1e-9), 0.975), 1.0)
-    return low, high

@@ -30,6 +30,9 @@ KINDS = ("own", "accessory", "shared")
 OWN, MODULE, OF_TWO = range(len(KINDS))
 MODULE_FAIR, SMALLER_PARENT_FAIR = 0.25, 0.1
 """Share of its samples that the other CAG may leave unexplained of a module; if the other has fewer genes."""
+SMALLEST_PARENT = 0.5
+"""Least genes of a CAG that another is a module of, as a share of those of the module: few genes of a genome that get
+reads of another one, too, are seen in more samples than the genome, and are not its core."""
 FEWEST_WITHOUT, LEAST_WITHOUT = 3, 0.1
 """Samples with the other CAG and surely without the module: a number, and a share of those with both."""
 N_NEAREST, N_MORE = CANDIDATES
@@ -91,6 +94,7 @@ def find_modules(folders: list[str], shared: list[str], begin: int, end: int, he
         return (at[None, :] != places[of][:, None]) & ~of_two[at][None, :]
 
     near = nearest(rows, references, N_NEAREST, others).place
+    near = all_candidates(near, nearest(rows, references, N_MORE, others, where_there=True).place)
     size = references.size
     for some, table in _tables(references, near, with_shares=True):
         share = references.shares(places[some])
@@ -224,6 +228,8 @@ def _parent(
     tolerance, chance = OF_CAGS
     best, least, solid_of_best = -1, 0, 0
     for k in range(len(profiles)):
+        if sizes[k] < SMALLEST_PARENT * size:
+            continue
         r = ratio(x, profiles[k], unit)
         solid, wrong, _, _, _ = tally(x, profiles[k], profiles[k], r, 0.0, unit, tolerance)
         if best < 0 or wrong < least:

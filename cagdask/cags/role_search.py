@@ -29,6 +29,7 @@ Int64 = NDArray[np.int64]
 
 ROWS_AT_ONCE = 512
 """Rows of one product."""
+_LEAST_SQUARE = np.float32(1e-30)
 LEAST_GENES = 3
 """A CAG of fewer genes explains no others."""
 PRESENT_SHARE, TRACE_SHARE, SURE_SHARE = 0.25, 0.05, 0.5
@@ -122,7 +123,9 @@ class Nearest(NamedTuple):
     cosine: Float64
 
 
-def nearest(rows: Float64, references: References, k: int, allowed: Any = None) -> Nearest:
+def nearest(
+    rows: Float64, references: References, k: int, allowed: Any = None, *, where_there: bool = False
+) -> Nearest:
     """The ``k`` references of the largest cosine to each row.
 
     Parameters
@@ -135,10 +138,14 @@ def nearest(rows: Float64, references: References, k: int, allowed: Any = None) 
         How many.
     allowed
         A function of row numbers and places that says which pairs are, shape (n, n_places); None: all.
+    where_there
+        Take the cosine over those samples alone in which the row is not 0. What is missing in some samples of another
+        may be missing where that is most abundant, and then the cosine over all samples is low.
     """
     found = Nearest(np.full((len(rows), k), -1, np.int64), np.zeros((len(rows), k)))
     rows = rows / np.maximum(lengths(rows), 1e-300)[:, None]
     rows32 = rows.astype(np.float32)
+    there32 = (rows > 0).astype(np.float32) if where_there else rows32[:0]
     for places, profiles in references.blocks():
         directions = profiles / np.maximum(lengths(profiles), 1e-300)[:, None]
         directions32 = directions.astype(np.float32)
@@ -146,21 +153,36 @@ def nearest(rows: Float64, references: References, k: int, allowed: Any = None) 
             part = slice(begin, min(len(rows), begin + ROWS_AT_ONCE))
             with one_thread():
                 rough = rows32[part] @ directions32.T
+                if where_there:
+                    rough /= np.sqrt(np.maximum(there32[part] @ (directions32 * directions32).T, _LEAST_SQUARE))
             if allowed is not None:
                 rough[~allowed(np.arange(part.start, part.stop), places)] = -1
-            _keep(rough, rows[part], directions, places, found.place[part], found.cosine[part])
+            _keep(rough, rows[part], directions, places, where_there, found.place[part], found.cosine[part])
     return found
 
 
 @njit(cache=True, nogil=True)
-def _keep(rough: Any, rows: Any, directions: Any, places: Any, place: Any, cosine: Any) -> None:
+def _square_where(row: Any, direction: Any) -> float:
+    """Squared length of a direction over the samples in which a row is not 0; above 0 if they have any in common."""
+    total = 0.0
+    for s in range(len(row)):
+        if row[s] > 0:
+            total += direction[s] * direction[s]
+    return max(total, 1e-300)
+
+
+@njit(cache=True, nogil=True)
+def _keep(rough: Any, rows: Any, directions: Any, places: Any, where_there: bool, place: Any, cosine: Any) -> None:
     """Compute again what may be among the best of each row, and keep it if it is."""
     last = place.shape[1] - 1
     for i in range(len(rows)):
         for j in range(len(places)):
             if rough[i, j] < np.float32(cosine[i, last]) - PRODUCT_MARGIN or rough[i, j] <= 0:
                 continue
-            exact = rounded(product(rows[i], directions[j]))
+            exact = product(rows[i], directions[j])
+            if where_there:
+                exact /= np.sqrt(_square_where(rows[i], directions[j]))
+            exact = rounded(exact)
             if exact <= cosine[i, last]:  # places come in ascending order: an equal one is a later one
                 continue
             at = last

@@ -177,18 +177,26 @@ def _sweep(result: str) -> Outcome:
     made = made.astype(object).where(made.notna(), None)
     step = max(1, len(made) // _SHOWN_THRESHOLDS)
     rows = made.iloc[(len(made) - 1) % step :: step]  # the last one is that of the result
-    lines = [
-        [f"{row.max_dist:.4f}", f"{row.n_groups:,}", f"{row.n_alone:,}", f"{row.largest:.1%}",
-         "-" if row.cohesion is None else f"{row.cohesion:.3f}", "yes" if row.plateau else ""]
-        for row in rows.itertuples()
-    ]  # fmt: skip
-    head = ["max_dist", "CAGs of two or more", "genes alone", "largest CAG", "cohesion", "plateau"]
+    with_rate = "fdr" in rows
+
+    def cells(row: Any) -> list[str]:
+        rate = ["-" if row.fdr is None else f"{row.fdr:.2%}"] if with_rate else []
+        cohesion = "-" if row.cohesion is None else f"{row.cohesion:.3f}"
+        sizes = f"{row.n_groups:,}", f"{row.n_alone:,}", f"{row.largest:.1%}"
+        return [f"{row.max_dist:.4f}", *sizes, cohesion, *rate, "yes" if row.plateau else ""]
+
+    by_chance, said = [], ""
+    if with_rate:
+        by_chance = ["by chance"]
+        said = "By chance: share of the genes in CAGs that would be in some if the samples of each gene were shuffled. "
+    head = ["max_dist", "CAGs of two or more", "genes alone", "largest CAG", "cohesion", *by_chance, "plateau"]
     note = (
         "Before refinement. On a plateau the threshold hardly matters: over a fifth of the range or more, at most 2 % "
-        "of the CAGs and genes alone are joined. "
+        f"of the CAGs and genes alone are joined. {said}"
         f"As a picture: cagdask plot threshold-curve {shlex.quote(result)} -o thresholds.svg"
     )
-    return {"thresholds": made.to_dict("records")}, f"{table(head, lines)}\n\n{note}"
+    text = table(head, [cells(row) for row in rows.itertuples()])
+    return {"thresholds": made.to_dict("records")}, f"{text}\n\n{note}"
 
 
 @click.command(cls=TaskCommand)

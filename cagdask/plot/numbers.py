@@ -109,10 +109,12 @@ def threshold_table(ds: xr.Dataset) -> pd.DataFrame:
     DataFrame
         Columns ``max_dist``, ``n_groups`` (CAGs of two genes or more), ``n_alone``, ``largest`` (share of the genes
         that its largest CAG holds), ``cohesion`` (mean similarity of two genes of one CAG; NaN where not known),
-        ``plateau`` (whether it is in a range of thresholds that hardly changes the groups).
+        ``plateau`` (whether it is in a range of thresholds that hardly changes the groups); where it was estimated,
+        also ``fdr`` (share of the genes in CAGs that chance would group as well).
     """
     import pandas as pd
 
+    from cagdask.cags.error_rates import by_height
     from cagdask.engine.linkage.sweep import plateaus, sweep_thresholds
 
     height = ds["merge_height"].values
@@ -126,7 +128,8 @@ def threshold_table(ds: xr.Dataset) -> pd.DataFrame:
     table["largest"] /= max(1, n_genes - n_left_out)
     if ds.attrs.get("linkage", "average") != "average":
         table["cohesion"] = np.nan
-    return table
+    fdr = by_height(error_rate(ds), made.max_dist, n_genes - n_left_out - made.n_alone)
+    return table if np.isnan(fdr).all() else table.assign(fdr=fdr)
 
 
 def cag_status(ds: xr.Dataset) -> NDArray[np.object_]:

@@ -22,6 +22,7 @@ _CURVES = {
     "n_alone": "genes alone",
     "largest": "share of genes in the largest CAG",
     "cohesion": "mean similarity within CAGs",
+    "fdr": "share of grouped genes that chance would group",
 }
 
 

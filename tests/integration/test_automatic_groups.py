@@ -14,6 +14,7 @@ from cagdask.cags.assignment import assign
 from cagdask.cags.clustering import find_cags
 from cagdask.cags.cutting import cut
 from cagdask.errors import InputError
+from cagdask.plot.numbers import threshold_table
 from cagdask.reports.tables import write_genes
 from cagdask.simulation.writing import simulate_abundance
 from tests.conftest import MakeStore
@@ -51,6 +52,10 @@ def test_planted_genomes_are_found_without_a_threshold(
     assert "gene_status" not in usual
     assert json.loads(usual.attrs["parameters"]).keys().isdisjoint({"fdr"})
     rate = json.loads(automatic.attrs["error_rate"])
+    swept = threshold_table(automatic)
+    assert (swept.fdr.diff().dropna() >= -0.01).all(), "more is grouped by chance as the threshold rises"
+    assert swept.fdr.iloc[-1] == (1 + rate["by_height"]["n_grouped"][-1]) / (len(present) - swept.n_alone.iloc[-1])
+    assert "fdr" not in threshold_table(usual)
     assert rate["n_shuffled"] == int((automatic.gene_support.values > 0).sum())
     status = automatic.gene_status.values.astype(object)
     cag = automatic.gene_cag.values

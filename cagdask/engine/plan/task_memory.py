@@ -41,8 +41,8 @@ RELATED_AT_ONCE, RELATED_BYTES = 1024, 44
 """The same of CAGs that are related: profiles, shares of genes, what is not explained, directions."""
 CANDIDATES = 6, 4
 """References that a row is compared with: by the row, and by what these do not explain."""
-TABLE_BYTES = max(12 * sum(CANDIDATES), 24 * CANDIDATES[0])
-"""Bytes per value of what a CAG may rest on: profiles in float64 and as read; of fewer also shares of genes."""
+TABLE_BYTES = 24 * sum(CANDIDATES)
+"""Bytes per value of what a CAG may rest on: profiles, and shares of genes, in float64 and as read."""
 PROFILED_BYTES, CORE_BYTES = 16, 32
 """Bytes per value of CAGs that are profiled, and of those whose core abundance is written."""
 JUDGED_AT_ONCE, JUDGED_BYTES = 4096, 28 + 12 * sum(CANDIDATES)

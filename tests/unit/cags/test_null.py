@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
 
 from cagdask.cags import null
-from cagdask.cags.results import STATUSES, CagFiles, StatusFiles
+from cagdask.cags.error_rates import HEIGHTS, by_height, by_support, heights_up_to
+from cagdask.cags.results import STATUSES, CagFiles, StatusFiles, TreeFiles
 from cagdask.engine.rows.files import ProfileFiles, load_rows, smaller_form
 from cagdask.engine.rows.profiles import FILTERED, ZERO, keys_of
 
@@ -53,13 +55,41 @@ def test_support_is_the_number_of_samples_that_carry_a_profile(tmp_path: Path) -
     assert null.SupportFiles.open(str(tmp_path / "support")).support == pytest.approx([1, 4])
 
 
+def test_shuffled_genes_are_counted_at_each_height_as_scipy_groups_them(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 6))
+    made = linkage(rows, "average", "correlation")
+    made = made[made[:, 2] <= 0.5]
+    tree = {"child": made[:, :2].astype(np.int64), "height": made[:, 2], "first_gene": np.zeros(60, np.int64)}
+    TreeFiles(**tree).write(str(tmp_path))
+    found = null.grouped_by_height(null.Shuffled("", str(tmp_path), 0.5), 60)
+    whole = linkage(rows, "average", "correlation")
+    expected = []
+    for height in heights_up_to(0.5):
+        label = fcluster(whole, height, "distance")
+        expected.append(int((np.bincount(label)[label] > 1).sum()))
+    assert found == {"max_dist": 0.5, "n_grouped": expected}
+    assert expected[0] == 0
+    assert expected[-1] > 10
+
+
+@pytest.mark.parametrize("step", [1, 10])
+def test_the_rate_by_height_never_falls_while_no_gene_is_grouped_anew(step: int) -> None:
+    counts = np.sort(np.random.default_rng(step).integers(0, 40, HEIGHTS))
+    found = {"by_height": {"max_dist": 0.2, "n_grouped": counts.tolist()}, "shuffled_every": step}
+    found |= {"n_shuffled": 100, "n_with_profile": 100 * step}
+    rate = by_height(found, np.linspace(0, 0.2, 200), np.full(200, 90 * step))
+    assert (np.diff(rate) >= 0).all()
+    expected = 1 + (1 - (1 - counts[-1] / 100) ** step) * 100 * step
+    assert rate[-1] == min(1.0, expected / (90 * step))
+
+
 def test_error_rate_of_a_sample_is_that_of_all_if_partners_are_independent() -> None:
     """Half of the shuffled genes are grouped: of twice as many, three quarters would be."""
     yes = np.ones(1000, bool)
     shuffled = np.arange(1000) % 2 == 0
     by_chance = np.arange(1000) % 4 == 0
     chance = np.where(shuffled, np.where(by_chance, 2, 1), 0)
-    levels, rate, low, high = null.error_rate(np.full(1000, 3, np.float32), yes, chance, 2)
+    levels, rate, low, high = by_support(np.full(1000, 3, np.float32), yes, chance, 2)
     assert levels.tolist() == [3]
     assert rate == pytest.approx([751 / 1000])
     assert 0.68 < low[0] < 0.7 < 0.8 < high[0] < 0.82  # 125 of 250 pairs: .5 +- .063, and 1 - (1 - p)^2 of it
