@@ -112,11 +112,18 @@ def grouped_by_height(shuffled: Shuffled, n_genes: int) -> dict[str, Any]:
 
 
 def judge(
-    labels: str, shuffled: Shuffled | None, supports: list[str], step: int, fdr: float, n_samples: int, folder: str
+    labels: str,
+    shuffled: tuple[str, str, float] | None,
+    supports: list[str],
+    step: int,
+    fdr: float,
+    n_samples: int,
+    folder: str,
 ) -> dict[str, Any]:
     """Task: the status of each gene, as a :class:`StatusFiles`; what it rests on, as numbers.
 
-    ``labels`` is the folder of the CAGs; ``shuffled`` is None if no gene has a profile to shuffle. 60 bytes per gene.
+    ``labels`` is the folder of the CAGs; ``shuffled`` a :class:`Shuffled`, or None if no gene has a profile to shuffle.
+    60 bytes per gene.
     """
     real = CagFiles.open(labels)
     support = np.zeros(len(real.cag), np.float32)
@@ -125,7 +132,7 @@ def judge(
     size = np.where(real.cag >= 0, real.size[real.cag], 0)
     chance = np.zeros(len(size), np.int64)
     if shuffled is not None:
-        by_chance = CagFiles.open(shuffled.labels)
+        by_chance = CagFiles.open(Shuffled(*shuffled).labels)
         chance = np.where(by_chance.cag >= 0, by_chance.size[by_chance.cag], 0)
     levels, rate, low, high = by_support(support, size > 1, chance, step)
     enough = n_samples >= FEWEST_SAMPLES
@@ -156,7 +163,7 @@ def judge(
             }
             for i in shown
         ],
-        "by_height": grouped_by_height(shuffled, len(size)) if shuffled is not None else None,
+        "by_height": grouped_by_height(Shuffled(*shuffled), len(size)) if shuffled is not None else None,
         "shuffled_every": step,
         "n_with_profile": int((support > 0).sum()),
         "n_shuffled": int((chance > 0).sum()),
@@ -186,8 +193,8 @@ def in_words(found: dict[str, Any]) -> str:
         text += f" {n:,} of {of_all:,} grouped genes have too little support (gene_status)."
     if n_without:
         many = f"{n_without:,} genes have no profile, since they do"
-        genes = many if n_without > 1 else "1 gene has no profile, since it does"
-        text += f" {genes} not differ between samples after normalization; each is left alone (gene_status)."
+        genes, left = (many, "each is") if n_without > 1 else ("1 gene has no profile, since it does", "it is")
+        text += f" {genes} not differ between samples after normalization; {left} left alone (gene_status)."
     return text
 
 

@@ -105,9 +105,12 @@ def test_genes_that_chance_groups_as_well_are_marked(tmp_path: Path) -> None:
     chance = np.unique(chance, return_inverse=True)[1]
     CagFiles(cag=chance, linkage_cag=chance, size=np.bincount(chance)).write(str(tmp_path / "shuffled"))
     null.SupportFiles(gene=np.arange(412), support=support).write(str(tmp_path / "support"))
+    pairs = np.arange(200, 412).reshape(-1, 2)
+    TreeFiles(child=pairs, height=np.full(106, 0.1), first_gene=np.zeros(412, np.int64)).write(str(tmp_path / "tree"))
+    shuffled = null.Shuffled(str(tmp_path / "shuffled"), str(tmp_path / "tree"), 0.2)
     found = null.judge(
         str(tmp_path / "labels"),
-        str(tmp_path / "shuffled"),
+        shuffled,
         [str(tmp_path / "support")],
         1,
         0.01,
@@ -122,7 +125,8 @@ def test_genes_that_chance_groups_as_well_are_marked(tmp_path: Path) -> None:
     assert found["support_bound"] == 10
     assert found["n_unsupported"] == 200
     assert "200 of 410 grouped genes have too little support" in found["in_words"]
-    folders = str(tmp_path / "labels"), str(tmp_path / "shuffled"), [str(tmp_path / "support")]
+    assert found["by_height"]["n_grouped"] == [0] * 40 + [212] * 40
+    folders = str(tmp_path / "labels"), shuffled, [str(tmp_path / "support")]
     few = null.judge(*folders, 1, 0.01, null.FEWEST_SAMPLES - 1, str(tmp_path / "few"))
     assert few["support_bound"] is few["fdr_interval"] is None
     assert few["in_words"].startswith("There are only 7 samples: which genes belong together can not be told")
