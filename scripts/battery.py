@@ -3,6 +3,7 @@
     python scripts/battery.py compare --seed 1 --seed 2
     python scripts/battery.py heights --cohort plain --cohort "30 samples"
     python scripts/battery.py peers --seed 1 --peer-python PEER/bin/python
+    python scripts/battery.py catalog counts.tsv.gz msp.tsv.gz --peer-python PEER/bin/python
 
 Each cohort is hard in one way that real ones are. ``compare`` prints a row per cohort: the adjusted Rand index of the
 default threshold, of the best of 27 fixed ones (which nobody can know without the genomes) and of ``auto``; and the
@@ -302,6 +303,16 @@ def by_find_cags(depths: Any, python: str) -> Any:
         return np.load(f"{folder}/label.npy")
 
 
+def by_all(depths: Any, peer_python: str | None) -> dict[str, Any]:
+    """Label of each gene by each program; None for one that is not there."""
+    return {
+        "find-cags, 0.2": by_find_cags(depths, peer_python) if peer_python else None,
+        "cagdask, 0.2": found(depths, max_dist=0.2).gene_cag.values,
+        "dynamicTreeCut": by_dynamic_tree_cut(depths) if shutil.which("Rscript") else None,
+        "auto": found(depths, max_dist="auto").gene_cag.values,
+    }
+
+
 @main.command()
 @_cohorts
 @_seeds
@@ -310,14 +321,38 @@ def peers(names: tuple[str, ...], seeds: tuple[int, ...], peer_python: str | Non
     """Agreement of other programs with the planted genomes."""
     click.echo("| cohort | seed | find-cags, 0.2 | cagdask, 0.2 | dynamicTreeCut | auto |\n" + "| --- " * 6 + "|")
     for name, seed, depths, truth in _cases(names, seeds):
-        found_by = [
-            by_find_cags(depths, peer_python) if peer_python else None,
-            found(depths, max_dist=0.2).gene_cag.values,
-            by_dynamic_tree_cut(depths) if shutil.which("Rscript") else None,
-            found(depths, max_dist="auto").gene_cag.values,
-        ]
+        found_by = by_all(depths, peer_python).values()
         cells = ["-" if label is None else f"{agreement(truth, label):.4f}" for label in found_by]
         click.echo(f"| {name} | {seed} | {' | '.join(cells)} |")
+
+
+@main.command()
+@click.argument("table")
+@click.argument("groups")
+@click.option("--gene", default="gene_name", show_default=True, help="Column of GROUPS that names genes as TABLE does.")
+@click.option("--group", default="msp_name", show_default=True, help="Column of GROUPS with the group of each gene.")
+@click.option(
+    "--kind", default="class", show_default=True, help="Column of GROUPS; genes whose kind has core in it are core."
+)
+@click.option("--peer-python", help="As for ``peers``.")
+def catalog(table: str, groups: str, gene: str, group: str, kind: str, peer_python: str | None) -> None:
+    """Agreement with published groups of a real table: of their core genes, and of all their genes.
+
+    TABLE has genes as rows, samples as columns, and names of genes in the first column; GROUPS is a table of genes.
+    """
+    values = pd.read_csv(table, sep="\t", index_col=0)
+    values.index = values.index.astype(str)
+    values = values[(values > 0).any(axis=1)]
+    published = pd.read_csv(groups, sep="\t", dtype={gene: str})
+    published = published[published[gene].isin(values.index)]
+    at = values.index.get_indexer(published[gene])
+    core = published[kind].str.contains("core").to_numpy()
+    depths = values.to_numpy(np.float32)
+    click.echo("| by | core genes | all genes |\n| --- | --- | --- |")
+    for name, label in by_all(depths, peer_python).items():
+        if label is not None:
+            scores = [adjusted_rand_score(published[group][some], label[at[some]]) for some in (core, core | True)]
+            click.echo(f"| {name} | {scores[0]:.3f} ({core.sum():,}) | {scores[1]:.3f} ({len(core):,}) |")
 
 
 if __name__ == "__main__":

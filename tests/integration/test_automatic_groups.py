@@ -54,7 +54,7 @@ def test_planted_genomes_are_found_without_a_threshold(
     rate = json.loads(automatic.attrs["error_rate"])
     swept = threshold_table(automatic)
     assert (np.diff(rate["by_height"]["n_grouped"]) >= 0).all()
-    assert swept.fdr.iloc[-1] == (1 + rate["by_height"]["n_grouped"][-1]) / (len(present) - swept.n_alone.iloc[-1])
+    assert swept.fdr.iloc[-1] == (1 + rate["by_height"]["n_grouped"][-1]) / (present.sum() - swept.n_alone.iloc[-1])
     assert "fdr" not in threshold_table(usual)
     assert rate["n_shuffled"] == int((automatic.gene_support.values > 0).sum())
     status = automatic.gene_status.values.astype(object)

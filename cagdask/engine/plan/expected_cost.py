@@ -19,7 +19,6 @@ from cagdask.engine.plan.task_memory import (
     cag_bytes_per_row,
     marker_bytes_per_row,
     merge_bytes_per_row,
-    most_markers,
     role_task_bytes,
 )
 from cagdask.engine.rows.files import SPARSE_BELOW, SUMS
@@ -138,7 +137,7 @@ def expect(
     share = n_genes if n_genes <= plan.small_rows else max(2_000, n_genes // MERGED_AT_ONCE)
     batch = min(plan.merge_rows, share)
     n_cags = max(1, int(CAGS * n_genes))
-    markers = min(most_markers(plan.block_rows), n_genes) * marker_bytes_per_row(n_samples)
+    markers = min(plan.block_rows // 4, n_genes) * marker_bytes_per_row(n_samples)
     return Expected(
         cpu_seconds={
             PROFILES: _PROFILE_ROW * n_genes + _PROFILE_CELL * cells,

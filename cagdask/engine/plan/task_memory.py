@@ -136,7 +136,10 @@ def cag_bytes_per_row(n_samples: int) -> int:
 
 
 def most_markers(block_rows: int) -> int:
-    """Rows of marker genes that a task holds at a time: always all of a CAG, of which there are up to 100."""
+    """Rows of marker genes that a task holds at a time: always all of a CAG, of which there are up to 100.
+
+    These few megabytes are not planned for: what is kept free of a worker has room for them.
+    """
     return max(100, block_rows // 4)
 
 
@@ -195,7 +198,7 @@ def plan_engine(n_genes: int, n_samples: int, task_budget: int, n_threads: int, 
     merge_rows = max(2, task_budget // merge_bytes_per_row(n_samples))
     cag_rows = max(1, min(task_budget // cag_bytes_per_row(n_samples), 2**22 // n_samples))
     role_bytes = min(ROLE_BYTES, task_budget // 8)
-    markers = min(most_markers(block_rows), n_genes) * marker_bytes_per_row(n_samples)
+    markers = min(block_rows // 4, n_genes) * marker_bytes_per_row(n_samples)
     related, judged = role_task_bytes(n_genes, n_samples, block_rows, role_bytes)
     summed = min(cag_rows, n_genes)
     for_training = min(task_budget // 2, training_bytes(n_genes, n_samples))
