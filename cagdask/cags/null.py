@@ -15,7 +15,7 @@ estimates the share of grouped genes that chance would group as well. The bound 
 it is at most the rate that was asked for. A gene below it is also taken as supported if its CAG is more than
 :data:`BEYOND` times as large as any group of shuffled genes.
 
-Of many genes, only every k-th is shuffled. The arithmetic is in :mod:`cagdask.cags.error_rates`.
+Of many genes, only every k-th is shuffled. The arithmetic is in :mod:`cagdask.engine.linkage.error_rates`.
 
 References
 ----------
@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask.cags.error_rates import by_support, heights_up_to
 from cagdask.cags.results import ALONE, LEFT_OUT, NO_PROFILE, STATUSES, UNSUPPORTED, CagFiles, StatusFiles, TreeFiles
 from cagdask.cags.strata import codes_of, shuffled_order
+from cagdask.engine.linkage.error_rates import by_support, heights_up_to
 from cagdask.engine.rows.files import ProfileFiles, load_rows, smaller_form
 from cagdask.engine.rows.profiles import FILTERED, keys_of
 from cagdask.storage.arrays import Files, array
@@ -103,7 +103,7 @@ class Shuffled(NamedTuple):
 def grouped_by_height(shuffled: Shuffled, n_genes: int) -> dict[str, Any]:
     """How many shuffled genes are in a group at each height of the first step: the merge that each gene is first in.
 
-    A list of :data:`cagdask.cags.error_rates.HEIGHTS` numbers, evenly from a height of 0 to ``max_dist``.
+    A list of :data:`cagdask.engine.linkage.error_rates.HEIGHTS` numbers, evenly from a height of 0 to ``max_dist``.
     """
     files = TreeFiles.open(shuffled.tree)
     first = np.repeat(files.height, 2)[np.asarray(files.child).reshape(-1) < n_genes]

@@ -114,7 +114,7 @@ def threshold_table(ds: xr.Dataset) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from cagdask.cags.error_rates import by_height
+    from cagdask.engine.linkage.error_rates import by_height
     from cagdask.engine.linkage.sweep import plateaus, sweep_thresholds
 
     height = ds["merge_height"].values

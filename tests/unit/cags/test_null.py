@@ -7,8 +7,8 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from cagdask.cags import null
-from cagdask.cags.error_rates import HEIGHTS, by_height, by_support, heights_up_to
 from cagdask.cags.results import STATUSES, CagFiles, StatusFiles, TreeFiles
+from cagdask.engine.linkage.error_rates import HEIGHTS, by_height, by_support, heights_up_to
 from cagdask.engine.rows.files import ProfileFiles, load_rows, smaller_form
 from cagdask.engine.rows.profiles import FILTERED, ZERO, keys_of
 
