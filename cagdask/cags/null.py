@@ -148,21 +148,12 @@ def judge(
         default=STATUSES.index(UNSUPPORTED),
     )
     StatusFiles(support=support, status=status.astype(np.int8)).write(folder)
-    shown = np.unique(np.linspace(0, max(0, len(levels) - 1), min(CURVE_POINTS, len(levels))).astype(np.int64))
     n_grouped = int((size > 1).sum())
     found = {
         "fdr": fdr,
         "support_bound": bound,
         "fdr_interval": [round(float(x[within[0]]), 6) for x in (low, high)] if len(within) else None,
-        "curve": [
-            {
-                "support": round(float(levels[i]), 3),
-                "fdr": round(float(rate[i]), 6),
-                "fdr_low": round(float(low[i]), 6),
-                "fdr_high": round(float(high[i]), 6),
-            }
-            for i in shown
-        ],
+        "curve": _curve(levels, rate, low, high),
         "by_height": grouped_by_height(Shuffled(*shuffled), len(size)) if shuffled is not None else None,
         "shuffled_every": step,
         "n_with_profile": int((support > 0).sum()),
@@ -175,6 +166,20 @@ def judge(
         "n_samples": n_samples,
     }
     return found | {"in_words": in_words(found)}
+
+
+def _curve(levels: Float64, rate: Float64, low: Float64, high: Float64) -> list[dict[str, float]]:
+    """The rates at some supports, for a report."""
+    shown = np.unique(np.linspace(0, max(0, len(levels) - 1), min(CURVE_POINTS, len(levels))).astype(np.int64))
+    return [
+        {
+            "support": round(float(levels[i]), 3),
+            "fdr": round(float(rate[i]), 6),
+            "fdr_low": round(float(low[i]), 6),
+            "fdr_high": round(float(high[i]), 6),
+        }
+        for i in shown
+    ]
 
 
 def in_words(found: dict[str, Any]) -> str:

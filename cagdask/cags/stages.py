@@ -240,16 +240,14 @@ class Clustering(Work):
             f"{FOLD}, shuffled", profiles.fold_identical, chance.profiles, self.n_genes, chance.path("fold"),
             done=chance.done,
         )  # fmt: skip
-        by_chance = None
-        if any(shuffled):
-            tree, found, _ = chance.link()
-            chance.label(tree, chance.refine(found))
-            by_chance = null.Shuffled(chance.path("labels"), tree, float(self.parameters.max_dist))
+        by_chance = (chance.path("labels"), chance.path("tree"), self.parameters.max_dist) if any(shuffled) else None
+        if by_chance:
+            _, found, _ = chance.link()
+            chance.label(by_chance[1], chance.refine(found))
         supports = self._folders("support")
         of_blocks = list(zip(self.profiles, supports, strict=True))
         self.runner.map("measure support", null.measure_support, of_blocks, done=self.done)
-        rate = self.parameters.fdr
-        item = (self.path("labels"), by_chance, supports, step, rate, self.n_samples, judged)
+        item = (self.path("labels"), by_chance, supports, step, self.parameters.fdr, self.n_samples, judged)
         answer: dict[str, Any] = self.runner.one("estimate error rate", null.judge, *item, done=self.done)
         self.judged = judged
         return answer
