@@ -35,6 +35,14 @@ setInterval(() => mend(document), 1000)
 """
 """Names and roles that widgets of other makers lack, for those who hear the page; widgets come and go, so again and
 again."""
+FOLLOW_THE_SYSTEM = """
+const here = new URL(location.href)
+if (!here.searchParams.has("theme") && matchMedia("(prefers-color-scheme: dark)").matches) {
+  here.searchParams.set("theme", "dark")
+  location.replace(here)
+}
+"""
+"""Where nothing else is asked for, the page is as dark as the screen. Panel takes the theme from the URL."""
 SUFFIXES = ("tsv", "parquet", "png", "svg")
 
 
@@ -94,7 +102,8 @@ def _page(session: Session, is_shown: threading.Event) -> Any:
     from cagdask.explore.page import Explorer
 
     pn.state.onload(is_shown.set)
-    pn.state.curdoc.js_on_event("document_ready", CustomJS(code=SAY_WHAT_IT_IS))
+    for code in (FOLLOW_THE_SYSTEM, SAY_WHAT_IT_IS):
+        pn.state.curdoc.js_on_event("document_ready", CustomJS(code=code))
     return Explorer(session).page()
 
 

@@ -21,6 +21,8 @@ from cagdask.plot.style import BLUE, ORANGE
 
 PIXELS = 400
 """Of the map, along each side."""
+GROUND, LINE, INK = "#121212", "#4a5663", "#e7edf3"
+"""Of figures on a dark page."""
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
 
 
@@ -31,6 +33,30 @@ def _figure(**options: Any) -> Any:
     made = figure(**options)
     made.toolbar.logo = None
     return made
+
+
+def darkened(picture: Any) -> Any:
+    """The same figure in light colors on a dark ground."""
+    from bokeh.models import ColorBar
+
+    picture.background_fill_color = picture.border_fill_color = GROUND
+    picture.outline_line_color = picture.grid.grid_line_color = LINE
+    for axis in picture.axis:
+        axis.axis_label_text_color = axis.major_label_text_color = INK
+        axis.axis_line_color = axis.major_tick_line_color = axis.minor_tick_line_color = LINE
+    for key in picture.legend:
+        key.background_fill_color, key.border_line_color, key.label_text_color = GROUND, LINE, INK
+    for bar in picture.select({"type": ColorBar}):
+        bar.background_fill_color, bar.title_text_color, bar.major_label_text_color = GROUND, INK, INK
+    return picture
+
+
+def _legend_above(picture: Any, words: list[str]) -> None:
+    """Put the legend where it covers nothing, in as many columns as a narrow page has room for."""
+    key = picture.legend[0]
+    key.orientation, key.ncols = "horizontal", max(1, 44 // (6 + max(map(len, words))))
+    picture.add_layout(key, "above")
+    picture.height += 24 * (-(-len(words) // key.ncols))
 
 
 def samples_figure(session: Session, choice: Choice) -> Any:
@@ -48,6 +74,8 @@ def samples_figure(session: Session, choice: Choice) -> Any:
                 "sample": table["sample"].to_numpy()[places]}  # fmt: skip
         legend = {"legend_label": kind} if choice.by else {}
         picture.vbar("x", top="top", width=0.9, source=data, color=color, **legend)
+    if choice.by:
+        _legend_above(picture, sorted(set(words)))
     picture.xaxis.visible = False
     picture.xgrid.visible = False
     return picture
@@ -98,6 +126,7 @@ def _add_strip(picture: Any, made: HeatMap) -> None:
         picture.quad(left=places[0], right=places[-1] + 1, top=-2 * height, bottom=-height, color=color,
                      legend_label=kind)  # fmt: skip
     picture.y_range.end = -2.5 * height
+    _legend_above(picture, sorted(set(made.word)))
 
 
 class MapFigure:

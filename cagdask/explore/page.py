@@ -18,17 +18,20 @@ from io import BytesIO
 from typing import Any
 
 from cagdask.errors import CagdaskError
-from cagdask.explore.figures import DendrogramFigure, MapFigure, heat_map_figure, samples_figure
+from cagdask.explore.figures import DendrogramFigure, MapFigure, darkened, heat_map_figure, samples_figure
 from cagdask.explore.gene_vectors import NotReadyError
 from cagdask.explore.session import Session
 from cagdask.explore.views import MOST_ROWS, VIEWS, Choice, command_of, content_of, file_name
 
 PAGE_ROWS = 12
 HEADING = {"font-size": "16px", "font-weight": "600"}
-QUIET = {"color": "#4d5a68"}
+QUIET = {"opacity": "0.8"}  # of the color of the theme
 COMMAND = QUIET | {"font-family": "monospace", "font-size": "12px"}
 WRAPPED = ["pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; margin: 4px 0 }"]
 NOTHING = "nothing"
+THEMES = {"default": "Light", "dark": "Dark"}
+"""Names of Panel, and what the page calls them."""
+ACTIVE_TAB = [":host .bk-tab.bk-active { color: inherit; font-weight: 600 }"]  # Panel's own is dark on dark
 TICK = 700
 """Milliseconds between looks at what is read in the background."""
 
@@ -46,6 +49,7 @@ class Explorer:
         import panel as pn
 
         self.session = session
+        self.dark = pn.config.theme == "dark"
         columns = [NOTHING, *map(str, session.samples.columns)]
         self.search = pn.widgets.TextInput(name="Find a gene", placeholder="name, or a part of it")
         self.cag = pn.widgets.IntInput(name="CAG", value=0, start=0, end=max(0, len(session.sizes) - 1), width=120)
@@ -59,7 +63,7 @@ class Explorer:
         self.map_figure: MapFigure | None = None
         self._cutting: Any = None
         self.cag.param.watch(self._mark, "value")
-        self.tabs = pn.Tabs(sizing_mode="stretch_width")
+        self.tabs = pn.Tabs(sizing_mode="stretch_width", stylesheets=ACTIVE_TAB)
         if session.has_cags:
             top = max(session.max_dist, 1e-6)
             self.threshold = pn.widgets.FloatSlider(
@@ -76,16 +80,29 @@ class Explorer:
         }  # by itself it takes HTML
         made = pn.widgets.Tabulator(
             table, disabled=True, show_index=False, pagination="local", page_size=PAGE_ROWS,
-            sizing_mode="stretch_width", formatters=text,
+            sizing_mode="stretch_width", formatters=text, theme="midnight" if self.dark else "simple",
         )  # fmt: skip
         if on_click is not None:
             made.on_click(lambda event: on_click(made.value.iloc[event.row]))
         return made
 
+    def _picture(self, drawn: Any) -> Any:
+        import panel as pn
+
+        return pn.pane.Bokeh(darkened(drawn) if self.dark else drawn, sizing_mode="stretch_width")
+
     def _text(self, words: str, styles: dict[str, str] = QUIET) -> Any:
         import panel as pn
 
         return pn.pane.HTML(as_text(words), styles=styles, stylesheets=WRAPPED, sizing_mode="stretch_width")
+
+    def _theme_link(self) -> Any:
+        """A link to the same page in the other theme."""
+        import panel as pn
+
+        other = "default" if self.dark else "dark"
+        link = f'<a href="?theme={other}" style="color: inherit">{THEMES[other]} page</a>'
+        return pn.pane.HTML(link, styles=QUIET)
 
     def choice(self, **changes: Any) -> Choice:
         """What the widgets say."""
@@ -164,7 +181,7 @@ class Explorer:
         choice = self.choice(**changes)
 
         def make() -> Any:
-            picture = pn.pane.Bokeh(samples_figure(self.session, choice), sizing_mode="stretch_width")
+            picture = self._picture(samples_figure(self.session, choice))
             return pn.Column(picture, self.export("samples", choice), sizing_mode="stretch_width")
 
         return self.shown(make)
@@ -192,7 +209,7 @@ class Explorer:
             self.threshold.param.unwatch(self._cutting)
         self._cutting = self.threshold.param.watch(lambda event: cut(event.new), "value")
         cut(self.threshold.value)
-        picture = pn.pane.Bokeh(drawn.picture, sizing_mode="stretch_width")
+        picture = self._picture(drawn.picture)
         return pn.Column(said, picture, table, below, sizing_mode="stretch_width")
 
     def similar(self, gene: str, _: Any = None) -> Any:
@@ -217,7 +234,7 @@ class Explorer:
         choice = self.choice(rows=rows)
 
         def make() -> Any:
-            picture = pn.pane.Bokeh(heat_map_figure(self.session, choice, self.open_cag), sizing_mode="stretch_width")
+            picture = self._picture(heat_map_figure(self.session, choice, self.open_cag))
             return pn.Column(picture, self.export("heat-map", choice), sizing_mode="stretch_width")
 
         return self.shown(make)
@@ -228,7 +245,7 @@ class Explorer:
 
         def make() -> Any:
             self.map_figure = MapFigure(self.session, self.cag.value, self.open_cag)
-            picture = pn.pane.Bokeh(self.map_figure.picture, sizing_mode="stretch_width")
+            picture = self._picture(self.map_figure.picture)
             return pn.Column(picture, self.export("map", self.choice()), sizing_mode="stretch_width")
 
         return self.shown(make)
@@ -251,7 +268,8 @@ class Explorer:
 
         self._ticking = pn.state.add_periodic_callback(self._tick, period=TICK, start=False)
         pn.state.onload(self._ticking.start)  # a change before the browser has the page would not be known there
-        left = pn.Column(self._text(self.session.url), self.search, self.hits, styles={"flex": "0 1 340px"})
+        parts = [self._text(self.session.url), self._theme_link(), self.search, self.hits]
+        left = pn.Column(*parts, styles={"flex": "0 1 340px"})
         above = self._add_cag_tabs() if self.session.has_cags else []
         self._add_gene_tabs()
         right = pn.Column(*above, self.tabs, styles={"flex": "1 1 520px", "min-width": "0"})

@@ -184,10 +184,11 @@ def test_the_map_zooms_and_opens_a_cag(served: str, result: str) -> None:
         made.check()
 
 
-def test_a_narrow_page_fits_and_says_what_everything_is(served: str) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_page_fits_and_says_what_everything_is(served: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     with chromium() as browser:
-        made = Page(browser, served, viewport={"width": 390, "height": 800})
+        made = Page(browser, served, viewport={"width": 390, "height": 800}, color_scheme=scheme)
         page = made.page
         page.wait_for_selector("text=/--view members/", timeout=60_000)
         page.click("text=/^Other thresholds$/")
@@ -196,6 +197,11 @@ def test_a_narrow_page_fits_and_says_what_everything_is(served: str) -> None:
         found = axe.Axe().run(page).response["violations"]
         assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        assert ("18, 18, 18" in ground) == (scheme == "dark"), "as the screen is"
+        page.click("text=/(Light|Dark) page/")
+        page.wait_for_selector("text=/--view members/")
+        assert ground != page.evaluate("getComputedStyle(document.documentElement).backgroundColor"), "the other one"
         made.check()
 
 
