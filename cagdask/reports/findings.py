@@ -80,7 +80,7 @@ def method(ds: xr.Dataset) -> str:
 def trust(ds: xr.Dataset) -> list[str]:
     """What speaks for a result: the certificate, and the error rate where one was estimated and reached."""
     said = []
-    if _is_certified(ds):
+    if numbers.is_certified(ds):
         linkage = ds.attrs.get("linkage", "average")
         said.append(f"Certified: every merge was proven to be the one that exact {linkage} linkage makes.")
     found = numbers.error_rate(ds)
@@ -99,15 +99,10 @@ def _unmarked(words: Any) -> str:
     return str(words).replace("`", "")
 
 
-def _is_certified(ds: xr.Dataset) -> bool | None:
-    certified = ds.attrs.get("certified")
-    return None if certified is None else str(certified).lower() in ("true", "1")
-
-
 def _errors(ds: xr.Dataset) -> list[Caution | None]:
     """What is to be said against a result from its certificate and its error rate."""
     found: list[Caution | None] = []
-    if _is_certified(ds) is False:
+    if numbers.is_certified(ds) is False:
         found.append(Caution("Not certified", "The search was approximate, so some merges may be missing."))
     rate = numbers.error_rate(ds)
     if rate.get("in_words") and not _is_reached(rate):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cagdask import provenance, storage
 from cagdask.errors import SchemaError
-from cagdask.plot.numbers import parameters_of
+from cagdask.plot.numbers import is_certified, parameters_of
 from cagdask.plot.results import open_result
 from cagdask.reports import findings
 
@@ -60,7 +60,7 @@ def summarize(result: str | xr.Dataset | storage.StoreView, *, n_largest: int = 
         "n_cags": int((sizes > 0).sum()),  # an assignment leaves empty ones
         "n_alone": int((sizes == 1).sum()),
         "n_filtered": int(ds.sizes["gene"] - sizes.sum()),
-        "certified": _as_bool(ds.attrs.get("certified")),
+        "certified": is_certified(ds),
         "largest": _largest(ds, n_largest),
     }
 
@@ -78,10 +78,6 @@ def _sizes(ds: xr.Dataset | storage.StoreView) -> NDArray[np.int64]:
         where = ds.encoding.get("source", "dataset")
         raise SchemaError(f"{where}: cag_size is damaged: its CAGs have more genes than there are, or less than none.")
     return sizes
-
-
-def _as_bool(value: Any) -> bool | None:
-    return None if value is None else str(value).lower() in ("true", "1")
 
 
 def _largest(ds: xr.Dataset | storage.StoreView, n: int) -> list[dict[str, Any]]:

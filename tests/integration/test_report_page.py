@@ -61,13 +61,16 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-def write_page(folder: Path, labels: list[int], samples: list[str], **columns: Any) -> Path:
-    url = write_result_store(str(folder / "cags.zarr"), labels, samples=samples)
+def write_page(
+    folder: Path, labels: list[int], samples: list[str], genes: list[str] | None = None, **columns: Any
+) -> Path:
+    url = write_result_store(str(folder / "cags.zarr"), labels, genes, samples=samples)
     ds = cagdask.open_dataset(url).load()
     for name, values in columns.items():
         ds[f"sample_{name}"] = ("sample", np.asarray(values))
     if len(labels) > 100:
-        other = write_result_store(str(folder / "other.zarr"), [label // 2 for label in labels], samples=samples)
+        halved = [label // 2 for label in labels]
+        other = write_result_store(str(folder / "other.zarr"), halved, genes, samples=samples)
         (folder / "by-site.tsv").write_text(TESTED)
         tested = [str(folder / "by-site.tsv")]
         ds.attrs["error_rate"] = json.dumps(
@@ -240,14 +243,16 @@ def test_a_million_genes_are_a_small_page_made_in_little_memory(browser: Any, tm
         ([i // 3 for i in range(1200)], ["x" * 80, "y" * 80, "z"]),
         ([0] * 5 + [1] * 4 + [2] * 3, [f"s{i}" for i in range(5000)]),
         ([-1, -1], ["a", "b"]),
+        ([i // 4 for i in range(20)], [f"s{i}" for i in range(12)]),
     ],
-    ids=["one sample", "one gene", "400 CAGs and long names", "5,000 samples", "nothing left"],
+    ids=["one sample", "one gene", "400 CAGs and long names", "5,000 samples", "nothing left", "5 CAGs"],
 )
 def test_small_large_and_odd_results_are_pages_too(
     browser: Any, tmp_path: Path, labels: list[int], samples: list[str]
 ) -> None:
     for width in (1280, 390):
-        made = Opened(browser, write_page(tmp_path / str(width), labels, samples), width)
+        genes = [f"{i:04d}{'g' * 76}" for i in range(len(labels))]
+        made = Opened(browser, write_page(tmp_path / str(width), labels, samples, genes), width)
         made.page.wait_for_timeout(200)
         assert made.complaints == []
         assert made.page.evaluate(OVERLAPS) == []
