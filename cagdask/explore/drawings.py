@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PIXELS = 300
 """Of the map, along each side."""
+MOST_TIPS = 200
+"""Leaves of a dendrogram; what lies below is one leaf."""
 MOST_LABELS = 60
 """Rows of a heat map that are named."""
 
@@ -81,9 +83,9 @@ def _map(session: Session, choice: Choice, axes: Axes) -> None:
 
 
 def _dendrogram(session: Session, choice: Choice, axes: Axes) -> None:
-    made = session.subtree(choice.cag).dendrogram()
+    made = session.subtree(choice.cag).branches(MOST_TIPS)
     cut = session.max_dist if choice.max_dist is None else choice.max_dist
-    for x, y in zip(made.x, made.y, strict=True):
+    for x, y in zip(*made.lines(), strict=True):
         axes.plot(x, y, color=BLUE if y[1] <= cut else "#a0a8b0", linewidth=0.8)
     axes.axhline(cut, color=ORANGE, linestyle="--", linewidth=1)
     axes.set(xticks=[], ylabel="distance", ylim=(0, None), title=f"Merges of CAG {choice.cag}, cut at {cut:.3f}")

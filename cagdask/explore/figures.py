@@ -14,8 +14,8 @@ import numpy as np
 from cagdask.explore.cag_map import density
 from cagdask.explore.drawings import color_of
 from cagdask.explore.session import Session
-from cagdask.explore.subtree import Dendrogram
 from cagdask.explore.views import Choice, HeatMap, heat_map_of, samples_of
+from cagdask.plot.merges import Branches
 from cagdask.plot.samples import brightness_of
 from cagdask.plot.style import BLUE, ORANGE
 
@@ -187,12 +187,13 @@ class DendrogramFigure:
         The Bokeh figure.
     """
 
-    def __init__(self, made: Dendrogram, cut: float, highest: float) -> None:
+    def __init__(self, made: Branches, cut: float, highest: float) -> None:
         from bokeh.models import ColumnDataSource, Span
 
-        self.height = made.y[:, 1] if len(made.y) else np.zeros(0)
+        self.height = made.heights[:, 2]
+        x, y = made.lines()
         self.picture = _figure(height=260, y_axis_label="distance", y_range=(0, max(highest, 1e-6) * 1.05))
-        lines = {"xs": made.x.tolist(), "ys": made.y.tolist(), "color": self._colors(cut)}
+        lines = {"xs": x.tolist(), "ys": y.tolist(), "color": self._colors(cut)}
         self.lines = ColumnDataSource(data=lines)
         self.picture.multi_line("xs", "ys", color="color", source=self.lines)
         self.span = Span(location=cut, dimension="width", line_color=ORANGE, line_dash="dashed", line_width=2)

@@ -18,6 +18,7 @@ from io import BytesIO
 from typing import Any
 
 from cagdask.errors import CagdaskError
+from cagdask.explore.drawings import MOST_TIPS
 from cagdask.explore.figures import DendrogramFigure, MapFigure, darkened, heat_map_figure, samples_figure
 from cagdask.explore.gene_vectors import NotReadyError
 from cagdask.explore.session import Session
@@ -191,7 +192,7 @@ class Explorer:
         import panel as pn
 
         session = self.session
-        drawn = DendrogramFigure(session.subtree(cag).dendrogram(), self.threshold.value, session.max_dist)
+        drawn = DendrogramFigure(session.subtree(cag).branches(MOST_TIPS), self.threshold.value, session.max_dist)
         said, table = self._text(""), self._table(session.split(cag, self.threshold.value))
         below = pn.Column(sizing_mode="stretch_width")
 

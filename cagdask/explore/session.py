@@ -25,8 +25,8 @@ from cagdask.errors import SchemaError
 from cagdask.explore.cag_map import CagMap, gene_places, map_of
 from cagdask.explore.gene_names import MOST_HITS, GeneNames
 from cagdask.explore.gene_vectors import GeneVectors, NotReadyError
-from cagdask.explore.subtree import MergeTree, Subtree
 from cagdask.plot import numbers
+from cagdask.plot.merges import MergeTree, Subtree
 from cagdask.plot.samples import sample_table
 from cagdask.vectors.ranking import unit_rows
 

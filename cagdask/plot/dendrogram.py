@@ -6,11 +6,9 @@ own. They are drawn below each other.
 
 from __future__ import annotations
 
-import heapq
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cagdask.plot.results import open_result
 from cagdask.plot.style import BLUE, finished
@@ -19,101 +17,25 @@ if TYPE_CHECKING:
     import altair as alt
     import xarray as xr
 
-Int64 = NDArray[np.int64]
-Float64 = NDArray[np.float64]
+    from cagdask.plot.merges import Branches
+
 MAX_LEAVES = 60
 """Leaves that are drawn; of more, those that joined lowest are one leaf."""
 _ROW = 15
 """Pixels of a leaf."""
 
 
-class Branches(NamedTuple):
-    """What a dendrogram shows.
-
-    Attributes
-    ----------
-    leaves
-        Node of each leaf, from top to bottom: a gene's row, or ``n_genes + i`` for merge ``i``; shape (n_leaves,).
-    n_genes
-        Genes below each leaf, shape (n_leaves,).
-    merges
-        Merges that are drawn, rising; shape (n_merges,).
-    places
-        Rows of the two children of each, and of the merge itself, counted from 0; shape (n_merges, 3), float64.
-    heights
-        Heights of the two children of each, and of the merge itself; shape (n_merges, 3), float64.
-    n_trees, n_drawn
-        Subtrees that the CAG consists of, and those of them that are drawn: the largest.
-    """
-
-    leaves: Int64
-    n_genes: Int64
-    merges: Int64
-    places: Float64
-    heights: Float64
-    n_trees: int
-    n_drawn: int
-
-
 def branches_of(ds: xr.Dataset, cag: int, max_leaves: int = MAX_LEAVES) -> Branches:
-    """The merges within a CAG: the highest of its largest subtrees, with at most ``max_leaves`` leaves."""
-    label = np.asarray(ds["gene_cag"].values)
-    child, height = np.asarray(ds["merge_child"].values), np.asarray(ds["merge_height"].values)
-    n = len(label)
-    inside = np.zeros(n + len(height), bool)
-    inside[:n] = label == cag
-    size = np.ones(n + len(height), np.int64)
-    has_parent = np.zeros(len(inside), bool)
-    for i, (a, b) in enumerate(child.tolist()):
-        size[n + i] = size[a] + size[b]
-        if inside[a] and inside[b]:
-            inside[n + i] = has_parent[a] = has_parent[b] = True
-    roots = np.flatnonzero(inside & ~has_parent)
-    largest = roots[np.argsort(-size[roots], kind="stable")[: max(1, max_leaves // 3)]]
-    return _laid_out(child, height, size, n, largest, len(roots), max_leaves)
+    """The merges within a CAG, as :meth:`cagdask.plot.merges.Subtree.branches` lays them out; genes by their rows."""
+    from cagdask.plot.merges import MergeTree
 
-
-def _laid_out(
-    child: Int64, height: Float64, size: Int64, n: int, roots: Int64, n_trees: int, max_leaves: int
-) -> Branches:
-    """Rows of the leaves and branches of the trees below ``roots``."""
-    drawn = _highest(child, n, roots, max_leaves)
-    place: dict[int, float] = {}
-    leaves: list[int] = []
-    stack = [(int(root), False) for root in roots[::-1]]
-    while stack:
-        node, is_done = stack.pop()
-        if node - n not in drawn:
-            place[node] = len(leaves)
-            leaves.append(node)
-        elif is_done:
-            place[node] = (place[int(child[node - n][0])] + place[int(child[node - n][1])]) / 2
-        else:
-            a, b = child[node - n].tolist()
-            stack += [(node, True), (b, False), (a, False)]
-    merges = np.array(sorted(drawn), np.int64)
-    nodes = np.column_stack([child[merges].reshape(-1, 2), n + merges])
-    places = np.array([[place[node] for node in row] for row in nodes.tolist()]).reshape(-1, 3)
-    heights = np.zeros(places.shape)
-    is_drawn = np.isin(nodes - n, merges)  # other nodes are leaves here, at distance 0
-    heights[is_drawn] = height[(nodes - n)[is_drawn]]
-    found = np.array(leaves, np.int64)
-    return Branches(found, size[found], merges, places, heights, n_trees, len(roots))
-
-
-def _highest(child: Int64, n: int, roots: Int64, max_leaves: int) -> set[int]:
-    """Merges that are drawn: the highest below ``roots``, while leaves fit."""
-    drawn: set[int] = set()
-    open_nodes = [-int(root) for root in roots]
-    heapq.heapify(open_nodes)  # merges rise with their number, and all of them are above the genes
-    n_leaves = len(roots)
-    while n_leaves < max_leaves and open_nodes and -open_nodes[0] >= n:
-        merge = -heapq.heappop(open_nodes) - n
-        drawn.add(merge)
-        for node in child[merge].tolist():
-            heapq.heappush(open_nodes, -node)
-        n_leaves += 1
-    return drawn
+    child, height, label = (np.asarray(ds[name].values) for name in ("merge_child", "merge_height", "gene_cag"))
+    tree = MergeTree(child, height, label).of(cag)
+    found = tree.branches(max_leaves)
+    n = len(tree.rows)
+    is_gene = found.leaves < n
+    leaves = np.where(is_gene, tree.rows[np.minimum(found.leaves, n - 1)], found.leaves - n + len(label))
+    return found._replace(leaves=leaves)
 
 
 def dendrogram(result: str | xr.Dataset, *, cag: int = 0, max_leaves: int = MAX_LEAVES) -> alt.LayerChart:

@@ -100,10 +100,11 @@ def test_an_analogy_is_that_of_the_command(session: Session) -> None:
 def test_a_dendrogram_is_that_of_scipy(session: Session, most: int) -> None:
     """Of the most merges that are shown, the heights are the largest, and each tip stands for the genes below it."""
     tree = session.tree.of(0)
-    made = tree.dendrogram(most)
-    assert len(made.tip) == min(most, len(tree.rows))
-    assert made.genes.sum() == len(tree.rows)
-    np.testing.assert_array_equal(made.y[:, 1], tree.height[len(tree.height) - len(made.y) :])
+    made = tree.branches(most)
+    lines = made.lines()[1]
+    assert len(made.leaves) == min(most, len(tree.rows))
+    assert made.n_genes.sum() == len(tree.rows)
+    np.testing.assert_array_equal(lines[:, 1], tree.height[len(tree.height) - len(lines) :])
     if most >= len(tree.rows):
         table = np.column_stack([tree.child, tree.height, np.zeros(len(tree.height))])
         sizes = np.ones(2 * len(tree.rows) - 1)
@@ -111,7 +112,7 @@ def test_a_dendrogram_is_that_of_scipy(session: Session, most: int) -> None:
             sizes[len(tree.rows) + i] = table[i, 3] = sizes[a] + sizes[b]
         expected = dendrogram(table, no_plot=True)
         assert sorted(map(tuple, np.sort(np.asarray(expected["dcoord"]), axis=1).round(9))) == sorted(
-            map(tuple, np.sort(made.y, axis=1).round(9))
+            map(tuple, np.sort(lines, axis=1).round(9))
         )
 
 
