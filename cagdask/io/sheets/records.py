@@ -82,31 +82,58 @@ def find_problem(sample: str, url: str, data: bytes, keys: tuple[str, str, str])
     return None
 
 
-def refuse_repeated(sample: str, url: str, data: bytes, keys: tuple[str, str, str]) -> None:
-    """Refuse a sample whose object has a key twice: a parser would take the last and say nothing.
+def refuse_repeated(
+    sample: str, url: str, data: bytes, keys: tuple[str, str, str], n_records: int, *, is_list: bool
+) -> None:
+    """Refuse a sample with an object that has a key twice: a parser would take the last and say nothing.
+
+    Parameters
+    ----------
+    sample, url
+        For messages.
+    data
+        The JSON, or lines of JSON.
+    keys
+        Results, abundance and gene id key.
+    n_records
+        How many records were found.
+    is_list
+        Whether it is a list, or lines, of records, so that there is no results key.
 
     Raises
     ------
     InputError
-        The results key, or a key that leads to it, occurs twice in the same object.
+        A key that is used, or one that leads to it, occurs twice in the same object.
     """
-    path = keys[0].split(".")
-    if all(data.count(json.dumps(part).encode()) < 2 for part in path):
+    path = [] if is_list else keys[0].split(".")
+    of_record = [part for key in keys[1:] for part in key.split(".")]
+    often = [part for part in path if _count(data, part) > 1] + [p for p in of_record if _count(data, p) > n_records]
+    if not often:
         return
 
     def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
-            twice = next((part for part in path if names.count(part) > 1), None)
+            twice = next((part for part in often if names.count(part) > 1), None)
             if twice is not None:
+                lost = "list of genes" if twice in path else "value"
                 raise InputError(
-                    f"{url}: sample {sample!r}: the key {twice!r} occurs {names.count(twice)} times: one list of genes "
-                    "would be lost. Join the lists, or keep one."
+                    f"{url}: sample {sample!r}: the key {twice!r} occurs {names.count(twice)} times in one object: one "
+                    f"{lost} would be lost. " + ("Join the lists, or keep one." if twice in path else "Keep one.")
                 )
         return found
 
-    json.loads(data, object_pairs_hook=check)
+    decoder, text = json.JSONDecoder(object_pairs_hook=check), data.decode()
+    at = len(text) - len(text.lstrip())
+    while at < len(text):  # lines of JSON are several
+        _, at = decoder.raw_decode(text, at)
+        while at < len(text) and text[at].isspace():
+            at += 1
+
+
+def _count(data: bytes, key: str) -> int:
+    return data.count(json.dumps(key).encode())
 
 
 def _record_problem(record: Any, abundance_key: str, id_key: str) -> str | None:

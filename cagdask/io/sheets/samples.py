@@ -247,8 +247,8 @@ def parse_records(
             records, bare = of_record.decode_lines(data), True
         else:
             records = of_list.decode(data) if bare else results_of(of_object.decode(data))
-        if not bare:
-            refuse_repeated(sample, url, data, keys)
+        if explain or not bare:
+            refuse_repeated(sample, url, data, keys, len(records), is_list=bare)
         names = list(map(id_of, records))
         values = np.asarray(pa.array(list(map(abundance_of, records)), pa.float64()))
         return _as_text(names), values

@@ -263,7 +263,7 @@ def _check_long(url: str, names: list[str], kinds: list[str], repeated: frozense
 def _check_measures(url: str, names: list[str]) -> None:
     """Refuse tables that hold several measures of each sample, or of their only one."""
     if len(names) > 1 and all(map(_BARE_MEASURE.fullmatch, names)):
-        best = next((name for name in names if name.lower() in ("tpm", "fpkm", "rpkm", "abundance")), names[0])
+        best = next((n for kind in ("tpm", "fpkm", "rpkm", "abundance") for n in names if n.lower() == kind), names[0])
         raise InputError(
             f"{url}: has several measures of one sample ({_listed(names)}). Choose one, such as "
             f"`value_column={best!r}`; for more samples, name a sheet or a folder of such files."

@@ -27,6 +27,22 @@ def read(folder, content, *, keys=KEYS, signed=False, budget=BUDGET, name="sampl
     return dict(zip(table["id"].to_pylist(), table["abundance"].to_pylist(), strict=True)), answer
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"id": "a", "depth": 1}, {"id": "b", "depth": 2, "depth": 3}]',
+        b' {"results": [{"id": "a", "depth": 1, "id": "b"}]}',
+        b'{"id": "a", "depth": 1}\n{"id": "b", "depth": 2, "depth": 3}\n',
+    ],
+    ids=["list", "keyed", "lines"],
+)
+def test_a_record_with_a_key_twice_is_refused(tmp_path, content):
+    with pytest.raises(InputError, match=r"the key '(depth|id)' occurs 2 times in one object: one value would be lost"):
+        read(tmp_path, content)
+    inner = b'[{"id": "a", "depth": 1, "of": {"id": "x", "depth": [1]}}]'
+    assert read(tmp_path, inner)[0] == {"a": 1.0}, "the same name in another object is another key"
+
+
 RECORDS = [{"id": "b", "depth": 2, "x": [1]}, {"depth": 0.5, "id": "a"}, {"id": "c", "depth": 0.0}]
 
 

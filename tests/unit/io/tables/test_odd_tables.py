@@ -68,6 +68,7 @@ def test_quoted_names_between_blanks_may_hold_blanks(tmp_path: Path) -> None:
         ("version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 1\n", "t.csv", "pointer of Git LFS"),
         ("<!DOCTYPE html><html></html>", "t.tsv", "is a web page"),
         ("gene\tTotal\tMean\na\t1\t2\nb\t3\t4\n", "t.tsv", "named as no sample is, .*keep_columns"),
+        ("N_unmapped\t5\t5\t5\na\t3\t1\t2\nb\t3\t1\t2\n", "ReadsPerGene.out.tab", "is STAR's ReadsPerGene of one"),
         ("sample\tgene\tcount\ns1\ta\t5\ns1\tb\t3\ns2\ta\t1\n", "t.tsv", "a row for each gene of each sample .*pivot"),
         ("gene_id,sample_id,abundance\na,s1,5\na,s2,1\nb,s2,4\n", "t.csv", "columns 'gene_id' and 'sample_id'"),
         (",baseMean,log2FoldChange,padj\na,10,1.2,0.01\nb,5,2.2,0.5\n", "t.csv", "samples: 'baseMean', 'log2.*'padj'"),
