@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,12 +28,17 @@ def source() -> str:
 def versions() -> dict[str, str]:
     """Versions of Python, cagdask and what a result may depend on."""
     found = {"python": platform.python_version(), "cagdask": cagdask_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    held = {name: _held(name) for name in PACKAGES}
+    return found | {name: one for name, one in held.items() if one is not None}
+
+
+@lru_cache
+def _held(name: str) -> str | None:
+    """Version of an installed package, None where it is not; to find it takes milliseconds."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def digest(content: Any) -> str:

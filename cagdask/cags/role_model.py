@@ -198,17 +198,25 @@ def by_chance(solid: int, wrong: int, share: float, tries: float) -> float:
 
 @njit(cache=True, nogil=True)
 def trimmed_mean(rows: Any) -> Any:
-    """Mean of each column of ``rows`` without a quarter of the values at either end; shape (n_samples,).
+    """Mean of each column of ``rows``, >= 0, without a quarter of the values at either end; shape (n_samples,).
 
-    Of three rows it is the median; of fewer the mean.
+    Of three rows it is the median; of fewer the mean. Most values are 0, which add nothing: only others are sorted.
     """
     n = len(rows)
     cut = n // 4 if n >= 4 else (1 if n == 3 else 0)
     found = np.zeros(rows.shape[1])
+    above = np.empty(n)
     for j in range(rows.shape[1]):
-        column = np.sort(rows[:, j])
+        n_above = 0
+        for i in range(n):
+            if rows[i, j] > 0:
+                above[n_above] = rows[i, j]
+                n_above += 1
+        n_zeros = n - n_above
+        if n_above > 1:
+            above[:n_above].sort()
         total = 0.0
-        for i in range(cut, n - cut):
-            total += column[i]
+        for i in range(max(0, cut - n_zeros), n - cut - n_zeros):
+            total += above[i]
         found[j] = total / (n - 2 * cut)
     return found

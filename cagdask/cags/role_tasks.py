@@ -142,7 +142,10 @@ def _summarize(values: Any, edge: Any, profile: Any, share: Any) -> None:
         rows = values[edge[g] : edge[g + 1]]
         profile[g] = trimmed_mean(rows)
         for j in range(rows.shape[1]):
-            share[g, j] = np.count_nonzero(rows[:, j] > 0) / len(rows)
+            n = 0
+            for i in range(len(rows)):
+                n += rows[i, j] > 0
+            share[g, j] = n / len(rows)
 
 
 # -- roles of genes --------------------------------------------------------------------------------------------------

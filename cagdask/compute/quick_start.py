@@ -4,22 +4,15 @@ Whenever PyArrow makes an array it looks whether what it is given is of pandas, 
 a second, in every process, for what is never given here. It looks for pandas once, and does without where it finds
 none; ``to_pandas`` and pandas itself still work.
 
-To import libraries makes a million objects that stay. Python looks through all of them again and again for some that
-nobody uses any more.
-
 SciPy asks NumPy for all that it has, and NumPy then imports parts that hardly any program uses: a tenth of a second.
 """
 
 from __future__ import annotations
 
-import gc
 import importlib.abc
 import importlib.util
 import sys
 from typing import Any
-
-_NEW_OBJECTS = 50_000
-"""Objects that are made before Python looks for some to drop, instead of some hundred."""
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -60,9 +53,15 @@ def import_when_used(name: str) -> None:
     setattr(sys.modules[package], own, module)
 
 
-def start_quickly() -> None:
-    """Set up this process as above, for a command that imports most of the package."""
-    gc.set_threshold(_NEW_OBJECTS)
-    use_arrow_without_pandas()
+def import_less() -> None:
+    """Leave out, until they are asked for, parts of NumPy that SciPy would import."""
+    import numpy  # noqa: F401  # whose parts they are
+
     for name in ("numpy.f2py", "numpy.testing"):
         import_when_used(name)
+
+
+def start_quickly() -> None:
+    """Set up this process as above, for a command that imports most of the package."""
+    use_arrow_without_pandas()
+    import_less()

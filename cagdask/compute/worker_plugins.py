@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from cagdask.compute.quick_start import use_arrow_without_pandas
+from cagdask.compute.quick_start import start_quickly
 from cagdask.storage import s3, s3_settings
 
 _FORWARDED = tuple(name for name in s3_settings.VARIABLES if name != "AWS_PROFILE")
@@ -45,7 +45,7 @@ class QuietWorker(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """In the worker's main thread, where its event loop runs."""
-        use_arrow_without_pandas()
+        start_quickly()
         s3.in_driver = False
         for name in ("distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from cagdask.compute.quick_start import import_less
 from cagdask.storage import s3_settings
 
 
@@ -88,10 +89,13 @@ def main() -> None:
     """Get ready, wait for a line, write the page."""
     gc.disable()  # a page takes a second, and nothing that is imported is ever garbage
     atexit.register(gc.freeze)  # nor at the end, when Python would look through all of it once more
+    import_less()
     import zarr  # noqa: F401  # results are read with it, and the example is in memory
+    from altair.utils import schemapi
 
     from cagdask.reports import example, page
 
+    schemapi.disable_debug_mode()  # tests check what altair would check again in each part of a chart
     with suppress(Exception):  # what is wrong is said when the page is made
         example.draw()
     line = sys.stdin.readline()
