@@ -54,8 +54,8 @@ def decimal_of(url: str, columns: list[list[str]], separator: str, described: fr
     """
     if separator == ",":
         return "."
-    held = [columns[i] for i in range(1, len(columns)) if i not in described and not _is_prose(columns[i])]
-    cells = [cell for column in held for cell in column if "," in cell]
+    some = [columns[i] for i in range(1, len(columns)) if i not in described and "," in "".join(columns[i])]
+    cells = [cell for column in some if not _is_prose(column) for cell in column if "," in cell]
     commas = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell.strip())]
     if not commas or len(commas) < len(cells):
         thousands = [cell for cell in cells if _THOUSANDS.fullmatch(cell.strip())]
