@@ -7,14 +7,12 @@ import gc
 import sys
 
 from cagdask.compute import signals
-
-_NEW_OBJECTS = 200_000
-"""Objects that are made before Python looks for some to drop, instead of some hundred: what is imported stays."""
+from cagdask.compute.quick_start import rarely_collect
 
 
 def main() -> None:
     """Run the command; what ends it while it is being imported ends it in one line, too."""
-    gc.set_threshold(_NEW_OBJECTS)
+    rarely_collect()
     atexit.register(gc.freeze)  # else Python looks through all objects once more before it ends: 0.2 s
     try:
         with signals.raised():

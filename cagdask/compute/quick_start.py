@@ -9,10 +9,14 @@ SciPy asks NumPy for all that it has, and NumPy then imports parts that hardly a
 
 from __future__ import annotations
 
+import gc
 import importlib.abc
 import importlib.util
 import sys
 from typing import Any
+
+_NEW_OBJECTS = 100_000
+"""Objects that are made before Python looks for some to drop, instead of some hundred."""
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -53,6 +57,11 @@ def import_when_used(name: str) -> None:
     setattr(sys.modules[package], own, module)
 
 
+def rarely_collect() -> None:
+    """Have Python look less often for objects that nobody uses any more: nearly all are of imports, and stay."""
+    gc.set_threshold(_NEW_OBJECTS)
+
+
 def import_less() -> None:
     """Leave out, until they are asked for, parts of NumPy that SciPy would import."""
     import numpy  # noqa: F401  # whose parts they are
@@ -62,6 +71,7 @@ def import_less() -> None:
 
 
 def start_quickly() -> None:
-    """Set up this process as above, for a command that imports most of the package."""
+    """Set up this process as above, for a command or a worker that imports most of the package."""
+    rarely_collect()
     use_arrow_without_pandas()
     import_less()
