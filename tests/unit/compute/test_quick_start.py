@@ -49,3 +49,15 @@ print("unittest" in sys.modules, callable(np.f2py.get_include), "numpy.f2py.crac
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines() == ["False False", "True True True"]
+
+
+def test_a_command_hardly_looks_for_garbage_and_not_at_its_end() -> None:
+    code = """
+import atexit, gc, sys
+from cagdask.__main__ import main
+atexit.register(lambda: print(gc.get_threshold()[0] > 10_000, gc.get_freeze_count() > 1000))  # what came first ends last
+sys.argv = ["cagdask", "--version"]
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[1:] == ["True True"]
