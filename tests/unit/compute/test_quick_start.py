@@ -55,7 +55,8 @@ def test_a_command_hardly_looks_for_garbage_and_not_at_its_end() -> None:
     code = """
 import atexit, gc, sys
 from cagdask.__main__ import main
-atexit.register(lambda: print(gc.get_threshold()[0] > 10_000, gc.get_freeze_count() > 1000))  # what came first ends last
+# what is registered first is called last
+atexit.register(lambda: print(gc.get_threshold()[0] > 10_000, gc.get_freeze_count() > 1000))
 sys.argv = ["cagdask", "--version"]
 main()
 """
