@@ -141,18 +141,18 @@ def _panel(rows: Any, name: str, max_dist: float | None, flat: Any) -> Any:
             ],
         )
     )
+    layers = [line]
     if len(flat):
         marks = alt.Chart(rows[rows["max_dist"].isin(flat)]).mark_point(size=18, filled=True, opacity=0.6)
         tooltip = [alt.Tooltip("max_dist:Q", title="threshold on a plateau", format=".4f")]
-        line = line + marks.encode(x="max_dist:Q", y="value:Q", tooltip=tooltip)
-    if max_dist is None:
+        layers.append(marks.encode(x=alt.X("max_dist:Q"), y=alt.Y("value:Q"), tooltip=tooltip))
+    if max_dist is not None:
+        rule = alt.Chart(alt.Data(values=[{"run": max_dist}])).mark_rule(color=ORANGE, strokeDash=[4, 3])
+        tooltip = [alt.Tooltip("run:Q", title="threshold of this run", format=".4f")]
+        layers.append(rule.encode(x=alt.X("run:Q"), tooltip=tooltip))
+    if len(layers) == 1:
         return line.properties(height=90)
-    rule = (
-        alt.Chart(alt.Data(values=[{"run": max_dist}]))
-        .mark_rule(color=ORANGE, strokeDash=[4, 3])
-        .encode(x="run:Q", tooltip=[alt.Tooltip("run:Q", title="threshold of this run", format=".4f")])
-    )
-    return (line + rule).properties(height=90)
+    return alt.layer(*layers, height=90)  # at once: each addition and property copies all layers
 
 
 def error_rate(result: str | xr.Dataset) -> alt.LayerChart:
@@ -185,7 +185,7 @@ def error_rate(result: str | xr.Dataset) -> alt.LayerChart:
     asked = (
         alt.Chart(alt.Data(values=[{"asked": found["fdr"]}]))
         .mark_rule(color=ORANGE, strokeDash=[4, 3])
-        .encode(y="asked:Q", tooltip=[alt.Tooltip("asked:Q", title="asked for", format=".2%")])
+        .encode(y=alt.Y("asked:Q"), tooltip=[alt.Tooltip("asked:Q", title="asked for", format=".2%")])
     )
     return finished(base.mark_line(point=True) + asked)
 

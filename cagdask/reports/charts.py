@@ -56,7 +56,8 @@ def added_charts(tested: list[Addition], other: Addition | None) -> dict[str, di
 
 def _for_page(chart: Any, height: int | None) -> dict[str, Any]:
     # Tests check what altair would check here; at each run it would take a third of a second.
-    spec: dict[str, Any] = chart.properties(width="container").to_dict(validate=False)
+    chart.width = "container"  # properties() would copy the chart, which is the page's alone
+    spec: dict[str, Any] = chart.to_dict(validate=False)
     spec["height"] = height or spec["height"]
     spec.pop("config", None)  # the page's script says how charts look
     return spec
