@@ -94,7 +94,7 @@ def _opened(url: str, chunks: dict[str, int] | None) -> xr.Dataset:
     """The variables of a store; as Dask arrays in these chunks, or with None read when they are looked at."""
     import xarray as xr
 
-    with checked_group(absolute(url)) as (store, _):
+    with checked_group(absolute(url)) as (store, _, _):
         with without_complaints():
             ds: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks=chunks)
         schema.validate(ds, where=absolute(url))
@@ -110,8 +110,10 @@ def _named(ds: xr.Dataset, url: str) -> xr.Dataset:
 
 
 @contextmanager
-def checked_group(url: str) -> Iterator[tuple[Store, zarr.Group]]:
-    """The Zarr store and group at an absolute URL, whole and safe to read; errors of the block are of its metadata.
+def checked_group(url: str) -> Iterator[tuple[Store, zarr.Group, dict[str, Any]]]:
+    """The Zarr store at an absolute URL, its group and arrays, whole and safe to read.
+
+    Errors of the block are taken for some of the store's metadata.
 
     Raises
     ------
@@ -133,8 +135,9 @@ def checked_group(url: str) -> Iterator[tuple[Store, zarr.Group]]:
         if found is not None:
             where = url if found.location is None else join(work_folder(url), found.location)
             manifest.refuse(url, manifest.problems(where, found))
-        _check_arrays(url, group)
-        yield store, group
+        arrays = arrays_of(group)
+        _check_arrays(url, arrays)
+        yield store, group, arrays
 
 
 def _refuse_unpublished(url: str) -> None:
@@ -176,9 +179,9 @@ def _first_line(err: BaseException) -> str:
     return (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
 
 
-def _check_arrays(url: str, group: zarr.Group) -> None:
+def _check_arrays(url: str, arrays: dict[str, Any]) -> None:
     """Refuse arrays that would run code of other packages, or unpack to more than a chunk may hold."""
-    for name, array in arrays_of(group).items():
+    for name, array in arrays.items():
         names = _codec_names(array.metadata.to_dict().get("codecs"))
         odd = sorted(names - _CODECS)
         if odd:

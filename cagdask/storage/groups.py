@@ -222,7 +222,14 @@ def open_group(url: str, *, writable: bool = False) -> zarr.Group:
 
 def open_array(url: str, name: str, *, writable: bool = False) -> zarr.Array[Any]:
     """One array of an existing Zarr group."""
-    array: zarr.Array[Any] = open_group(url, writable=writable)[name]  # type: ignore[assignment]  # it is no group
+    import zarr
+
+    store, mode = open_store(url, read_only=not writable), "r+" if writable else "r"
+    array: zarr.Array[Any]
+    try:
+        array = zarr.open_array(store, path=name, mode=mode, zarr_format=3)  # the group is not read for it
+    except FileNotFoundError:  # the group tells what is missing
+        array = open_group(url, writable=writable)[name]  # type: ignore[assignment]  # it is no group
     return with_all_chunks(array) if writable else array
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask import schema
-from cagdask.storage import datasets, groups
+from cagdask.storage import datasets
 from cagdask.storage.paths import absolute
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def look(url: str) -> StoreView:
         As for :func:`cagdask.open_dataset`.
     """
     url = absolute(url)
-    with datasets.checked_group(url) as (_, group):
-        found = groups.arrays_of(group)
+    with datasets.checked_group(url) as (_, group, found):
         view = StoreView(url, dict(group.attrs), {name: _view(name, found[name]) for name in sorted(found)})
         _check_sizes(view)
         schema.validate(view, where=url)
