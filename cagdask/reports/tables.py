@@ -28,6 +28,7 @@ from cagdask import storage
 from cagdask.errors import InputError, SchemaError
 from cagdask.reports.columns import CAG_COLUMNS, GENE_COLUMNS, column_names
 from cagdask.reports.writers import WRITERS, gzipped
+from cagdask.storage.groups import arrays_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,8 +120,10 @@ def _type_of(array: Any) -> pa.DataType:
 
 
 def _columns(group: zarr.Group, prefix: str, fixed: dict[str, str], left_out: Iterable[str] = ()) -> dict[str, Any]:
-    shapes = {name: array_of(group, name).shape for name in group.array_keys()}
-    return {column: array_of(group, name) for column, name in column_names(shapes, prefix, fixed, left_out).items()}
+    arrays = arrays_of(group)
+    shapes = {name: one.shape for name, one in arrays.items()}
+    named = column_names(shapes, prefix, fixed, left_out)
+    return {column: arrays[name] if name in arrays else array_of(group, name) for column, name in named.items()}
 
 
 def genes_table(group: zarr.Group) -> Table:
