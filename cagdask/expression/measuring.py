@@ -127,7 +127,7 @@ def expression_metrics(
             storage.end_work(target)
             raise
         if output is not None:
-            _write(frame, target, asked["percentile"])
+            _write(frame, target)
         storage.end_work(target)
     return frame
 
@@ -290,22 +290,9 @@ def _table(
     return frame
 
 
-def _write(frame: pd.DataFrame, output: str, percentile: float) -> None:
+def _write(frame: pd.DataFrame, output: str) -> None:
+    from cagdask.plot.expression import signal
+    from cagdask.plot.style import save
+
     write_frame(frame, output)
-    _draw(frame, f"{os.path.splitext(output)[0]}.signal.png", percentile)
-
-
-def _draw(frame: pd.DataFrame, url: str, percentile: float) -> None:
-    """Signal against mean, colored by how alike the strongest samples are."""
-    from cagdask.reports.figures import new_figure, save_figure
-
-    figure = new_figure()
-    axes = figure.add_subplot()
-    shown = frame[frame["mean"] > 0].sort_values("mean_cosine", na_position="first", kind="stable")
-    dots = axes.scatter(shown["mean"], shown["signal"], c=shown["mean_cosine"], s=5, cmap="viridis", rasterized=True)
-    if len(shown):
-        axes.set_xscale("log")
-        figure.colorbar(dots, ax=axes, label="mean cosine among the samples around it")
-    axes.set_xlabel("mean over samples")
-    axes.set_ylabel(f"signal: (1 + percentile {percentile:g}) / (1 + mean)")
-    save_figure(figure, url)
+    save(signal(frame), f"{os.path.splitext(output)[0]}.signal.png")

@@ -144,7 +144,7 @@ def associate(
         warn_of_scale(matrix, scale_of(total, [str(name) for name in table.index[np.asarray(design.column)]]))
     frame = _frame(held, found, min_size, min_prevalence)
     if output is not None:
-        _write(frame, output, question)
+        _write(frame, output)
     return frame
 
 
@@ -299,22 +299,9 @@ def _frame(held: Source, parts: list[TestedFiles], min_size: int, min_prevalence
     return frame.sort_values("p_value", kind="stable", na_position="last", ignore_index=True)
 
 
-def _write(frame: pd.DataFrame, output: str, question: Question) -> None:
+def _write(frame: pd.DataFrame, output: str) -> None:
+    from cagdask.plot.association import volcano
+    from cagdask.plot.style import save
+
     write_frame(frame, output)
-    _draw(frame, f"{os.path.splitext(output)[0]}.volcano.png", question)
-
-
-def _draw(frame: pd.DataFrame, url: str, question: Question) -> None:
-    """Effect against p value; what is found at a false discovery rate of 0.05 is colored."""
-    from cagdask.reports.figures import new_figure, save_figure
-
-    figure = new_figure()
-    axes = figure.add_subplot()
-    height = -np.log10(np.maximum(frame["p_value"], 1e-300))
-    found = frame["q_value"] <= 0.05
-    for chosen, color, said in ((~found, "0.7", "not found"), (found, "C1", "q ≤ 0.05")):
-        axes.scatter(frame["effect"][chosen], height[chosen], s=6, color=color, label=f"{said} ({int(chosen.sum()):,})")
-    axes.set_xlabel(f"effect ({question.test}, {' against '.join(reversed(question.levels[:2]))})")
-    axes.set_ylabel("−log10 p")
-    axes.legend(frameon=False)
-    save_figure(figure, url)
+    save(volcano(frame), f"{os.path.splitext(output)[0]}.volcano.png")
