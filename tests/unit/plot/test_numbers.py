@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cagdask
+from cagdask import storage
+from cagdask.cli import main
 from cagdask.plot import numbers
 from cagdask.simulation.writing import simulate_store
 from tests.inline_runner import InlineRunner
@@ -58,6 +62,26 @@ def test_the_threshold_curve_is_what_cut_gives(clustered: str, at: float, monkey
     assert row.n_groups == (sizes >= 2).sum()
     assert row.n_alone == (sizes == 1).sum()
     assert row.largest == pytest.approx(sizes.max() / sizes.sum())
+
+
+def test_a_sweep_shows_what_chance_would_group_where_it_was_counted(clustered: str, tmp_path: Path) -> None:
+    ds = cagdask.open_dataset(f"{clustered}/cags.zarr").load()
+    assert "fdr" not in numbers.threshold_table(ds)
+    n_shuffled = 300
+    counts = {"max_dist": 0.4, "n_grouped": [0] * 40 + [3] * 40}
+    found = {"by_height": counts, "n_shuffled": n_shuffled, "n_with_profile": 300, "shuffled_every": 1}
+    ds.attrs["error_rate"] = json.dumps(found)
+    table = numbers.threshold_table(ds)
+    n_grouped = 300 - int((ds.gene_cag.values < 0).sum()) - table.n_alone
+    expected = (1 + np.where(table.max_dist < 0.2, 0, 3)) / n_grouped.clip(lower=1)
+    assert table.fdr.to_numpy() == pytest.approx(expected.clip(upper=1).to_numpy())
+    assert "share of grouped genes that chance would group" in cagdask.plot.threshold_curve(ds).to_json()
+    storage.save_dataset(ds, str(tmp_path / "cags.zarr"))
+    shown = CliRunner().invoke(main, ["cut", str(tmp_path / "cags.zarr"), "--sweep"])
+    assert shown.exit_code == 0, shown.output
+    head, *_ = shown.stdout.splitlines()
+    assert head.split()[-3:] == ["by", "chance", "plateau"]
+    assert f"{table.fdr.iloc[-1]:.2%}" in shown.stdout
 
 
 def test_the_status_is_that_of_the_result(tmp_path: Path) -> None:
