@@ -148,9 +148,10 @@ class _Columns:
         self._held = np.zeros(len(names), bool)
 
     def see(self, _: Any, values: NDArray[Any]) -> None:
+        if not len(self._alive) and not self._what:
+            return
         total = values.sum(axis=1, dtype=np.float64)
-        if len(self._alive) or self._what:
-            self._held |= values.any(axis=0)
+        self._held |= values.any(axis=0)
         for rows in (slice(0, 16), slice(16, None)):  # after a few genes hardly any is left
             some = values[rows][:, self._alive].astype(np.float64)
             close = _is_close(some, total[rows, np.newaxis] - some)
