@@ -64,6 +64,8 @@ _MEASURE = re.compile(
     r"reads per base|rpkm|tpm|num|frac)"
 )
 """Ends of columns where a tool writes several measures of each sample: CoverM, Bracken."""
+_MEASURE_FIRST = re.compile(r"(?i)(abundance|counts|length|infReps|tpm|[fr]pkm|cpm|variance)[._ ].+")
+"""Their beginnings: tximport's list, written as one table."""
 _BARE_MEASURE = re.compile(
     r"(?i)tpm|[fr]pkm|cpm|coverage|(est|raw|read|expected)?[ _]?counts?|num(unique)?reads|abundance|isopct|"
     r"fpkm_conf_(lo|hi)|cov|depth|trimmed mean|variance|relative abundance \(%\)|rpk"
@@ -268,7 +270,11 @@ def _check_measures(url: str, names: list[str]) -> None:
             f"{url}: has several measures of one sample ({_listed(names)}). Choose one, such as "
             f"`value_column={best!r}`; for more samples, name a sheet or a folder of such files."
         )
-    found = {name: match[1].lower() for name in names if (match := _MEASURE.fullmatch(name))}
+    found = {
+        name: match[1].lower()
+        for name in names
+        if (match := _MEASURE.fullmatch(name) or _MEASURE_FIRST.fullmatch(name))
+    }
     measures = list(dict.fromkeys(found.values()))
     if len(measures) > 1 and len(found) == len(names):
         others = ",".join(name for name in names if found[name] != measures[0])

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from cagdask.io.tables.reading import Batch, Batches, Reading
 from cagdask.io.tables.small_formats import open_lines
 from cagdask.io.tables.tools import recognise
 
+MOTHUR = ["label", "group", "numotus"]
+"""Header of a shared file, which always has samples in rows."""
 _WORDS = re.compile(WORDS.pattern.encode())
 
 
@@ -47,6 +50,9 @@ def open_text(url: str, handle: Any, reading: Reading) -> Iterator[Batches]:
         notes.append(f"separated by {'blanks' if seen.separator == ' ' else repr(seen.separator)}")
     if seen.decimal == ",":
         notes.append("decimal commas")
+    if reading.orient == limits.AUTO and [name.lower() for name in seen.names[:3]] == MOTHUR:
+        reading = replace(reading, orient=limits.SAMPLES_IN_ROWS)
+        notes.append("mothur's shared file, samples in rows")
     tool = recognise(seen.names)
     if tool and reading.genes_in_rows:
         given = reading.to_json()

@@ -69,6 +69,8 @@ def test_quoted_names_between_blanks_may_hold_blanks(tmp_path: Path) -> None:
         ("<!DOCTYPE html><html></html>", "t.tsv", "is a web page"),
         ("gene\tTotal\tMean\na\t1\t2\nb\t3\t4\n", "t.tsv", "named as no sample is, .*keep_columns"),
         ("N_unmapped\t5\t5\t5\na\t3\t1\t2\nb\t3\t1\t2\n", "ReadsPerGene.out.tab", "is STAR's ReadsPerGene of one"),
+        ("id\tabundance.s1\tabundance.s2\tcounts.s1\tcounts.s2\na\t1\t2\t3\t4\n", "t.tsv",
+         "several measures of each sample .abundance, counts.*metadata_columns='counts.s1,counts.s2'"),
         ("sample\tgene\tcount\ns1\ta\t5\ns1\tb\t3\ns2\ta\t1\n", "t.tsv", "a row for each gene of each sample .*pivot"),
         ("gene_id,sample_id,abundance\na,s1,5\na,s2,1\nb,s2,4\n", "t.csv", "columns 'gene_id' and 'sample_id'"),
         (",baseMean,log2FoldChange,padj\na,10,1.2,0.01\nb,5,2.2,0.5\n", "t.csv", "samples: 'baseMean', 'log2.*'padj'"),
@@ -82,6 +84,13 @@ def test_quoted_names_between_blanks_may_hold_blanks(tmp_path: Path) -> None:
 def test_it_is_refused_for_what_is_odd(tmp_path: Path, text: str, name: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         read(tmp_path, text, name)
+
+
+def test_a_shared_file_of_mothur_has_samples_in_rows(tmp_path: Path) -> None:
+    text = "label\tGroup\tnumOtus\ta\tb\n0.03\ts1\t2\t1.5\t0\n0.03\ts2\t2\t2\t3\n"
+    found = read(tmp_path, text, "x.shared")
+    assert found["digest"] == read(tmp_path, PLAIN)["digest"]
+    assert found["samples"] == ["s1", "s2"]
 
 
 def test_a_row_of_totals_is_no_gene(tmp_path: Path) -> None:
