@@ -10,7 +10,7 @@ threads; equal ones go to the smaller place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,20 +93,20 @@ class References:
 
     def profiles(self, places: Int64) -> Float64:
         """Profiles at these places, ascending, shape (n, n_samples); of remote files one range each is read."""
-        return self._taken("profile", places)
+        return self._taken(lambda files: files.profile, places)
 
     def shares(self, places: Int64) -> Float64:
         """The same of the shares of genes that are there."""
-        return self._taken("share", places)
+        return self._taken(lambda files: files.share, places)
 
-    def _taken(self, name: str, places: Int64) -> Float64:
+    def _taken(self, of: Callable[[ReferenceFiles], Float32], places: Int64) -> Float64:
         found = np.zeros((len(places), self.n_samples))
         for folder, rows, begin in zip(self._folders, self._rows, self._begin, strict=False):
             first, last = np.searchsorted(places, [begin, begin + len(rows)])
             if first < last:
                 some = rows[places[first:last] - begin]
                 files = ReferenceFiles.open(folder, some[0], some[-1] + 1)
-                found[first:last] = getattr(files, name)[some - some[0]]
+                found[first:last] = of(files)[some - some[0]]
         return found
 
     def places_of(self, number: Int64) -> Int64:
