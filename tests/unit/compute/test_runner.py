@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from dask.sizeof import sizeof
 
+from cagdask.compute import on_dask  # noqa: F401  # which tells Dask
 from cagdask.compute.connect import connect
 
 
