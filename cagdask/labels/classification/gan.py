@@ -5,7 +5,8 @@
 
 Both are networks of two hidden layers of :data:`WIDTH` units. All labels are trained together, drawn equally often, so
 that a rare label profits from what is common to all. The generator that is kept is the one whose samples were nearest
-to real ones that training had not seen; training ends when it has not come nearer for :data:`PATIENCE` looks.
+to real ones, label by label; training ends when it has not come nearer for :data:`PATIENCE` looks. A label is looked at
+by samples that training had not seen, and by all of its own where these are too few to tell.
 
 What it draws for a rare label is thrown away if it has *collapsed* (spread over less than :data:`LEAST_SPREAD` of what
 the label's samples are) or if it is *misplaced* (its middle is nearer to that of another label than to its own).
@@ -46,8 +47,8 @@ LOOK_EVERY, PATIENCE = 50, 8
 APART, ENOUGH = 0.2, 10
 """Share of the samples that is looked at, and samples of a label from which on some are taken for it."""
 LEAST_SPREAD = 0.4
-DRAWN = 200
-"""Samples that are drawn to judge a label."""
+DRAWN, GLANCE = 200, 64
+"""Samples that are drawn to judge a label, and at each look."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,16 @@ def _apart(label: Int64, rng: np.random.Generator) -> NDArray[np.bool_]:
     return made
 
 
+def _seen(label: Int64, apart: NDArray[np.bool_]) -> dict[int, Int64]:
+    """Samples by which each label is looked at: pooled, a rare one would not be seen at all."""
+    made = {}
+    for one in np.unique(label[label >= 0]).tolist():
+        own = np.flatnonzero(label == one)
+        kept = own[apart[own]]
+        made[one] = kept if len(kept) >= ENOUGH else own
+    return made
+
+
 def _network(n_in: int, n_out: int) -> Any:
     from torch import nn
 
@@ -183,7 +194,7 @@ def _fitted(
 
     generator, critic = networks
     trained = np.flatnonzero(~apart & (label >= 0))
-    seen = np.flatnonzero(apart) if apart.any() else trained
+    seen = _seen(label, apart)
     chance = 1 / np.bincount(label[trained], minlength=n_labels)[label[trained]]
     chance /= chance.sum()
     marks = torch.eye(n_labels)
@@ -202,7 +213,8 @@ def _fitted(
         _step(optimizers[0], -critic(torch.cat([drawn, mark], 1)).mean())
         if step % LOOK_EVERY == 0:
             with torch.no_grad():
-                distance = energy_distance(made(label[seen])[0].numpy(), data[seen])
+                looks = [energy_distance(made(np.full(GLANCE, one))[0].numpy(), data[own]) for one, own in seen.items()]
+            distance = float(np.mean(looks))
             if distance < nearest:
                 nearest, kept, found = distance, _copy(generator), step
             elif step - found >= PATIENCE * LOOK_EVERY:
