@@ -40,6 +40,7 @@ from cagdask.expression import measures
 from cagdask.expression.kernels import Float64
 from cagdask.expression.options import METRICS, MetricsOptions
 from cagdask.io.inputs import takes_any_input
+from cagdask.labels.reading import some_of
 from cagdask.labels.sets import read_label_set
 from cagdask.storage.frames import write_frame
 
@@ -236,7 +237,8 @@ class Metrics(Work):
         length = np.sqrt(_added(storage.join(place, "squares") for place in places))
         inverse = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
         if (length == 0).any():
-            logger.warning("%d of %d samples hold nothing", (length == 0).sum(), n_samples)
+            names = some_of(list(ds["sample_id"].values[length == 0]))
+            logger.warning("%d of %d samples hold nothing: %s", (length == 0).sum(), n_samples, names)
         tasks.LengthFiles(inverse=inverse).write(self.path("lengths"))
         parts = tasks.MemberFiles.open_all([storage.join(place, "members") for place in places])
         sample = np.concatenate([part.sample for part in parts])

@@ -30,6 +30,7 @@ from cagdask.errors import InputError, SchemaError
 from cagdask.expression import tasks
 from cagdask.expression.lengths import read_lengths
 from cagdask.io.gene_matching import without_version
+from cagdask.labels.reading import some_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,7 +44,6 @@ WITHOUT_LENGTH = ("error", "drop", "median")
 ARCHS4 = "archs4"
 TILE_BYTES = 2**28
 """Whole samples of one task, float32, at most."""
-_NAMED = 5
 
 
 def parse_method(method: str) -> tuple[str, ...]:
@@ -197,8 +197,8 @@ def request_of(
         if len(unknown) == n_genes:
             raise InputError(f"{source}: none of its {n_genes:,} genes has a known length. Check how genes are named.")
         if len(unknown):
-            names = ", ".join(map(str, ds["gene_id"].values[unknown[:_NAMED]]))
-            said = f"{source}: {len(unknown):,} of {n_genes:,} genes have no known length ({names}, …)"
+            names = some_of(list(ds["gene_id"].values[unknown]))
+            said = f"{source}: {len(unknown):,} of {n_genes:,} genes have no known length ({names})"
             if without == "error":
                 raise InputError(
                     f"{said}. Leave them out with `without_length='drop'`, or take the median of the others with "

@@ -26,13 +26,13 @@ from cagdask.errors import InputError
 from cagdask.expression import tasks
 from cagdask.expression.request import Request
 from cagdask.io.layout import ChunkPlan, plan_chunks
+from cagdask.labels.reading import some_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 5
 _TARGET = {"long_name": "Mean of the sorted samples: what the ranks of a sample become"}
 _SCALE = {"long_name": "Factor of a sample"}
 
@@ -164,8 +164,9 @@ class Normalization(Work):
         samples = ds["sample_id"].values
         for wrong, said in ((most <= 0, "hold nothing"), ((least == most) & (most > 0), "have one value in all genes")):
             if wrong.any():
-                names = ", ".join(map(str, samples[wrong][:_NAMED]))
-                logger.warning("%d of %d samples %s: %s", wrong.sum(), len(samples), said, names)
+                logger.warning(
+                    "%d of %d samples %s: %s", wrong.sum(), len(samples), said, some_of(list(samples[wrong]))
+                )
         self._save("total", total)
         return total, per_length
 
@@ -209,7 +210,10 @@ class Normalization(Work):
 
     def _tmm_factors(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
         if (total <= 0).any():
-            raise InputError(f"{self.request.url}: {(total <= 0).sum()} samples hold nothing, which tmm can not scale.")
+            raise InputError(
+                f"{self.request.url}: {(total <= 0).sum()} of {len(total):,} samples hold nothing, which tmm can not "
+                "scale. Ingest the others alone (cagdask ingest --samples FILE), or use `method='cpm'`."
+            )
         groups = self.sample_groups()
         quartile = _joined(self.over("quartiles", tasks.quartile_task, groups, unit="samples"))
         quartile = quartile / total

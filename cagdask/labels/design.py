@@ -142,7 +142,10 @@ def _check_groups(levels: list[str], group: NDArray[np.int64], codes: NDArray[np
             n = int(((group == number) & (codes == code)).sum())
             if n < LEAST:
                 where = f" in a cohort of column {cohort!r}" if cohort else ""
-                raise InputError(f"group {level!r} has {n} samples{where}; a test needs {LEAST} or more in each group.")
+                raise InputError(
+                    f"group {level!r} has {n} samples{where}; a test needs {LEAST} or more in each group. Name "
+                    "others with `groups`."
+                )
 
 
 def _paired_rows(table: pd.DataFrame, pairs: str) -> pd.DataFrame:

@@ -101,7 +101,7 @@ def augment(
     if not rare:
         least = int(samples.member.sum(axis=0).min())
         raise InputError(
-            f"{labels}: no label is rare, all have {least} samples or more. Raise rare_below to ask of more."
+            f"{labels}: no label is rare, all have {least} samples or more. Raise `rare_below` to ask of more."
         )
     work_bytes = 12 * held.n * held.n_samples
     with as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work_bytes) as runner:

@@ -203,7 +203,9 @@ def usable(held: features.Source, labels: str, chosen: dict[str, Any]) -> Sample
     if studies is not None:
         studies = studies[column]
         if len(set(studies)) < 2:
-            raise InputError(f"all labelled samples are of one study in column {chosen['groups']!r}. Leave out groups.")
+            raise InputError(
+                f"all labelled samples are of one study in column {chosen['groups']!r}. Leave out `groups`."
+            )
     return Samples(found, verdicts, column, studies, messages)
 
 
@@ -276,7 +278,7 @@ def check_memory(held: features.Source, samples: Samples, chosen: dict[str, Any]
     """Refuse more chosen features than a worker can hold as often as a task does, before any of them is read."""
     n = min(held.n, chosen["n_features"])
     cell = 16 if chosen["model"] == "random-forest" else 40
-    what = f"{len(samples.column):,} samples x {n:,} features; use fewer with n_features"
+    what = f"{len(samples.column):,} samples x {n:,} features; use fewer with `n_features`"
     runner.check_fits("classify", cell * len(samples.column) * n, what)
 
 
