@@ -37,7 +37,7 @@ def test_a_rare_label_that_a_forest_overlooks_is_helped(tmp_path: Path) -> None:
     assert report["rare_labels"] == ["seldom"]
     assert report["recommended"] in ("smote", "gaussian", "gan")
     found = report["methods"][report["recommended"]]
-    assert found["rise"] > found["standard_error"] > 0
+    assert found["rise"] > 2 * found["standard_error"] > 0
     assert found["rare_f1"] > report["methods"]["none"]["rare_f1"] + 0.2
     scores = pd.read_csv(tmp_path / "a" / "scores.tsv", sep="\t")
     assert len(scores) == 3 * len(methods())
