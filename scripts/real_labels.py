@@ -186,12 +186,13 @@ def main() -> None:
 
 @main.command()
 @folder_option
-def beside(data: Path) -> None:
+@click.option("--only", default="", help="Cohorts whose name begins so.")
+def beside(data: Path, only: str) -> None:
     """Each cohort by cagdask, and by scikit-learn with the whole matrix in memory."""
     click.echo("| cohort | samples x features | labels | split | AUC | accuracy | macro F1 |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- |")
     for name, cohort in COHORTS.items():
-        for row in beside_rows(data, cohort):
+        for row in beside_rows(data, cohort) if name.startswith(only) else ():
             click.echo(f"| {name} | {row} |")
 
 
@@ -207,13 +208,10 @@ def features(data: Path, seeds: int, max_dist: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             store = ingested(data, cohort, folder)
             command("run", f"{folder}/raw.zarr", "--output", f"{folder}/cags", "--max-dist", max_dist)
-            for said, source, more in (
-                ("genes", store, ()), ("CAGs", f"{folder}/cags", ()),
-            ):  # fmt: skip
+            for said, source in (("genes", store), ("CAGs", f"{folder}/cags")):
                 found = []
                 for seed in range(seeds):
-                    card, _ = classified(data, cohort, source, f"{folder}/model", "--seed", str(seed), "--overwrite",
-                                         *more)  # fmt: skip
+                    card, _ = classified(data, cohort, source, f"{folder}/model", "--seed", str(seed), "--overwrite")
                     found.append([card["splits"]["random"][one] for one in ("macro_auc", "accuracy", "macro_f1")])
                 number = len(card["features"]["names"])
                 means, spread = np.mean(found, axis=0), np.std(found, axis=0)
