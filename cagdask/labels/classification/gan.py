@@ -170,7 +170,7 @@ def _apart(label: Int64, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 def _seen(label: Int64, apart: NDArray[np.bool_]) -> dict[int, Int64]:
     """Samples by which each label is looked at: pooled, a rare one would not be seen at all."""
-    made = {}
+    made: dict[int, Int64] = {}
     for one in np.unique(label[label >= 0]).tolist():
         own = np.flatnonzero(label == one)
         kept = own[apart[own]]
