@@ -93,7 +93,7 @@ def read(store: str) -> Manifest | None:
         location = said.get("location")
         if location is not None and (not isinstance(location, str) or ".." in location.split("/")):
             raise ValueError(location)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise StoreError(f"{store}: its manifest is damaged ({NAME}). Make the store again.") from err
     return Manifest(listed, location, tag)
 

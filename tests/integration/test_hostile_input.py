@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cagdask import storage
-from cagdask.errors import InputError, SchemaError
+from cagdask.errors import InputError, SchemaError, StoreError
 from cagdask.io.sheets import sheet
 from cagdask.io.sheets.sheet import read_sheet
 from tests import fuzz
@@ -48,3 +49,15 @@ def test_a_store_that_would_run_code_or_unpack_to_too_much_is_refused(
     storage.write_json(f"{url}/abundance/zarr.json", metadata | change)
     with pytest.raises(SchemaError, match=words):
         storage.open_dataset(url)
+
+
+def test_a_manifest_with_a_size_that_is_no_number_is_damaged(tmp_path: Path) -> None:
+    playground = fuzz.Playground(tmp_path / "x")
+    path = playground.sealed / "manifest" / "zarr.json"
+    metadata = storage.read_json(str(path))
+    manifest = metadata["attributes"]["cagdask_manifest"]["files"]
+    name = next(iter(manifest))
+    manifest[name][0] = float("inf")
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match="its manifest is damaged"):
+        storage.open_dataset(str(playground.sealed))

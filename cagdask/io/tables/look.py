@@ -105,7 +105,8 @@ def look(
         names, rows, n_skipped = _take_header(lines, rows, n_skipped)
     if of_values:
         rows, n_skipped = _without_second_headers(url, lines, rows, n_skipped)
-    if of_values and next(iter(names or rows[0]), "").strip() == "N_unmapped":
+    first = next((row[0] for row in (names, *rows) if row), "")
+    if of_values and first.strip() == "N_unmapped":
         raise InputError(
             f"{url}: is STAR's ReadsPerGene of one sample. Name a sheet or a pattern of such files, also of one, such "
             "as 'star/*ReadsPerGene.out.tab': the unstranded column is taken, or that of `value_column`."

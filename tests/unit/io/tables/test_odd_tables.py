@@ -68,6 +68,7 @@ def test_quoted_names_between_blanks_may_hold_blanks(tmp_path: Path) -> None:
         ("version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 1\n", "t.csv", "pointer of Git LFS"),
         ("<!DOCTYPE html><html></html>", "t.tsv", "is a web page"),
         ("gene\tTotal\tMean\na\t1\t2\nb\t3\t4\n", "t.tsv", "named as no sample is, .*keep_columns"),
+        ("# nothing but a comment\n", "t.tsv", "has a single column"),
         ("N_unmapped\t5\t5\t5\na\t3\t1\t2\nb\t3\t1\t2\n", "ReadsPerGene.out.tab", "is STAR's ReadsPerGene of one"),
         ("id\tabundance.s1\tabundance.s2\tcounts.s1\tcounts.s2\na\t1\t2\t3\t4\n", "t.tsv",
          "several measures of each sample .abundance, counts.*metadata_columns='counts.s1,counts.s2'"),
