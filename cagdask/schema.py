@@ -313,3 +313,9 @@ def validate(ds: xr.Dataset | View, *names: str, where: str = "dataset") -> None
         wanted = {"str": "OTU", "int64": "iu", "float32": "fiu", "float64": "fiu", "bool": "b"}[row.dtype]
         if found.dtype.kind not in wanted:
             raise SchemaError(f"{where}: {name} is of dtype {found.dtype}, needs {row.dtype}.")
+
+
+def is_certified(ds: xr.Dataset | View) -> bool | None:
+    """Whether every merge of a result was proven; None where it does not say. A text "false" is no."""
+    certified = ds.attrs.get("certified")
+    return None if certified is None else str(certified).lower() in ("true", "1")

@@ -129,7 +129,7 @@ def check_cut(ds: xr.Dataset | storage.StoreView, where: str, max_dist: float, s
     parameters = _parameters_at(ds, where, max_dist)
     store = _store_of(ds, where, store)
     shape = check_source(store, parameters)
-    return Cut(storage.absolute(where), store, shape, parameters, bool(ds.attrs["certified"]))
+    return Cut(storage.absolute(where), store, shape, parameters, bool(schema.is_certified(ds)))
 
 
 def cut_store(cut: Cut, target: str, runner: Runner, *, overwrite: bool) -> None:

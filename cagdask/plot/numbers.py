@@ -41,12 +41,6 @@ def parameters_of(ds: xr.Dataset) -> dict[str, Any]:
         return {}
 
 
-def is_certified(ds: xr.Dataset) -> bool | None:
-    """Whether every merge was proven; None where the result does not say."""
-    certified = ds.attrs.get("certified")
-    return None if certified is None else str(certified).lower() in ("true", "1")
-
-
 def error_rate(ds: xr.Dataset) -> dict[str, Any]:
     """What was estimated of errors on shuffled genes; empty where nothing was, or where it is damaged."""
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cagdask import schema
 from cagdask.plot import numbers
 from cagdask.plot.samples import categories, coloring_columns, is_continuous, sample_table
 
@@ -80,7 +81,7 @@ def method(ds: xr.Dataset) -> str:
 def trust(ds: xr.Dataset) -> list[str]:
     """What speaks for a result: the certificate, and the error rate where one was estimated and reached."""
     said = []
-    if numbers.is_certified(ds):
+    if schema.is_certified(ds):
         linkage = ds.attrs.get("linkage", "average")
         said.append(f"Certified: every merge was proven to be the one that exact {linkage} linkage makes.")
     found = numbers.error_rate(ds)
@@ -102,7 +103,7 @@ def _unmarked(words: Any) -> str:
 def _errors(ds: xr.Dataset) -> list[Caution | None]:
     """What is to be said against a result from its certificate and its error rate."""
     found: list[Caution | None] = []
-    if numbers.is_certified(ds) is False:
+    if schema.is_certified(ds) is False:
         found.append(Caution("Not certified", "The search was approximate, so some merges may be missing."))
     rate = numbers.error_rate(ds)
     if rate.get("in_words") and not _is_reached(rate):

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cagdask import provenance, storage
+from cagdask import provenance, schema, storage
 from cagdask.errors import SchemaError
-from cagdask.plot.numbers import is_certified, parameters_of
+from cagdask.plot.numbers import parameters_of
 from cagdask.plot.results import open_result
 from cagdask.reports import findings
 
@@ -60,7 +60,7 @@ def summarize(result: str | xr.Dataset | storage.StoreView, *, n_largest: int = 
         "n_cags": int((sizes > 0).sum()),  # an assignment leaves empty ones
         "n_alone": int((sizes == 1).sum()),
         "n_filtered": int(ds.sizes["gene"] - sizes.sum()),
-        "certified": is_certified(ds),
+        "certified": schema.is_certified(ds),
         "largest": _largest(ds, n_largest),
     }
 

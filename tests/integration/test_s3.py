@@ -296,11 +296,13 @@ def test_a_new_store_is_written_where_it_stays(s3: S3Server, s3_url: str, monkey
     with pytest.raises(StoreError, match="is unfinished"):
         storage.open_dataset(url)
     storage.check_target(url)  # what is there is unfinished work, and nothing that would be replaced
+    assert not storage.is_taken(url)
     seen = count_requests(monkeypatch, None)
     storage.publish(staged, url)
     assert seen.count("copy") == len([name for name in storage.list_files(staged) if name.endswith("zarr.json")]) - 1
     storage.end_work(url)
     np.testing.assert_array_equal(read(url), values)
+    assert storage.is_taken(url)
     assert storage.find_damage(url) == []
 
 
@@ -333,6 +335,7 @@ def test_unfinished_chunks_in_place_go_with_their_work(s3: S3Server, s3_url: str
 def test_what_others_keep_at_a_target_is_not_mixed_with_chunks(s3: S3Server, s3_url: str) -> None:
     url = f"{s3_url}/a.zarr"
     storage.write_bytes(f"{url}/notes.txt", b"of someone")
+    assert storage.is_taken(url)
     folder, _ = storage.begin_work(url, {"made": "new"}, overwrite=True, is_store=True)
     write_abundance_store(storage.staged_store(folder), np.ones((6, 2), np.float32), chunk_rows=2)
     storage.end_work(url)

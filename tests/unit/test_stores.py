@@ -79,3 +79,10 @@ def test_every_function_takes_the_folder_of_a_run(runs: Path, tmp_path: Path) ->
     assigned = cagdask.assign(folder, to=folder, client=here)
     assert "gene_assigned" in assigned
     assert cagdask.nmf(folder, k=1, output=str(tmp_path / "nmf"), client=here).sizes["component"] == 1
+
+
+def test_the_text_false_certifies_nothing(runs: Path) -> None:
+    result = cagdask.open_dataset(str(runs / "run" / "cags.zarr")).load()
+    assert result.attrs["certified"] is True
+    result.attrs["certified"] = "false"
+    assert cagdask.cut(result, max_dist=0.1, client=InlineRunner()).attrs["certified"] is False
