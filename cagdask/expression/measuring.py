@@ -294,7 +294,7 @@ def _table(
 
 def _write(frame: pd.DataFrame, output: str) -> None:
     from cagdask.plot.expression import signal
-    from cagdask.plot.style import save
+    from cagdask.plot.style import save as save_picture
 
     write_frame(frame, output)
-    save(signal(frame), f"{os.path.splitext(output)[0]}.signal.png")
+    save_picture(signal(frame), f"{os.path.splitext(output)[0]}.signal.png")

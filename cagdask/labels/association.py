@@ -301,7 +301,7 @@ def _frame(held: Source, parts: list[TestedFiles], min_size: int, min_prevalence
 
 def _write(frame: pd.DataFrame, output: str) -> None:
     from cagdask.plot.association import volcano
-    from cagdask.plot.style import save
+    from cagdask.plot.style import save as save_picture
 
     write_frame(frame, output)
-    save(volcano(frame), f"{os.path.splitext(output)[0]}.volcano.png")
+    save_picture(volcano(frame), f"{os.path.splitext(output)[0]}.volcano.png")
