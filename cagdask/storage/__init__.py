@@ -15,7 +15,7 @@ A target is complete or absent. It is written under ``TARGET.work`` and moved in
 :mod:`cagdask.storage.targets`.
 """
 
-from cagdask.storage.datasets import load_dataset, loaded, open_dataset, save_dataset
+from cagdask.storage.datasets import load_dataset, open_dataset, save_dataset
 from cagdask.storage.files import (
     ahead,
     check_protocol,
@@ -96,7 +96,6 @@ __all__ = [
     "join",
     "list_files",
     "load_dataset",
-    "loaded",
     "local_path",
     "look",
     "make_folder",

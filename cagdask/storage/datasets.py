@@ -290,10 +290,3 @@ def _block_as_float32(block: NDArray[np.float64]) -> NDArray[np.float32]:
             "3.4e38). Divide or multiply all values by one number first."
         )
     return small
-
-
-def loaded(ds: xr.Dataset) -> xr.Dataset:
-    """The dataset in memory, the indexes of its names too, so that its store may go away."""
-    from cagdask.storage.names import with_names, without_names
-
-    return with_names(without_names(ds).load())

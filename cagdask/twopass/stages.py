@@ -161,11 +161,12 @@ class TwoPass(Work):
         storage.write_json(storage.join(self.staged, "twopass.json"), report)
         storage.publish(self.staged, self.target)
         storage.end_work(self.target)
-        ds = storage.open_dataset(storage.join(self.target, stores.LABELS))
+        opened = storage.load_dataset if in_memory else storage.open_dataset
+        ds = opened(storage.join(self.target, stores.LABELS))
         if stores.LEADERS in report["files"]:
-            ds = ds.assign(storage.open_dataset(storage.join(self.target, stores.LEADERS)).variables)
+            ds = ds.assign(opened(storage.join(self.target, stores.LEADERS)).variables)
         ds.attrs["report"] = json.dumps(report, sort_keys=True)
-        return storage.loaded(ds) if in_memory else ds
+        return ds
 
 
 def _block_rows(items: Items, block: int | None, runner: Runner, n_leaders: int) -> int:
