@@ -185,11 +185,9 @@ def all_candidates(near: Int64, more: Int64) -> Int64:
     >>> all_candidates(np.array([[4, 2, -1]]), np.array([[2, 7]]))
     array([[ 4,  2,  7, -1, -1]])
     """
-    both = np.full((len(near), near.shape[1] + more.shape[1]), -1, np.int64)
-    for i in range(len(near)):
-        mine = [*near[i][near[i] >= 0], *(place for place in more[i] if place >= 0 and place not in near[i])]
-        both[i, : len(mine)] = mine
-    return both
+    twice = (more[:, :, None] == near[:, None, :]).any(axis=2)
+    both = np.concatenate([near, np.where(twice, -1, more)], axis=1)
+    return np.take_along_axis(both, np.argsort(both < 0, axis=1, kind="stable"), axis=1)
 
 
 def _nothing(n: int) -> tuple[NDArray[np.int8], Int64, Int64]:
