@@ -84,7 +84,7 @@ class Totals:
         """
         for name, what, n in self._watch.found():
             raise InputError(
-                f"{self._url}: sample {name!r} is the {what} of the {n:,} others, so it is none. Leave it out with "
+                f"{self._url}: sample {name!r} is the {what} of the {n:,} others, so it is no sample. Leave it out with "
                 f"`exclude_samples={'^' + re.escape(name) + '$'!r}`, or keep it with `totals='keep'`."
             )
 
