@@ -84,8 +84,8 @@ class Totals:
         """
         for name, what, n in self._watch.found():
             raise InputError(
-                f"{self._url}: sample {name!r} is the {what} of the {n:,} others, so it is no sample. Leave it out with "
-                f"`exclude_samples={'^' + re.escape(name) + '$'!r}`, or keep it with `totals='keep'`."
+                f"{self._url}: sample {name!r} is the {what} of the {n:,} others, so it is no sample. Leave it out "
+                f"with `exclude_samples={'^' + re.escape(name) + '$'!r}`, or keep it with `totals='keep'`."
             )
 
 
