@@ -27,11 +27,11 @@ from cagdask.cags.jobs import WORK_FORMAT, checked_plan, work_bytes
 from cagdask.cags.options import ASSIGN
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.compute.work import scratch_folder
 from cagdask.engine.plan.task_memory import EnginePlan
 from cagdask.engine.search.nearest_group import POINTS_AT_ONCE, ROWS_AT_ONCE
 from cagdask.engine.stage_names import WRITE_MERGES
 from cagdask.io.inputs import takes_any_input
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -17,8 +17,8 @@ from cagdask.cags.jobs import begin, check_source, finish, work_bytes
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.compute.work import scratch_folder
 from cagdask.io.inputs import as_store
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -16,9 +16,9 @@ from cagdask.cags.jobs import begin, check_source, finish, work_bytes
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.compute.work import scratch_folder
 from cagdask.engine.grid import on_grid
 from cagdask.errors import SchemaError
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import xarray as xr

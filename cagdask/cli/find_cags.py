@@ -25,6 +25,7 @@ from cagdask.cli.flags import flags_of_parser, in_flags
 from cagdask.compute import signals
 from cagdask.compute.progress import Reporter, reporting
 from cagdask.errors import CagdaskError, InputError, StoreError
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,13 +118,13 @@ def _floor(text: str | None, normalization: str) -> float | str | None:
 
 
 def _temporary_folder(asked: str) -> str:
-    """Make a folder for this run inside the one asked for; of the default, only where it is there."""
+    """The folder for temporary files that is asked for; the default only where it is there."""
     if not os.path.isdir(asked):
         if asked != _SCRATCH:
             raise StoreError(f"--temp-folder {asked}: there is no such folder. Make it first, or name another one.")
         logger.info("No folder %s on this machine, using %s", asked, tempfile.gettempdir())
         asked = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="find-cags-", dir=asked)
+    return asked
 
 
 # -- the work --------------------------------------------------------------------------------------------------------
@@ -263,7 +264,11 @@ def _log_to(file: str) -> logging.Handler:
 
 def _run(arguments: argparse.Namespace) -> None:
     options = _checked(arguments)
-    folder = _temporary_folder(arguments.temp_folder)
+    with scratch_folder(_temporary_folder(arguments.temp_folder)) as folder:
+        _run_in(folder, arguments, options)
+
+
+def _run_in(folder: str, arguments: argparse.Namespace, options: dict[str, Any]) -> None:
     log_file = os.path.join(folder, arguments.output_prefix + SUFFIXES[3])
     handler = _log_to(log_file)
     try:
@@ -278,7 +283,6 @@ def _run(arguments: argparse.Namespace) -> None:
     finally:
         logging.getLogger("cagdask").removeHandler(handler)
         handler.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,9 +22,7 @@ import datetime
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -42,6 +40,7 @@ from cagdask.compute.main_guard import check_main_guard
 from cagdask.compute.worker_plugins import QuietWorker
 from cagdask.errors import ClusterError
 from cagdask.storage import s3_settings
+from cagdask.storage.scratch import scratch_folder
 
 _CLOSE_SECONDS = 20.0
 """How long a cluster may take to end by itself; then its processes are killed."""
@@ -86,7 +85,7 @@ def local_cluster(n_workers: int, memory_limit: int) -> Iterator[Client]:
     cores = settings.n_cores()
     kept = min(settings.KEPT_BY_ALLOCATOR, int(memory_limit * settings.KEPT_SHARE))
     with ExitStack() as stack:
-        folder = stack.enter_context(_private_folder())
+        folder = stack.enter_context(scratch_folder())
         dashboard = bool(dask.config.get(settings.DASHBOARD, False))
         config = dict.fromkeys(settings.ALLOCATOR_KEYS, kept) | _routes(dashboard) | {"temporary-directory": folder}
         stack.enter_context(dask.config.set(config))
@@ -162,16 +161,6 @@ def _check_semaphores() -> None:
             f"worker processes need a shared memory folder that can be written, /dev/shm ({err.strerror}). Mount one, "
             "or compute in this process with `n_workers=0`."
         ) from err
-
-
-@contextmanager
-def _private_folder() -> Iterator[str]:
-    """A folder for the workers, that nobody else can look into."""
-    folder = tempfile.mkdtemp(prefix="cagdask-")  # with mode 0700
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _loop(stack: ExitStack) -> Any:

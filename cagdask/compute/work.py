@@ -10,9 +10,6 @@ Each command has a class of its own that puts its stages in order, on top of :cl
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cagdask import storage
@@ -53,10 +50,3 @@ class Work:
     def path(self, *parts: str) -> str:
         """A place in the work folder."""
         return storage.join(self.folder, *parts)
-
-
-@contextmanager
-def scratch_folder() -> Iterator[str]:
-    """A folder of this machine for what nobody keeps, gone at the end of the block."""
-    with tempfile.TemporaryDirectory(prefix="cagdask-") as folder:
-        yield folder

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from cagdask import provenance, schema, storage
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.compute.work import Work, scratch_folder
+from cagdask.compute.work import Work
 from cagdask.errors import InputError, SchemaError
 from cagdask.expression import measure_tasks as tasks
 from cagdask.expression import measures
@@ -43,6 +43,7 @@ from cagdask.io.inputs import takes_any_input
 from cagdask.labels.reading import some_of
 from cagdask.labels.sets import read_label_set
 from cagdask.storage.frames import write_frame
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from cagdask import provenance, storage
 from cagdask.compute.runner import Runner
-from cagdask.compute.work import scratch_folder
 from cagdask.factors import results
 from cagdask.factors.hals import Float32
 from cagdask.factors.matrix import check_table, convert_table, open_matrix, reads_itself
@@ -25,6 +24,7 @@ from cagdask.factors.sketch import OVERSAMPLING
 from cagdask.factors.steps import Factorization
 from cagdask.io.inputs import takes_any_input
 from cagdask.io.tables.parquet import is_table
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +21,7 @@ from typing import Any, TypeVar, cast
 from cagdask import storage
 from cagdask.compute.progress import reporter
 from cagdask.errors import CagdaskError
+from cagdask.storage.scratch import scratch_folder
 from cagdask.stores import abundance_url, is_store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ def as_store(
         from cagdask.storage.objects import kind_of
 
         said, name = f"the {type(source).__name__} given", kind_of(source)
-    with tempfile.TemporaryDirectory(prefix="cagdask-") as scratch:
+    with scratch_folder() as scratch:
         made = f"{storage.absolute(beside)}.input.zarr" if beside else storage.join(scratch, f"{name}.zarr")
         try:
             with named_as_given(made, said):

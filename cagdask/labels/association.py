@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from cagdask.labels.judging import Scale, scale_of
 from cagdask.labels.reading import read_labels, some_of
 from cagdask.storage.arrays import Files, array
 from cagdask.storage.frames import write_frame
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,10 +131,10 @@ def associate(
     question = replace(question, zero_aware=zero_aware)
     work_bytes = 12 * matrix.n_genes * matrix.n_samples
     with (
-        tempfile.TemporaryDirectory(prefix="cagdask-", ignore_cleanup_errors=True) as scratch,
+        scratch_folder() as scratch,
         as_runner(client, n_workers=n_workers, memory_limit=memory_limit, work_bytes=work_bytes) as runner,
     ):
-        folder = scratch if output is None else storage.work_folder(storage.absolute(output))
+        folder = storage.join(scratch, "work") if output is None else storage.work_folder(storage.absolute(output))
         storage.remove(folder)
         try:
             found, total = _run(matrix, question, design, runner, folder)

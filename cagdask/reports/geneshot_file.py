@@ -10,7 +10,6 @@ held at once, 8 bytes per CAG and sample.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cagdask import storage
 from cagdask.errors import InputError
 from cagdask.reports import conversions
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def write_geneshot(result: str, url: str) -> None:
 
     check_tables()
     frames = geneshot_frames(result)
-    with tempfile.TemporaryDirectory(prefix="cagdask-") as folder:
+    with scratch_folder() as folder:
         local = Path(folder) / "results.hdf5"
         with pd.HDFStore(local, mode="w", complevel=5, complib="zlib") as store:
             _leave_times_out(store)

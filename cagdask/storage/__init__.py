@@ -10,6 +10,7 @@
     groups     Zarr groups and their arrays
     datasets   stores as xarray datasets, opened and saved
     views      what a store holds, seen without xarray
+    scratch    temporary folders of this machine
 
 A target is complete or absent. It is written under ``TARGET.work`` and moved into place at the end: see
 :mod:`cagdask.storage.targets`.

@@ -21,9 +21,9 @@ import numpy as np
 from cagdask import schema, storage, stores
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.compute.work import scratch_folder
 from cagdask.errors import SchemaError
 from cagdask.io.inputs import takes_any_input
+from cagdask.storage.scratch import scratch_folder
 from cagdask.twopass import sample as first_pass
 from cagdask.twopass import sources
 from cagdask.twopass.checks import check_metric, check_sample, check_second_pass, checked, feature_order

@@ -25,11 +25,11 @@ from cagdask import storage
 from cagdask.compute import memory
 from cagdask.compute.connect import as_runner
 from cagdask.compute.runner import Runner
-from cagdask.compute.work import scratch_folder
 from cagdask.errors import InputError, SchemaError
 from cagdask.io.inputs import as_store, named_as_given
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import Floor, SampleStatistics, sample_statistics
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -7,7 +7,6 @@ CAGs of the model --by their genes--> rows of the new store --summed by tasks-->
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from cagdask.errors import InputError, SchemaError
 from cagdask.io.inputs import as_store
 from cagdask.labels.classification import aggregation, answers, features, results
 from cagdask.labels.reading import some_of
+from cagdask.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,10 +85,12 @@ def predict(
     with as_store(source, beside=output, leave=features.reads_itself, **where) as url:
         held = _same_features(url, source, model, card) or _genes_of(url, source, model, card)
         with (
-            tempfile.TemporaryDirectory(prefix="cagdask-", ignore_cleanup_errors=True) as scratch,
+            scratch_folder() as scratch,
             as_runner(**where, work_bytes=12 * held.n * held.n_samples) as runner,
         ):
-            folder = scratch if runner.in_process else storage.work_folder(storage.absolute(output))
+            folder = (
+                storage.join(scratch, "work") if runner.in_process else storage.work_folder(storage.absolute(output))
+            )
             storage.remove(folder)
             try:
                 table = _predicted(model, card, held, missing, runner, folder)
