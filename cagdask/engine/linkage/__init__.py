@@ -8,7 +8,7 @@ reciprocal  reciprocal nearest groups that the neighbor lists prove, merged: com
 single      the same lists, joined by nearest member
 refinement  groups whose mean directions are close, joined; its table in refinement_table
 noise_correction   when two groups are one, noise taken out
-corrected_joining  the rounds in which such groups are joined
+corrected_joining  the rounds in which such groups are joined; corrected_links does them with pairs listed once
 attaching          small groups put to larger ones
 tree        merge table, cut, labels
 """

@@ -11,7 +11,7 @@ products.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -31,6 +31,44 @@ Int64 = NDArray[np.int64]
 
 DENSE = 2
 """Rows of a stretch per row that is wanted, up to which the whole stretch is multiplied."""
+LISTED = 0.85
+"""ρ from which on two groups are linked, as a share of what joining needs."""
+LISTED_ALONE = 0.9
+"""The same for a gene alone and a group."""
+
+
+def least_listed(bounds: Bounds) -> tuple[float, float]:
+    """ρ from which on pairs are linked: of two groups of several genes, and of such a group and a gene alone."""
+    return LISTED * bounds.same, LISTED_ALONE * bounds.same_alone
+
+
+class Linking:
+    """Pairs of groups that may join, now or later; all are forgotten if there are more than ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.n = 0
+        self._pairs = [np.empty((2, 0), np.int64)]
+
+    def look(self, products: Float32, column: Int64, factors: tuple[Float32, Float32], ids: tuple[Int64, Int64],
+             least: float) -> None:  # fmt: skip
+        """Take the pairs whose ρ may be ``least`` or more.
+
+        ``products`` (n, m) are scaled by the first of the ``factors``; column ``column[z]`` is that of group ``z`` of
+        the others. ``ids`` name the groups of either side.
+        """
+        if self.n > self.most:
+            return
+        found = _listed(products, column, factors[0], factors[1], ids[0], ids[1], np.float32(least))
+        self.n += found.shape[1]
+        self._pairs.append(found)
+        if self.n > self.most:
+            self._pairs = [np.empty((2, 0), np.int64)]
+
+    def pairs(self) -> tuple[Int64, Int64]:
+        """Names of the groups of each pair."""
+        one, other = np.concatenate(self._pairs, axis=1)
+        return one, other
 
 
 class Side(NamedTuple):
@@ -54,56 +92,67 @@ def side_of(groups: Groups) -> Side:
     return Side(groups, groups.rows.astype(np.float32), inner, np.full(n, NONE), np.full(n, -2.0))
 
 
-def compare_sides(a: Side, at: Int64, b: Side, bt: Int64) -> int:
+def compare_sides(a: Side, at: Int64, b: Side, bt: Int64, linking: Linking | None = None) -> int:
     """Keep what the groups at the positions ``at`` of one side and ``bt`` of another are to each other.
 
     ``near`` and ``best`` of both are changed in place. Both may be the same side. Gives the number of products.
+    ``linking`` takes the genes of pairs that may ever join.
     """
     n_products = 0
     with one_thread():
-        for some, pairwise in _kinds(a, at):
-            for others, others_pairwise in _kinds(b, bt):
+        for some, pairwise in kinds_of(a.groups, a.inner, at):
+            for others, others_pairwise in kinds_of(b.groups, b.inner, bt):
                 if not (pairwise or others_pairwise):
                     continue
-                factors = _factors(a, some, others_pairwise), _factors(b, others, pairwise)
+                factors = (
+                    factors_of(a.groups, a.inner, some, with_several=others_pairwise),
+                    factors_of(b.groups, b.inner, others, with_several=pairwise),
+                )
                 n_products += len(some) * len(others)
-                _compare_kind(a, some, b, others, factors)
+                _compare_kind(a, some, b, others, factors, linking)
     return n_products
 
 
-def compare_within(side: Side, at: Int64) -> int:
+def compare_within(side: Side, at: Int64, linking: Linking | None = None) -> int:
     """As :func:`compare_sides` for all pairs of some groups of one side, each pair once."""
     n_products = 0
-    (several, _), (alone, _) = _kinds(side, at)
+    groups, inner = side.groups, side.inner
+    (several, _), (alone, _) = kinds_of(groups, inner, at)
     with one_thread():
-        of_several = _factors(side, several, True)
+        of_several = factors_of(groups, inner, several, with_several=True)
         for begin in range(0, len(several), ROWS_AT_ONCE):
             part = slice(begin, begin + ROWS_AT_ONCE)
             n_products += len(several[part]) * (len(several) - begin)
-            _compare_kind(side, several[part], side, several[begin:], (of_several[part], of_several[begin:]))
-        factors = _factors(side, several, False), _factors(side, alone, True)
+            factors = of_several[part], of_several[begin:]
+            _compare_kind(side, several[part], side, several[begin:], factors, linking)
+        factors = (
+            factors_of(groups, inner, several, with_several=False), factors_of(groups, inner, alone, with_several=True),
+        )  # fmt: skip
         n_products += len(several) * len(alone)
-        _compare_kind(side, several, side, alone, factors)
+        _compare_kind(side, several, side, alone, factors, linking)
     return n_products
 
 
-def _kinds(side: Side, at: Int64) -> tuple[tuple[Int64, bool], tuple[Int64, bool]]:
+def kinds_of(groups: Groups, inner: Float64, at: Int64) -> tuple[tuple[Int64, bool], tuple[Int64, bool]]:
     """Those of the positions ``at`` that hold groups of two and more genes whose genes are alike; and genes alone."""
-    alone = side.groups.size[at] == 1
-    possible = (side.inner[at] > 0) & (side.groups.length[at] >= LEAST - PRODUCT_MARGIN)
+    alone = groups.size[at] == 1
+    possible = (inner[at] > 0) & (groups.length[at] >= LEAST - PRODUCT_MARGIN)
     return (at[~alone & possible], True), (at[alone], False)
 
 
-def _factors(side: Side, at: Int64, with_several: bool) -> Float32:
+def factors_of(groups: Groups, inner: Float64, at: Int64, *, with_several: bool) -> Float32:
     """Factor of each of some groups, so that ρ is the product of the cosine and two factors."""
-    inner = side.inner[at]
-    return (side.groups.length[at] / (np.sqrt(inner) if with_several else inner)).astype(np.float32)
+    of_own = inner[at]
+    return (groups.length[at] / (np.sqrt(of_own) if with_several else of_own)).astype(np.float32)
 
 
-def _compare_kind(a: Side, at: Int64, b: Side, bt: Int64, factors: tuple[Float32, Float32]) -> None:
+def _compare_kind(
+    a: Side, at: Int64, b: Side, bt: Int64, factors: tuple[Float32, Float32], linking: Linking | None
+) -> None:
     if not len(at) or not len(bt):
         return
     bounds = bounds_of(a.rows32.shape[1])
+    least = least_listed(bounds)[int(a.groups.size[at[0]] == 1 or b.groups.size[bt[0]] == 1)]
     margin = np.float32(2 * PRODUCT_MARGIN) * max(np.float32(1), factors[0].max() * factors[1].max())
     room = np.empty(min(len(at), ROWS_AT_ONCE) * min(len(bt), ROWS_AT_ONCE), np.float32)
     for begin in range(0, len(bt), ROWS_AT_ONCE):
@@ -117,6 +166,9 @@ def _compare_kind(a: Side, at: Int64, b: Side, bt: Int64, factors: tuple[Float32
             found = room[: len(left) * len(right)].reshape(len(left), len(right))
             np.matmul(left, right.T, out=found)
             _keep(found, at[some], _Others(bt[others], column, factors[1][others]), a, b, margin, bounds)
+            if linking is not None:
+                ids = a.groups.gene[at[some]], b.groups.gene[bt[others]]
+                linking.look(found, column, (factors[0][some], factors[1][others]), ids, least)
 
 
 class _Others(NamedTuple):
@@ -186,3 +238,20 @@ def _keep(cosine: Float32, at: Int64, others: _Others, a: Side, b: Side, margin:
             if rho > b.best[j] or (rho == b.best[j] and gene < b.near[j]):
                 b.best[j], b.near[j] = rho, gene
                 need_b[z] = np.float32(rho) - margin
+
+
+@njit(cache=True, nogil=True)
+def _listed(products: Any, column: Any, factor: Any, other_factor: Any, one: Any, other: Any, least: np.float32) -> Any:
+    """Names of the pairs whose ρ in float32 may be ``least``, shape (2, n); see :meth:`Linking.look`."""
+    n = 0
+    margin = np.float32(2 * PRODUCT_MARGIN)
+    found = np.empty((2, products.shape[0] * len(column)), np.int64)
+    for y in range(products.shape[0]):
+        for z in range(len(column)):
+            rho = products[y, column[z]] * other_factor[z]
+            if rho < least - margin * max(np.float32(1), factor[y] * other_factor[z]) or one[y] == other[z]:
+                continue
+            found[0, n] = one[y]
+            found[1, n] = other[z]
+            n += 1
+    return found[:, :n].copy()

@@ -214,7 +214,7 @@ def _link(index: Any) -> Links:
 
 
 @njit(cache=True, nogil=True)
-def _compact(links: Links, parent: Any, also: int, extra: int) -> Links:
+def compact(links: Links, parent: Any, also: int, extra: int) -> Links:
     """The lists of living groups and of ``also`` in a new pool, with space for at least ``extra`` more entries."""
     pool, _, start, count, room = links
     live = 0
@@ -240,7 +240,7 @@ def _join_lists(a: int, b: int, links: Links, progress: Progress) -> Links:
     if count[a] + count[b] > room[a]:
         wanted = 2 * (count[a] + count[b])
         if links.end[0] + wanted > len(links.pool):
-            links = _compact(links, progress.parent, b, wanted)
+            links = compact(links, progress.parent, b, wanted)
         end = links.end[0]
         links.pool[end : end + count[a]] = links.pool[start[a] : start[a] + count[a]]
         start[a] = end

@@ -111,11 +111,13 @@ def _rows_of(genes: Int64, table: str, groups: list[str], read: Callable[[str, I
     files = TableFiles.open(table)
     i = np.searchsorted(files.gene, genes)
     block, row = files.block[i], files.row[i]
-    parts = {b: read(groups[b], row[block == b]) for b in np.unique(block).tolist()}
-    sample = next(iter(parts.values()))
-    values = np.empty((len(genes), *sample.shape[1:]), sample.dtype)
-    for b, part in parts.items():
+    values: NDArray[Any] | None = None
+    for b in np.unique(block).tolist():
+        part = read(groups[b], row[block == b])
+        if values is None:
+            values = np.empty((len(genes), *part.shape[1:]), part.dtype)
         values[block == b] = part
+    assert values is not None, "no genes"
     return values
 
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cagdask.engine.linkage import corrected_joining
+from cagdask.engine.linkage import corrected_joining, corrected_nearest
 from cagdask.engine.linkage.components import roots_of
-from cagdask.engine.linkage.corrected_nearest import compare_sides, compare_within, side_of
+from cagdask.engine.linkage.corrected_joining import _join_unlinked
+from cagdask.engine.linkage.corrected_links import join_linked
+from cagdask.engine.linkage.corrected_nearest import Linking, compare_sides, compare_within, side_of
 from cagdask.engine.linkage.noise_correction import Groups, bounds_of, corrected, inner_similarity
 from cagdask.engine.linkage.refinement import directions_of
 from cagdask.engine.linkage.refinement_table import TableFiles
@@ -116,6 +118,94 @@ def test_joining_does_not_depend_on_blocks(
     in_memory = _join(folder / "a", means, about[:, 1], 1, LinkagePlan(chunk_rows=1000, merge_rows=1000))
     in_files = _join(folder / "b", means, about[:, 1], blocks, LinkagePlan(chunk_rows=rows, merge_rows=2, small=0))
     assert np.array_equal(in_memory, in_files)
+
+
+def _by_definition(groups: Groups) -> np.ndarray:
+    """Gene of the group that each ends in: all pairs in every round, and the reciprocal nearest join."""
+    rows, gene, size, length = (np.array(field) for field in groups)
+    ends = gene.copy()
+    while True:
+        n = len(gene)
+        i, j = (index.ravel() for index in np.indices((n, n)))
+        cosine = np.einsum("ij,ij->i", rows[i], rows[j])
+        rho = corrected(cosine, (size[i], size[j]), (length[i], length[j]), rows.shape[1]).reshape(n, n)
+        rho[np.eye(n, dtype=bool) | (rho < bounds_of(rows.shape[1]).same)] = -2
+        near = rho.argmax(axis=1)
+        pairs = [(a, b) for a, b in enumerate(near) if a < b and near[b] == a and rho[a, b] > -2]
+        if not pairs:
+            return ends
+        for a, b in pairs:
+            total = size[a] * length[a] * rows[a] + size[b] * length[b] * rows[b]
+            size[a] += size[b]
+            length[a] = np.linalg.norm(total) / size[a]
+            rows[a] = total / np.linalg.norm(total)
+            ends[ends == gene[b]] = gene[a]
+        left = np.setdiff1d(np.arange(n), [b for _, b in pairs])
+        rows, gene, size, length = rows[left], gene[left], size[left], length[left]
+
+
+def _crowded(seed: int, n_groups: int, chain: float) -> Groups:
+    """Groups of a few genomes, most of them genes alone; ``chain`` draws each genome out to one that shades off."""
+    rng = np.random.default_rng(seed)
+    start, end = rng.normal(size=(2, 5, 40))
+    of_group, size = rng.integers(0, 5, n_groups), rng.choice([1, 1, 1, 2, 3, 8], n_groups)
+    rows, length = [], []
+    for genome, n in zip(of_group, size, strict=True):
+        genes = start[genome] + chain * rng.random() * end[genome] + rng.uniform(0.2, 1) * rng.normal(size=(n, 40))
+        mean = (genes / np.linalg.norm(genes, axis=1, keepdims=True)).mean(axis=0)
+        length.append(np.linalg.norm(mean))
+        rows.append(mean / length[-1])
+    return Groups(np.array(rows), np.arange(n_groups), size, np.array(length))
+
+
+@pytest.mark.parametrize("listed", [0.5, 0.85, 0.999])
+@pytest.mark.parametrize("seed", range(8))
+def test_links_give_what_comparing_all_in_every_round_gives(
+    seed: int, listed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where few pairs are linked to begin with, so that groups must be compared with all again."""
+    monkeypatch.setattr(corrected_nearest, "LISTED", listed)
+    monkeypatch.setattr(corrected_nearest, "LISTED_ALONE", listed)
+    groups = _crowded(seed, 90, chain=seed % 4)
+    held, linking = side_of(groups), Linking(10**6)
+    compare_within(held, groups.gene, linking)
+    parts = Groups(*(np.array(field) for field in groups))
+    found = join_linked(parts, held.near, held.best, *(side.astype(np.int32) for side in linking.pairs()))
+    parent = groups.gene.copy()
+    for keep, leave in zip(found.keep, found.leave, strict=True):
+        parent[parent == leave] = keep
+    assert len(found.keep) > 20
+    assert np.array_equal(parent, _by_definition(groups))
+    assert np.array_equal(np.flatnonzero(found.lives), np.unique(parent))
+
+
+def test_more_links_than_there_is_room_for_are_done_without() -> None:
+    """Groups that are all alike: then each round compares with all, as if there were no links."""
+    groups = _crowded(1, 60, chain=0)
+    few, many = Linking(3), Linking(10**6)
+    for linking in (few, many):
+        compare_within(side_of(groups), groups.gene, linking)
+    assert few.n > 3
+    assert not len(few.pairs()[0])
+    assert len(many.pairs()[0]) == many.n
+    answers = [_join_unlinked(Groups(*(np.array(field) for field in groups)), None, most) for most in (3, 10**6)]
+    assert answers[0].n_pairs > answers[1].n_pairs, "comparing all costs more"
+    assert np.array_equal(answers[0].keep, answers[1].keep)
+    assert np.array_equal(answers[0].leave, answers[1].leave)
+    assert answers[0].active == answers[1].active
+
+
+def test_links_that_tasks_list_give_what_rounds_over_files_give(tmp_path: Path) -> None:
+    """First round over files, the others in one task that reads the links; and all over files, without room for any."""
+    means, about = _noisy_genomes(11, 0.9)
+    with_links = LinkagePlan(chunk_rows=5, merge_rows=40, small=0)
+    without = LinkagePlan(chunk_rows=5, merge_rows=2, small=0)
+    ends = [_join(tmp_path / str(i), means, about[:, 1], 3, plan) for i, plan in enumerate((with_links, without))]
+    assert list(tmp_path.glob("0/join/round-1/compared/*/links/*"))
+    assert not list(tmp_path.glob("0/join/round-2"))
+    assert list(tmp_path.glob("1/join/round-2"))
+    assert not list(tmp_path.glob("1/join/round-1/compared/*/links/*"))
+    assert np.array_equal(*ends)
 
 
 def test_halves_of_noisy_genomes_are_joined_and_genomes_are_not(tmp_path: Path) -> None:
