@@ -5,10 +5,10 @@
 
 What is joined is told by :mod:`cagdask.engine.linkage.noise_correction`; the files are those of
 :mod:`cagdask.engine.linkage.refinement`. Blocks are never changed, and order does not depend on them. The first round
-compares each pair of chunks once, and lists the pairs that may ever join. If all groups and these links fit one task, it
-does the other rounds with them (:mod:`cagdask.engine.linkage.corrected_links`): a large group may take in hundreds of
-others, one a round, and with files each of these rounds would open all blocks. If not, rounds go on over files, until
-all groups that are left fit one task.
+compares each pair of chunks once, and lists the pairs that may ever join. If all groups and these links fit one task,
+it does the other rounds with them (:mod:`cagdask.engine.linkage.corrected_links`): a large group may take in hundreds
+of others, one a round, and with files each of these rounds would open all blocks. If not, rounds go on over files,
+until all groups that are left fit one task.
 
 A task of a round over files holds a chunk of groups, and pieces of others.
 """
