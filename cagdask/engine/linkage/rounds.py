@@ -152,7 +152,7 @@ class Linked:
         Blocks of groups at the threshold.
     active
         Groups in each round.
-    tested, bounded, checked, multiplied
+    screened, tested, bounded, checked, multiplied
         Pairs, see :data:`cagdask.engine.search.kernels.COUNTS`.
     multiply_adds, bytes_read
         By searches.
@@ -163,6 +163,7 @@ class Linked:
     merges: list[str] = field(default_factory=list)
     finished: list[Block] = field(default_factory=list)
     active: list[int] = field(default_factory=list)
+    screened: int = 0
     tested: int = 0
     bounded: int = 0
     checked: int = 0

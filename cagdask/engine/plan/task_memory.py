@@ -111,7 +111,7 @@ def gather_bytes_per_row(n_samples: int) -> int:
 
 
 def search_bytes_per_row(n_samples: int, k: int = 16) -> int:
-    """Of two chunks, and of one read ahead, the rows in float64, both sketches, directions, and lists."""
+    """Of two chunks, and of one read ahead, the rows in float64, sketches, directions, envelopes, and lists."""
     return 3 * (8 * n_samples + 3 * 4 * LARGEST // 2 + 24 * k + 100)
 
 

@@ -33,6 +33,7 @@ from cagdask.engine.rows.files import (
     take_stored,
     unit,
 )
+from cagdask.engine.search.envelopes import envelopes, fringe_begins
 from cagdask.engine.search.pivots import PivotFiles, nearest_pivots
 from cagdask.engine.search.sketches import coarse_sketches, fine_sketches
 from cagdask.storage.arrays import Files, array
@@ -72,9 +73,12 @@ class ChunkFiles(GroupFiles):
     coarse: Float32 = array(np.float32, "group, n_coarse", "coarse sketches")
     fine: Float32 = array(np.float32, "group, n_fine", "fine sketches")
     length: Float32 = array(np.float32, "group", "lengths of the fine sketches")
-    tile_begin: Int64 = array(np.int64, "tile edge", "first row of each tile; the last: where the fringe begins")
+    tile_begin: Int64 = array(np.int64, "part edge", "first row of each tile, then of each part of the fringe; the end")
     tile_center: Float32 = array(np.float32, "tile, n_fine", "mean direction of the tile, unit length")
     tile_angle: Float32 = array(np.float32, "row of a list", "angle of the row to its tile's center, radian")
+    envelope: Float32 = array(
+        np.float32, "part, n_long", "largest values of each tile, then of each part of the fringe"
+    )
     summary: Float32 = array(
         np.float32, "range, n_fine", "largest sketch of some rows, number by number, without signs"
     )
@@ -198,6 +202,7 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
     fine_rows = fine_sketches(rows, trained.fine, signed=signed)
     tile_begin = _tiles(list_begin)
     tile_center, tile_angle = _centers(unit(fine_rows[:n_core]), tile_begin)
+    tile_begin = np.append(tile_begin[:-1], fringe_begins(n_core, rows.n))
     ChunkFiles(
         **smaller_form(rows)._asdict(),
         gene=gene[order],
@@ -208,6 +213,7 @@ def gather_chunk(blocks: str, plan: str, number: int, pivots: str, folder: str) 
         tile_begin=tile_begin,
         tile_center=tile_center,
         tile_angle=tile_angle,
+        envelope=envelopes(rows, tile_begin, trained.long, signed=signed),
         summary=_summary(np.abs(fine_rows), n_core),
         pivot=pivot,
         signed=np.array(trained.signed),

@@ -27,9 +27,10 @@ Int64 = NDArray[np.int64]
 PRODUCT_MARGIN = np.float32(1e-5)  # a float32 product of two sketches is off by up to a few 1e-6
 TARGETS_AT_ONCE = 256
 QUERIES_AT_ONCE = 1024
-COUNTS = ("tested", "bounded", "checked", "multiplied")
-"""Pairs of a tile and a tile or row tested by their angle, of rows by coarse sketch, by fine sketch, and in full."""
-TESTED, BOUNDED, CHECKED, MULTIPLIED = range(len(COUNTS))
+COUNTS = ("screened", "tested", "bounded", "checked", "multiplied")
+"""Pairs of tiles screened by envelopes, of a tile and a row tested by their angle, of rows by coarse sketch, by fine
+sketch, and in full."""
+SCREENED, TESTED, BOUNDED, CHECKED, MULTIPLIED = range(len(COUNTS))
 
 
 class Rows(NamedTuple):
@@ -52,14 +53,16 @@ class Rows(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Tiles of a chunk: where each begins, the angle of its rows to its center, and the centers.
+    """Tiles of a chunk: where each begins, the angle of its rows to its center, the centers, and envelopes.
 
-    The fringe begins where the last tile ends.
+    After the tiles come parts of the fringe, which have no center: ``begin`` (n_tiles + n_parts + 1,) and ``envelope``
+    (n_tiles + n_parts, n_long) tell of both. The fringe begins at row ``begin[n_tiles]``.
     """
 
     begin: Any
     angle: Any
     center: Any
+    envelope: Any
 
 
 class Lists(NamedTuple):
@@ -94,7 +97,8 @@ class Buffers(NamedTuple):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _product32(a: Float32, b: Float32) -> np.float32:
+def product32(a: Float32, b: Float32) -> np.float32:
+    """Product of two short vectors in float32."""
     s = np.float32(0)
     for i in range(len(a)):
         s += a[i] * b[i]
@@ -183,7 +187,7 @@ def compare(
                     if upper[z, j] < least or others.group[y] == rows.group[q] or (once and y <= q):
                         continue
                     counts[CHECKED] += 1
-                    if _product32(rows.fine[q], others.fine[y]) < least:
+                    if product32(rows.fine[q], others.fine[y]) < least:
                         continue
                     if not copied:
                         copy_row(rows.rows, q, query)

@@ -35,7 +35,8 @@ from cagdask.engine.search.kernels import (
     compare_fringes,
     insert_all,
 )
-from cagdask.engine.search.tiles import compare_near, compare_rows, compare_tiles
+from cagdask.engine.search.sketches import LARGEST
+from cagdask.engine.search.tiles import compare_near, compare_tiles, n_core_of
 from cagdask.storage.arrays import Files, array, read_only
 
 Float32 = NDArray[np.float32]
@@ -101,11 +102,10 @@ def search_own(folder: str, number: int, threshold: float, k: int, groups: bool,
     rows, tiles, n_bytes = load_chunk(folder, number, groups=groups)
     own = Side(rows, tiles, empty_lists(len(rows.gene), k, threshold))
     counts = np.zeros(len(COUNTS), np.int64)
-    n_core = int(tiles.begin[-1])
+    n_core = n_core_of(tiles)
     with one_thread():
         compare_near(own, threshold, counts)
         compare_tiles(own, own, threshold, counts, is_own=True)
-        compare_rows(own, own, n_core, threshold, counts)
         compare_fringes(own, n_core, own, n_core, True, threshold, counts)
     save_open_lists(own.lists, storage.join(to, "own"))
     return counted(counts, rows, n_bytes)
@@ -127,14 +127,12 @@ def search_others(
 
     own, n_bytes = load(number)
     counts = np.zeros(len(COUNTS), np.int64)
-    n_core = int(own.tiles.begin[-1])
+    n_core = n_core_of(own.tiles)
     with one_thread():
         for partner, (other, more) in zip(partners, storage.ahead(load, partners), strict=True):
-            other_core = int(other.tiles.begin[-1])
-            compare_tiles(own, other, threshold, counts, is_own=False)
-            compare_rows(own, other, other_core, threshold, counts)
-            compare_rows(other, own, n_core, threshold, counts)
-            compare_fringes(own, n_core, other, other_core, False, threshold, counts)
+            compare_tiles(own, other, threshold, counts)
+            compare_tiles(other, own, threshold, counts, begin=len(own.tiles.center))  # with the fringe
+            compare_fringes(own, n_core, other, n_core_of(other.tiles), False, threshold, counts)
             _save_found(other.lists, own.rows, storage.join(lists_folder, str(partner), f"from-{number}"))
             n_bytes += more + other.lists.sim.nbytes * 3
     save_open_lists(own.lists, storage.join(lists_folder, str(number), "half"))
@@ -182,8 +180,8 @@ def save_lists(lists: Lists, gene: NDArray[Any], threshold: float, to: str) -> i
 
 def counted(counts: Int64, rows: Rows, n_bytes: int) -> dict[str, int]:
     """What a search counted, with the multiply-adds of all its products, and the bytes that it read."""
-    n_fine, n_coarse = rows.fine.shape[1], rows.coarse.shape[1]
-    sizes = np.array([n_fine, n_coarse, n_fine, rows.rows.dense.shape[1]])
+    n_samples, n_fine, n_coarse = rows.rows.dense.shape[1], rows.fine.shape[1], rows.coarse.shape[1]
+    sizes = np.array([min(n_samples, LARGEST), n_fine, n_coarse, n_fine, n_samples])
     found = {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
     return found | {"multiply_adds": int(counts @ sizes), "bytes_read": n_bytes}
 
@@ -197,7 +195,7 @@ def load_chunk(folder: str, number: int, *, groups: bool) -> tuple[Rows, Tiles, 
     offset = int(DirectoryFiles.open(directory_of(folder)).offset[number])
     short = chunk.coarse, chunk.fine
     rows = complete_rows(stored, short, chunk.gene, offset, bool(chunk.signed[0]), chunk.length, group)
-    tiles = Tiles(chunk.tile_begin, chunk.tile_angle, chunk.tile_center)
+    tiles = Tiles(chunk.tile_begin, chunk.tile_angle, chunk.tile_center, chunk.envelope)
     parts = (chunk.coarse, chunk.fine, chunk.length, chunk.gene, *tiles)
     return rows, tiles, stored.nbytes + sum(part.nbytes for part in parts)
 

@@ -33,6 +33,7 @@ from cagdask.engine.rows.files import (
     take_rows,
     unit,
 )
+from cagdask.engine.search.envelopes import envelope_groups
 from cagdask.engine.search.faiss_answers import checked, search_lists
 from cagdask.engine.search.levels import ROUND_NS, choose_cut, choose_level, levels_above
 from cagdask.engine.search.sketches import (
@@ -72,6 +73,7 @@ class PivotFiles(Files):
 
     coarse: Int64 = array(np.int64, "sample", "group of the sample in the coarse sketch, from 0")
     fine: Int64 = array(np.int64, "sample", "group of the sample in the fine sketch, from 0")
+    long: Int64 = array(np.int64, "sample", "group of the sample in envelopes, from 0")
     pivots: Float32 = array(np.float32, "pivot, n_fine", "directions of unit length, near ones beside each other")
     cells: Float32 = array(np.float32, "cell, n_fine", "directions of unit length, the first level of k-means")
     cut: Float64 = array(np.float64, "1", "angle to its pivot beyond which a row is fringe, radian")
@@ -142,7 +144,8 @@ def train_pivots(
     logger.debug("level %.4g of %s, %d pivots, %d in coarse sketches", level, costs, len(pivots), coarse.max() + 1)
     cut = np.array([cuts[level][0]])
     signs = np.array([signed], np.int8)
-    PivotFiles(coarse=coarse, fine=fine, pivots=pivots, cells=cells, cut=cut, signed=signs).write(folder)
+    groups = {"coarse": coarse, "fine": fine, "long": envelope_groups(energy)}
+    PivotFiles(**groups, pivots=pivots, cells=cells, cut=cut, signed=signs).write(folder)
     return level
 
 

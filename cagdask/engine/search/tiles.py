@@ -1,12 +1,13 @@
-"""Which tiles and rows of two chunks can be near each other, by their angles: compiled.
+"""Which tiles and rows of two chunks can be near each other: compiled.
 
-    tile x tile     angle of the centers of two tiles of lists: can any row of one be near any row of the other?
-                    (triangle inequality, one matrix product of fine sketches)
-    tile x rows     angle of a row to the center of a tile: can it be near any row of the tile? (the same)
+    tile x tile     product of their largest values: can any row of one be near any row of the other?
+                    (one matrix product of :mod:`cagdask.engine.search.envelopes`)
+    tile x rows     angle of a row to the center of a tile: can it be near any row of the tile?
+                    (triangle inequality, products of fine sketches)
     what is left    :func:`cagdask.engine.search.kernels.compare`
 
-Rows of the fringe have no tile. They are tested against the tiles of the other side (:func:`compare_rows`), and among
-each other without these two steps (:func:`cagdask.engine.search.kernels.compare_fringes`).
+Rows of the fringe have no tile. A few of them at a time are tested like a tile against the tiles of the other side, and
+all against each other without these two steps (:func:`cagdask.engine.search.kernels.compare_fringes`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,24 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.engine.search.kernels import PRODUCT_MARGIN, TESTED, Buffers, Side, compare, make_buffers
+from cagdask.engine.search.envelopes import subtracted
+from cagdask.engine.search.kernels import (
+    PRODUCT_MARGIN,
+    SCREENED,
+    TESTED,
+    Buffers,
+    Side,
+    Tiles,
+    compare,
+    make_buffers,
+    product32,
+)
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 ANGLE_MARGIN = 2e-3  # an angle near 0 from a float32 cosine is off by up to 1e-3
-COSINES_AT_ONCE = 2**22
+PRODUCTS_AT_ONCE = 2**22
 TILES_AT_ONCE = 512
 KEPT_AT_ONCE = 2**19
 """Pairs of a tile and a row that are set aside before rows are compared."""
@@ -45,12 +57,10 @@ class Limits(NamedTuple):
     sin_radius: Any
 
 
-class OpenTiles(NamedTuple):
-    """What is to be compared: by tile its limits and the first row that counts; by pair of tiles whether it is open."""
-
-    limits: Limits
-    after: Any
-    opened: Any
+@njit(cache=True, nogil=True)
+def n_core_of(tiles: Tiles) -> int:
+    """Rows of a chunk that are in tiles; those of the fringe come after them."""
+    return tiles.begin[len(tiles.center)]
 
 
 @njit(cache=True, nogil=True)
@@ -80,31 +90,10 @@ def _tile_reach(side: Side, tile: int) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True)
-def _tile_angles(side: Side) -> Float32:
-    """What :func:`_tile_reach` gives for each tile, shape (n_tiles, 2)."""
-    angles = np.empty((len(side.tiles.center), 2), np.float32)
-    for j in range(len(angles)):
-        radius, limit = _tile_reach(side, j)
-        angles[j, 0], angles[j, 1] = radius, limit
-    return angles
-
-
-@njit(cache=True, nogil=True)
-def _mark_near(
-    cosine: Float32, cos_limit: np.float32, cos_radius: np.float32, sin_radius: np.float32, cos_reach: Float32,
-    sin_reach: Float32, is_near: Any,
-) -> None:  # fmt: skip
-    """Mark the rows that are near enough to a tile, at these cosines to its center; without branches."""
-    for y in range(len(cosine)):
-        least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
-        is_near[y] = cosine[y] >= least - PRODUCT_MARGIN
-
-
-@njit(cache=True, nogil=True)
 def compare_near(own: Side, threshold: float, counts: Int64) -> None:
     """Compare the rows of each tile with each other and with the rows that follow it."""
     buffers = make_buffers(own.rows)
-    n_core = own.tiles.begin[-1]
+    n_core = n_core_of(own.tiles)
     for i in range(len(own.tiles.center)):
         q0, q1 = own.tiles.begin[i], own.tiles.begin[i + 1]
         targets = np.arange(q0, min(n_core, q1 + NEAR_ROWS))
@@ -112,51 +101,58 @@ def compare_near(own: Side, threshold: float, counts: Int64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _mark_open(cosine: Float32, radius: float, limit: float, angles: Float32, begin: int, opened: Any) -> None:
-    """Mark in ``opened`` (n_tiles,) which tiles from ``begin`` on can have rows near those of one tile.
-
-    ``cosine`` (n_tiles,) are of its center with theirs, ``radius`` and ``limit`` its angles, ``angles`` theirs.
-    """
-    opened[:begin] = False
-    for j in range(begin, len(cosine)):
-        square = max(limit + angles[j, 0], radius + angles[j, 1]) ** 2
-        least = 1 - square / 2 * (1 - square / 12 * (1 - square / 30))  # at most the cosine, and quicker
-        opened[j] = cosine[j] >= least - PRODUCT_MARGIN
+def _needs(side: Side) -> Float32:
+    """The least of what the rows of each tile, and of each part of the fringe, need."""
+    begin, need = side.tiles.begin, side.lists.need
+    found = np.empty(len(begin) - 1, np.float32)
+    for j in range(len(found)):
+        found[j] = need[begin[j]]
+        for q in range(begin[j] + 1, begin[j + 1]):
+            found[j] = min(found[j], need[q])
+    return found
 
 
 @njit(cache=True, nogil=True)
-def _open_tiles(first: int, cosine: Float32, angles: Float32, own: Side, other: Side, is_own: bool) -> OpenTiles:
-    """Which tiles of the other chunk can have rows near those of each of some tiles."""
-    n_tiles, n_other = cosine.shape
-    n_core = own.tiles.begin[-1]
+def _limits(first: int, n_tiles: int, own: Side) -> Limits:
     limits = Limits(np.empty(n_tiles, np.float32), np.empty(n_tiles, np.float32), np.empty(n_tiles, np.float32))
-    after = np.zeros(n_tiles, np.int64)
-    opened = np.empty((n_tiles, n_other), np.bool_)
     for i in range(n_tiles):
         radius, limit = _tile_reach(own, first + i)
         limits.cos_limit[i] = np.cos(limit)
         limits.cos_radius[i], limits.sin_radius[i] = np.cos(radius), np.sin(radius)
-        if is_own:  # the rows before were compared by compare_near, or with the tile on the other side
-            after[i] = min(n_core, own.tiles.begin[first + i + 1] + NEAR_ROWS)
-        begin = np.searchsorted(other.tiles.begin[1:], after[i], side="right")
-        _mark_open(cosine[i], radius, limit, angles, begin, opened[i])
-    return OpenTiles(limits, after, opened)
+    return limits
+
+
+@njit(cache=True, nogil=True)
+def _open_tiles(product: Float32, need: Float32, other_need: np.float32, marks: Any, found: Int64) -> int:
+    """Write to ``found`` which tiles can have rows near those of another, at these products with it; their number.
+
+    ``product`` and ``need`` are (n_tiles,), ``marks`` (n_tiles rounded up to a multiple of eight,) uint8.
+    """
+    for i in range(len(product)):  # without branches, so that many are done at a time
+        marks[i] = product[i] >= min(need[i], other_need)
+    eights, n = marks.view(np.uint64), 0
+    for eight in range(len(eights)):
+        if eights[eight] == 0:
+            continue
+        for i in range(8 * eight, 8 * eight + 8):
+            if marks[i]:
+                found[n] = i
+                n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
 def _search_tiles(
-    first: int, cosine: Float32, angles: Float32, own: Side, other: Side, is_own: bool, threshold: float, counts: Int64
+    first: int, begin: int, product: Float32, own: Side, other: Side, is_own: bool, threshold: float, counts: Int64
 ) -> None:
-    """Compare the rows of some tiles of a chunk with those of the tiles of another.
+    """Compare the rows of some tiles of a chunk with those of the tiles, and the fringe, of another.
 
     Parameters
     ----------
-    first
-        The first of the tiles.
-    cosine
-        Of the center of each of these tiles with those of the other chunk, float32.
-    angles
-        Of the tiles of the other chunk, see :func:`_tile_angles`.
+    first, begin
+        The first of the tiles, and of those that they are compared with.
+    product
+        Of the envelopes of those with the envelopes of these, (n_others, n_tiles) float32.
     own, other
         The chunk of the tiles, and the chunk searched.
     is_own
@@ -165,33 +161,30 @@ def _search_tiles(
     threshold
         Smallest similarity to list.
     counts
-        (4,) int64, updated; see :data:`cagdask.engine.search.kernels.COUNTS`.
+        (5,) int64, updated; see :data:`cagdask.engine.search.kernels.COUNTS`.
     """
-    n_tiles, n_other = cosine.shape
-    buffers = make_buffers(own.rows)
+    n_tiles, edges, n_core = product.shape[1], other.tiles.begin, n_core_of(own.tiles)
+    buffers, limits = make_buffers(own.rows), _limits(first, n_tiles, own)
+    need, other_need = _needs(own)[first : first + n_tiles], _needs(other)
     cos_reach, sin_reach = _reaches(other.lists.need, other.rows.length)
-    limits, after, opened = _open_tiles(first, cosine, angles, own, other, is_own)
-    counts[TESTED] += n_tiles * n_other
-    widest = 0
-    for j in range(n_other):
-        widest = max(widest, other.tiles.begin[j + 1] - other.tiles.begin[j])
-    kept = np.empty((2, max(KEPT_AT_ONCE, n_tiles * widest)), np.int32)
-    centers = np.empty((n_tiles, own.tiles.center.shape[1]), np.float32)
-    products = np.empty(n_tiles * widest, np.float32)
-    asking = np.empty(n_tiles, np.int64)
-    n_kept = 0
-    for j in range(n_other):
-        n = 0
+    after = np.zeros(n_tiles, np.int64)
+    if is_own:  # the rows before were compared by compare_near, or with the tile on the other side
         for i in range(n_tiles):
-            asking[n] = i
-            n += opened[i, j]
+            after[i] = min(n_core, own.tiles.begin[first + i + 1] + NEAR_ROWS)
+    counts[SCREENED] += product.size
+    widest = 1
+    for j in range(begin, len(edges) - 1):
+        widest = max(widest, edges[j + 1] - edges[j])
+    kept = np.empty((2, max(KEPT_AT_ONCE, n_tiles * widest)), np.int32)
+    marks, asking = np.zeros(-(-n_tiles // 8) * 8, np.uint8), np.empty(n_tiles, np.int64)
+    n_kept = 0
+    for j in range(begin, len(edges) - 1):
+        y0, y1 = edges[j], edges[j + 1]
+        n = _open_tiles(product[j - begin], need, other_need[j], marks, asking)
+        while n and after[asking[n - 1]] >= y1:  # later tiles have later rows
+            n -= 1
         if not n:
             continue
-        y0, y1 = other.tiles.begin[j], other.tiles.begin[j + 1]
-        for z in range(n):
-            centers[z] = own.tiles.center[first + asking[z]]
-        product = products[: n * (y1 - y0)].reshape((n, y1 - y0))
-        np.dot(centers[:n], other.rows.direction[y0:y1].T, product)
         counts[TESTED] += n * (y1 - y0)
         if n_kept + n * (y1 - y0) > kept.shape[1]:
             _compare_kept(first, kept[:, :n_kept], own, other, buffers, threshold, counts)
@@ -199,10 +192,12 @@ def _search_tiles(
         for z in range(n):
             i = asking[z]
             cos_limit, cos_radius, sin_radius = limits.cos_limit[i], limits.cos_radius[i], limits.sin_radius[i]
+            center = own.tiles.center[first + i]
             for y in range(max(y0, after[i]), y1):
+                cosine = product32(center, other.rows.direction[y])
                 least = min(cos_limit, cos_radius * cos_reach[y] - sin_radius * sin_reach[y])
                 kept[0, n_kept], kept[1, n_kept] = i, y  # written always, kept if near: no branch to guess
-                n_kept += product[z, y - y0] >= least - PRODUCT_MARGIN
+                n_kept += cosine >= least - PRODUCT_MARGIN
     _compare_kept(first, kept[:, :n_kept], own, other, buffers, threshold, counts)
 
 
@@ -225,66 +220,15 @@ def _compare_kept(
             compare(queries, targets[begin[i] : begin[i + 1]], False, own, other, buffers, threshold, counts)
 
 
-@njit(cache=True, nogil=True)
-def _search_rows(
-    first: int, cosine: Float32, begin: int, own: Side, other: Side, threshold: float, counts: Int64
+def compare_tiles(
+    own: Side, other: Side, threshold: float, counts: Int64, *, is_own: bool = False, begin: int = 0
 ) -> None:
-    """Compare the rows of some tiles of a chunk with what can be near them among some rows of another.
+    """Compare the tiles of a chunk with the tiles, and the fringe, of another from ``begin`` on.
 
-    Parameters
-    ----------
-    first
-        The first of the tiles.
-    cosine
-        Of the center of each of these tiles with the directions of the rows from ``begin`` on, float32.
-    begin
-        The first of the rows of the other chunk that are searched.
-    own, other
-        The chunk of the tiles, and the chunk searched.
-    threshold
-        Smallest similarity to list.
-    counts
-        (4,) int64, updated; see :data:`cagdask.engine.search.kernels.COUNTS`.
+    Some tiles at a time; with ``is_own`` both chunks are the same.
     """
-    n_tiles, n = cosine.shape
-    cos_reach, sin_reach = _reaches(other.lists.need[begin:], other.rows.length[begin:])
-    targets = np.empty(n, np.int64)
-    is_near = np.zeros(-(-n // 8) * 8, np.uint8)
-    eights = is_near.view(np.uint64)
-    buffers = make_buffers(own.rows)
-    for i in range(n_tiles):
-        radius, limit = _tile_reach(own, first + i)
-        cos_limit = np.float32(np.cos(limit))
-        cos_radius, sin_radius = np.float32(np.cos(radius)), np.float32(np.sin(radius))
-        n_targets = 0
-        counts[TESTED] += n
-        _mark_near(cosine[i], cos_limit, cos_radius, sin_radius, cos_reach, sin_reach, is_near[:n])
-        for eight in range(len(eights)):
-            if eights[eight] == 0:
-                continue
-            for y in range(8 * eight, 8 * eight + 8):
-                if is_near[y]:
-                    targets[n_targets] = begin + y
-                    n_targets += 1
-        if n_targets:
-            queries = np.arange(own.tiles.begin[first + i], own.tiles.begin[first + i + 1])
-            compare(queries, targets[:n_targets], False, own, other, buffers, threshold, counts)
-
-
-def compare_tiles(own: Side, other: Side, threshold: float, counts: Int64, *, is_own: bool) -> None:
-    """Compare the tiles of a chunk with those of another, some at a time; with ``is_own`` both are the same."""
-    center, angles = own.tiles.center, _tile_angles(other)
-    for first in range(0, len(center), TILES_AT_ONCE):
-        cosine = center[first : first + TILES_AT_ONCE] @ other.tiles.center.T
-        _search_tiles(first, cosine, angles, own, other, is_own, threshold, counts)
-
-
-def compare_rows(own: Side, other: Side, begin: int, threshold: float, counts: Int64) -> None:
-    """Compare all tiles of a chunk with the rows of one from ``begin`` on, some tiles at a time."""
-    n, center = len(other.rows.gene) - begin, own.tiles.center
-    step = max(1, COSINES_AT_ONCE // max(1, n))
-    room = np.empty((step if n else 0, n), np.float32)
-    for first in range(0, len(center) if n else 0, step):
-        some = center[first : first + step]
-        cosine = np.matmul(some, other.rows.direction[begin:].T, out=room[: len(some)])
-        _search_rows(first, cosine, begin, own, other, threshold, counts)
+    others, n = subtracted(other.tiles.envelope[begin:], signed=other.rows.signed), len(own.tiles.center)
+    step = min(TILES_AT_ONCE, max(1, PRODUCTS_AT_ONCE // max(1, len(others))))
+    for first in range(0, n if len(others) else 0, step):
+        product = others @ own.tiles.envelope[first : min(n, first + step)].T
+        _search_tiles(first, begin, product, own, other, is_own, threshold, counts)
