@@ -60,7 +60,7 @@ class Limits(NamedTuple):
 @njit(cache=True, nogil=True)
 def n_core_of(tiles: Tiles) -> int:
     """Rows of a chunk that are in tiles; those of the fringe come after them."""
-    return tiles.begin[len(tiles.center)]
+    return int(tiles.begin[len(tiles.center)])
 
 
 @njit(cache=True, nogil=True)
