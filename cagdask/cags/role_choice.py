@@ -35,6 +35,8 @@ CORE, ACCESSORY, SHARED, ALONE, LEFT_OUT = range(len(ROLES))
 
 OF_GENES, OF_CAGS = (3.0, 0.45), (2.0, 0.3)
 """Factor by which an abundance may be off, and the share of samples that an unrelated CAG explains by chance."""
+OF_CAGS_NARROWLY = (1.4, 0.15)
+"""The same for a closer fit: profiles of CAGs have little noise, so fewer samples tell a close fit from chance."""
 WELL = 0.12
 """A gene whose CAG leaves this share of its samples unexplained, or less, is of this CAG alone."""
 FAIR = 0.3

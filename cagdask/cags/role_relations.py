@@ -18,7 +18,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cagdask.cags.role_choice import BETTER, CHANCE, FAIR, MISSING, OF_CAGS, best_pair, best_single, unexplained
+from cagdask.cags.role_choice import (
+    BETTER,
+    CHANCE,
+    FAIR,
+    MISSING,
+    OF_CAGS,
+    OF_CAGS_NARROWLY,
+    best_pair,
+    best_single,
+    unexplained,
+)
 from cagdask.cags.role_model import by_chance, ratio, tally
 from cagdask.cags.role_search import PRESENT_SHARE, SURE_SHARE, TRACE_SHARE, References, at_once, nearest
 from cagdask.engine.plan.task_memory import CANDIDATES, TABLE_BYTES
@@ -242,4 +252,18 @@ def _parent(
     fair = MODULE_FAIR if sizes[best] >= size else SMALLER_PARENT_FAIR
     if least > fair * solid_of_best or without < FEWEST_WITHOUT or without < LEAST_WITHOUT * with_both:
         return -1
-    return best if by_chance(solid_of_best, least, chance, n_references) < CHANCE else -1
+    if by_chance(solid_of_best, least, chance, n_references) < CHANCE:
+        return best
+    n_there, n_off = _far_off(x, ratio(x, profiles[best], unit) * profiles[best], OF_CAGS_NARROWLY[0])
+    return best if by_chance(n_there, n_off, OF_CAGS_NARROWLY[1], n_references) < CHANCE else -1
+
+
+@njit(cache=True, nogil=True)
+def _far_off(x: Any, expected: Any, tolerance: float) -> tuple[int, int]:
+    """Samples with a CAG, and those of them that are off by more than a factor, with no allowance for counting."""
+    n_there = n_off = 0
+    for s in range(len(x)):
+        if x[s] > 0:
+            n_there += 1
+            n_off += not (x[s] < expected[s] * tolerance and x[s] * tolerance > expected[s])
+    return n_there, n_off

@@ -52,3 +52,19 @@ def test_a_few_genes_that_get_reads_of_another_genome_are_no_core(tmp_path: Path
     mapped = genome + 0.02 * rng.lognormal(3, 1, SAMPLES)
     references = _references(tmp_path / "references", np.vstack([genome, mapped]), [100, n_genes])
     assert _modules(tmp_path, references, 2)[0] == [expected, "own"]
+
+
+@pytest.mark.parametrize(("off", "expected"), [(1.15, "accessory"), (1.9, "own")])
+def test_a_close_fit_in_six_samples_is_no_chance_and_a_coarse_one_may_be(
+    tmp_path: Path, off: float, expected: str
+) -> None:
+    """Among 100 candidates six fits within a factor of 2 are expected by chance 0.07 times, closer ones 0.001 times."""
+    rng = np.random.default_rng(2)
+    profiles = rng.lognormal(3, 1.2, (100, SAMPLES)) * (rng.random((100, SAMPLES)) < 0.6)
+    profiles[0] = rng.lognormal(3, 1, SAMPLES) * (np.arange(SAMPLES) < 20)
+    profiles[1] = 0
+    profiles[1, :12:2] = profiles[0, :12:2] * off ** np.array([-1, 1, 0, 0, 1, -1])
+    references = _references(tmp_path / "references", profiles, [50, 20] + [30] * 98)
+    kind, first = _modules(tmp_path, references, len(profiles))
+    assert kind[1] == expected
+    assert first[1] == (0 if expected == "accessory" else -1)
