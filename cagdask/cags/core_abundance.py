@@ -17,12 +17,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
 from cagdask.cags.role_choice import ACCESSORY, CORE
 from cagdask.cags.role_tasks import RoleFiles, markers_of
+from cagdask.compute.kernels import njit
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics
 

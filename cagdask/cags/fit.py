@@ -15,10 +15,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.cags.results import LabelFiles
+from cagdask.compute.kernels import njit
 from cagdask.compute.memory import one_thread
 from cagdask.engine.rows.files import ProfileFiles, load_rows, product, rounded, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from cagdask.cags.role_model import (
     LARGEST_RATIO,
@@ -28,6 +27,7 @@ from cagdask.cags.role_model import (
     tally,
     weights_of,
 )
+from cagdask.compute.kernels import njit
 
 ROLES = ("core", "accessory", "shared", "alone", "left out")
 """Values of ``gene_role``; files of tasks hold their numbers."""

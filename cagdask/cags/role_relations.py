@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.cags.role_choice import (
@@ -31,6 +30,7 @@ from cagdask.cags.role_choice import (
 )
 from cagdask.cags.role_model import by_chance, ratio, tally
 from cagdask.cags.role_search import PRESENT_SHARE, SURE_SHARE, TRACE_SHARE, References, at_once, nearest
+from cagdask.compute.kernels import njit
 from cagdask.engine.plan.task_memory import CANDIDATES, TABLE_BYTES
 from cagdask.storage.arrays import Files, array
 

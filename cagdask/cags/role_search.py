@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.compute.memory import one_thread
 from cagdask.engine.plan.task_memory import REFERENCE_BYTES, REFERENCES_AT_ONCE
 from cagdask.engine.rows.files import lengths, product, rounded

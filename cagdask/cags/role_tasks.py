@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
@@ -22,6 +21,7 @@ from cagdask.cags.role_choice import ACCESSORY, ALONE, CORE, LEFT_OUT, SHARED, c
 from cagdask.cags.role_model import trimmed_mean
 from cagdask.cags.role_relations import MODULE, N_MORE, N_NEAREST, OF_TWO, RelationFiles, all_candidates
 from cagdask.cags.role_search import LEAST_GENES, ROWS_AT_ONCE, ReferenceFiles, References, at_once, nearest
+from cagdask.compute.kernels import njit
 from cagdask.engine.plan.task_memory import JUDGED_AT_ONCE, JUDGED_BYTES
 from cagdask.storage.arrays import Files, array
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.compute.kernels import njit
 from cagdask.vectors.ranking import best, directions, rounded, score, unit_rows
 from cagdask.vectors.sources import Vectors, look, opened, prepared
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cagdask.compute.kernels import njit
 
 _BITS, _N_DIGITS = 11, 6
 _N_VALUES = 1 << _BITS

@@ -24,8 +24,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cagdask.compute.kernels import njit
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -20,10 +20,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from threadpoolctl import threadpool_limits
 
 from cagdask import storage
+from cagdask.compute.kernels import njit
 from cagdask.factors.hals import Float32, Float64, products_of
 from cagdask.factors.nonneg import Recipe, chunks_read, read_blocks
 from cagdask.storage.arrays import Files, array

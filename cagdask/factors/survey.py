@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.errors import InputError
 from cagdask.factors.matrix import Matrix
 from cagdask.storage.arrays import Files, array

@@ -25,26 +25,19 @@ leave to reorder arithmetic. A task holds its block, 4 bytes a cell, and its par
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from cagdask.compute.kernels import njit
 
 Partial = NDArray[np.int64]
 Step = tuple[str, int, int]
 """One pass over the table: its name and, for a digit, its lowest bit and number of bits."""
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-_jit: Any = numba.njit(nogil=True, cache=True)  # strict arithmetic: no fastmath
-
-
-def _compile(kernel: _F) -> _F:
-    return cast(_F, _jit(kernel))
-
-
+_compile = njit(nogil=True, cache=True)  # strict arithmetic: no fastmath
 GRID_BITS = 40
 LOW_BITS = 20
 SUM_BINS = 32  # exponents 0..255 by eight: a 24-bit mantissa shifted by 0..7, so a bin holds 2**32 genes

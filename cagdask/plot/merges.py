@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.engine.linkage.tree import first_genes, n_merges_within
 
 Int64 = NDArray[np.int64]

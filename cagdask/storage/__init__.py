@@ -3,6 +3,7 @@
     paths      taking paths and URLs apart
     s3         the S3 client: server, credentials, retries, requests; s3_settings, s3_errors beside it
     files      read, write, list and delete files and folders
+    prefetch   the next item is loaded while one is in use
     manifest   the files of a store, and whether all of them are there
     locks      one run at a time for one target
     targets    work folders: what is made, resumed, thrown away
@@ -18,7 +19,6 @@ A target is complete or absent. It is written under ``TARGET.work`` and moved in
 
 from cagdask.storage.datasets import load_dataset, open_dataset, save_dataset
 from cagdask.storage.files import (
-    ahead,
     check_protocol,
     check_reach,
     exists,
@@ -60,6 +60,7 @@ from cagdask.storage.paths import (
     scheme_of,
     work_folder,
 )
+from cagdask.storage.prefetch import ahead
 from cagdask.storage.publication import publications_noted, publish
 from cagdask.storage.targets import (
     abandon_work,

@@ -7,13 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeVar
-
-import fsspec
+from typing import Any, BinaryIO
 
 from cagdask.errors import StoreError
 from cagdask.storage import s3, s3_errors
@@ -22,8 +18,6 @@ from cagdask.storage.paths import PROTOCOLS, in_place, is_remote, is_s3, local_p
 _SPOOLED = 64 * 2**20
 _RANGE_BYTES = 8 * 2**20
 _TAIL_BYTES = 2**20
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
 
 
 @contextmanager
@@ -50,6 +44,8 @@ def check_protocol(url: str) -> None:
         raise StoreError(f"{url}: URLs of this kind are not opened. Use a path, or {', '.join(PROTOCOLS[:-1])}.")
     if scheme == "file" or is_s3(url):
         return
+    import fsspec  # 0.1 s to import, and nothing at a local path or on S3 goes through it
+
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError as err:
@@ -70,12 +66,28 @@ def check_reach(url: str) -> None:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of ``url`` and the path in it."""
+    """A file system as fsspec has them, for ``url``, and the path in it; of local paths and S3 the parts in use."""
     check_protocol(url)
     if is_s3(url):
         return _S3Files(), url
+    if not is_remote(url):
+        return _LocalFiles(), local_path(url)
+    import fsspec
+
     fs, path = fsspec.core.url_to_fs(url)
     return fs, path
+
+
+class _LocalFiles:
+    """What :func:`filesystem` gives for a local path."""
+
+    def open(self, path: str, mode: str = "rb") -> Any:
+        """A plain file."""
+        return open(path, mode)
+
+    def du(self, path: str) -> int:
+        """Bytes of a file, or of all below a folder."""
+        return sum(list_files(path).values()) if os.path.isdir(path) else os.path.getsize(path)
 
 
 class _S3Files:
@@ -157,20 +169,6 @@ def open_by_tail(url: str) -> Any:
         return io.BufferedReader(_Ranges(url, by_tail=True), _TAIL_BYTES)
     fs, path = filesystem(url)
     return fs.open(path, "rb")
-
-
-def ahead(load: Callable[[Item], Loaded], items: Sequence[Item], n: int = 1) -> Iterator[Loaded]:
-    """Results of ``load`` for each item. The next ``n`` are loaded while one is in use, so n + 1 are in memory."""
-    if not n:
-        yield from map(load, items)
-        return
-    with ThreadPoolExecutor(n) as readers:
-        coming = deque(readers.submit(load, item) for item in items[:n])
-        for i in range(len(items)):
-            found = coming.popleft().result()
-            coming.extend(readers.submit(load, item) for item in items[i + n : i + n + 1])
-            yield found
-            del found
 
 
 def exists(url: str) -> bool:

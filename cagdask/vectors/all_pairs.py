@@ -15,12 +15,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cagdask import arguments
 from cagdask.compute import memory
+from cagdask.compute.kernels import njit
 from cagdask.compute.runner import Runner
 from cagdask.vectors.names import Names
 from cagdask.vectors.opening import open_vectors

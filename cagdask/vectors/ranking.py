@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cagdask.compute.kernels import njit
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

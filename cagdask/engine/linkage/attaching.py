@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.compute.kernels import njit
 from cagdask.compute.memory import one_thread
 from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.noise_correction import (

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.compute.kernels import njit
 from cagdask.engine.search.neighbors import ListFiles
 from cagdask.storage.arrays import Files, array
 

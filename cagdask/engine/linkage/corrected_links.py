@@ -22,9 +22,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.compute.memory import one_thread
 from cagdask.engine.linkage.components import root_of
 from cagdask.engine.linkage.corrected_nearest import Linking, factors_of, kinds_of, least_listed, rho_of

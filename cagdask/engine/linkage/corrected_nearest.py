@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.compute.memory import one_thread
 from cagdask.engine.linkage.noise_correction import LEAST, Bounds, Groups, bounds_of, inner_similarity
 from cagdask.engine.linkage.refinement import ROWS_AT_ONCE

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from cagdask.compute.kernels import njit
 from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.components import root_of
 from cagdask.engine.rows.files import product, rounded

@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.compute.kernels import njit
 from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.components import root_of, roots_of
 from cagdask.engine.linkage.merging import MergeFiles

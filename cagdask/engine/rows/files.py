@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.engine.grid import STEP
 from cagdask.storage.arrays import Files, array, locked, read_only
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.compute.kernels import njit
 from cagdask.engine.rows.files import FoldFiles, ProfileFiles, smaller_form
 from cagdask.normalization import methods
 from cagdask.normalization.sample_statistics import SampleStatistics, refuse_values

@@ -17,10 +17,10 @@ one of them also in float32.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask import storage
+from cagdask.compute.kernels import njit
 from cagdask.engine.rows.files import (
     RowFiles,
     copy_row,

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.engine.rows.files import copy_row, product_with, rounded
 
 Float32 = NDArray[np.float32]

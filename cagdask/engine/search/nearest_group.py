@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.engine.grid import STEP
 
 Float64 = NDArray[np.float64]

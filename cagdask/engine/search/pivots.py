@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.compute import memory
+from cagdask.compute.kernels import njit
 from cagdask.engine.rows.files import (
     Block,
     FoldFiles,

@@ -32,9 +32,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.engine.rows.files import SUMS, Stored, take_rows
 from cagdask.storage.arrays import locked, read_only
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cagdask.compute.kernels import njit
 from cagdask.engine.search.envelopes import subtracted
 from cagdask.engine.search.kernels import (
     PRODUCT_MARGIN,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cagdask.compute import memory
+from cagdask.compute.kernels import njit
 from cagdask.vectors.ranking import best, float32_error, rounded
 from cagdask.vectors.sources import Vectors
 

@@ -182,7 +182,7 @@ from cagdask import cli
 try:
     cli.main()
 finally:
-    print([name for name in {(*NOT_IMPORTED, "numba", "faiss", "zarr", "h5py")} if name in sys.modules])
+    print([name for name in {(*NOT_IMPORTED, "numba", "faiss", "zarr", "h5py", "fsspec")} if name in sys.modules])
 """
     command = ["run", str(table), "--output", str(tmp_path / "out")]
     ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
