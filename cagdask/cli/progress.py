@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 
 from cagdask.compute.memory import format_bytes
 from cagdask.compute.progress import Reporter, reporting
+from cagdask.compute.time_left import Phase, TimeLeft
 
 LINE_SECONDS = 10.0
 """Least time between two lines about the same stage."""
@@ -65,18 +66,51 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def about(seconds: float) -> str:
+    """Seconds in words that promise no more than is known: ``"about 20 s"``, ``"about 5 min"``, ``"about 2 h 10 min"``.
+
+    >>> about(3), about(84), about(7_900)
+    ('about 10 s', 'about 80 s', 'about 2 h 10 min')
+    """
+    step = 10 if seconds < 95 else 60 if seconds < 3600 else 600
+    whole = max(step, step * round(seconds / step))
+    if whole < 3600:
+        return f"about {whole} s" if step == 10 else f"about {whole // 60} min"
+    rest = f" {whole % 3600 // 60} min" if whole % 3600 else ""
+    return f"about {whole // 3600} h{rest}"
+
+
 class _Counting(Reporter):
-    """What both ways of showing have in common: the stage, what is done of it, and its rate."""
+    """What both ways of showing have in common: what is done of a stage, its rate, and what is left of the command."""
 
     def __init__(self) -> None:
         self.stage, self.unit = "", ""
         self.total = self.done = 0
         self.begun = 0.0
+        self.time_left: TimeLeft | None = None
+
+    def step(self, number: int, total: int, words: str) -> None:
+        """Begin a step of the command."""
+        if self.time_left is not None:
+            self.time_left.begin(words, time.monotonic())
+
+    def expect(self, phases: Callable[[], Sequence[Phase]]) -> None:
+        """Hear what is expected of the rest of the command."""
+        expected = phases()
+        self.time_left = TimeLeft(expected, time.monotonic()) if expected else None
 
     def start(self, stage: str, total: int, unit: str) -> None:
         """Begin a stage."""
         self.stage, self.total, self.unit, self.done = stage, total, unit, 0
         self.begun = time.monotonic()
+        if self.time_left is not None:
+            self.time_left.begin(stage, self.begun)
+
+    def whole_rest(self) -> str:
+        """``"about 5 min left"`` of the whole command; empty where nothing is known."""
+        share = self.done / self.total if self.total else 0.0
+        left = None if self.time_left is None else self.time_left.seconds(share, time.monotonic())
+        return "" if left is None else f"{about(left)} left"
 
     def advance(self, n: int = 1) -> None:
         """Count what is done."""
@@ -108,6 +142,7 @@ class Lines(_Counting):
 
     def step(self, number: int, total: int, words: str) -> None:
         """Say which step of the command begins."""
+        super().step(number, total, words)
         self._print(f"Step {number} of {total}: {words}")
 
     def start(self, stage: str, total: int, unit: str) -> None:
@@ -122,9 +157,9 @@ class Lines(_Counting):
         if time.monotonic() - self.shown >= LINE_SECONDS and self.done < self.total:
             self.shown = time.monotonic()
             share = 100 * self.done / max(1, self.total)
-            self._print(
-                f"{self.stage}: {share_of(self.done, self.total, self.unit)} ({share:.0f} %), {self.rate_and_rest()}"
-            )
+            done = f"{share_of(self.done, self.total, self.unit)} ({share:.0f} %)"
+            whole = self.whole_rest()
+            self._print(f"{self.stage}: {done}, {self.rate_and_rest()}{f'; whole run: {whole}' if whole else ''}")
 
     def finish(self, note: str = "") -> None:
         """End the stage."""
@@ -143,6 +178,19 @@ class Lines(_Counting):
         click.echo(text, err=True)
 
 
+def _rest_column() -> Any:
+    """What stands after a bar: words, or what makes them each time the bar is drawn."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Rest(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            rest = task.fields["rest"]
+            return Text(rest() if callable(rest) else rest)
+
+    return Rest()
+
+
 class Bars(_Counting):
     """A bar for the steps of the command and one for the stage that runs; a finished stage leaves a line above them."""
 
@@ -155,7 +203,7 @@ class Bars(_Counting):
             TextColumn(f"{{task.description:<{STAGE_WIDTH}}}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rest]}"),
+            _rest_column(),
             console=console or Console(stderr=True),
             transient=True,
             redirect_stdout=False,
@@ -166,12 +214,17 @@ class Bars(_Counting):
         self.begun_at = time.monotonic()
 
     def step(self, number: int, total: int, words: str) -> None:
-        """Show which step of the command begins, and how long the command has taken."""
+        """Show which step of the command begins, how long the command has taken, and how long it will take yet."""
+        super().step(number, total, words)
         self.progress.start()
-        name, rest = f"Step {number} of {total}: {words}", f"{duration(time.monotonic() - self.begun_at)} so far"
+        name = f"Step {number} of {total}: {words}"
         if self.whole is None:
-            self.whole = self.progress.add_task(name, total=total, rest=rest)
-        self.progress.update(self.whole, description=name, completed=number - 1, total=total, rest=rest)
+            self.whole = self.progress.add_task(name, total=total, rest=self._whole)
+        self.progress.update(self.whole, description=name, completed=number - 1, total=total)
+
+    def _whole(self) -> str:
+        left = self.whole_rest()
+        return f"{duration(time.monotonic() - self.begun_at)} so far{f', {left}' if left else ''}"
 
     def start(self, stage: str, total: int, unit: str) -> None:
         """Begin a stage."""
@@ -185,8 +238,6 @@ class Bars(_Counting):
         """Count what is done."""
         super().advance(n)
         self.progress.update(self.task, completed=self.done, rest=self.rate_and_rest())
-        if self.whole is not None:
-            self.progress.update(self.whole, rest=f"{duration(time.monotonic() - self.begun_at)} so far")
 
     def finish(self, note: str = "") -> None:
         """End the stage."""

@@ -6,9 +6,11 @@ done; the command line installs one that draws bars (or writes plain lines when 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from cagdask.compute.time_left import Phase
 
 
 class Reporter:
@@ -16,6 +18,9 @@ class Reporter:
 
     def step(self, number: int, total: int, words: str) -> None:
         """Step ``number`` of ``total`` of a command begins; each is one or many stages."""
+
+    def expect(self, phases: Callable[[], Sequence[Phase]]) -> None:
+        """What is expected of the phases from here to the end of the command; made only if somebody looks."""
 
     def start(self, stage: str, total: int, unit: str) -> None:
         """A stage of ``total`` items begins."""

@@ -8,6 +8,7 @@
     views         what the page shows, as tables with a name, and the command that writes each
       drawings        the same as pictures in files
     page          widgets, and what each of them changes; figures has the pictures in the browser
+      parts         tables, downloads and tabs that are made once and filled anew
     app           serving the page to this machine alone unless told otherwise; writing one view as a file
 
 A session holds about 100 bytes per gene for labels, merge tree and names, one byte per gene and sample for similar

@@ -7,17 +7,20 @@ browser never holds a point per gene.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cagdask.explore.cag_map import density
 from cagdask.explore.drawings import color_of
 from cagdask.explore.session import Session
-from cagdask.explore.views import Choice, HeatMap, heat_map_of, samples_of
+from cagdask.explore.views import Choice, HeatMap, heat_map_of
 from cagdask.plot.merges import Branches
 from cagdask.plot.samples import brightness_of
 from cagdask.plot.style import BLUE, ORANGE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PIXELS = 400
 """Of the map, along each side."""
@@ -59,26 +62,48 @@ def _legend_above(picture: Any, words: list[str]) -> None:
     picture.height += 24 * (-(-len(words) // key.ncols))
 
 
-def samples_figure(session: Session, choice: Choice) -> Any:
-    """A bar for each sample, grouped and colored by a column of the metadata."""
-    from bokeh.models import HoverTool
+class SamplesFigure:
+    """A bar for each sample, grouped and colored by a column of the metadata.
 
-    table = samples_of(session, choice)
-    words = table["group"].to_numpy() if choice.by else np.full(len(table), "", object)
-    picture = _figure(height=280, y_axis_label="abundance")
-    tooltips = [("sample", "@sample"), ("abundance", "@top"), *([(choice.by, "@word")] if choice.by else [])]
-    picture.add_tools(HoverTool(tooltips=tooltips))
-    for kind, color in color_of(sorted(set(words))).items():
-        places = np.flatnonzero(words == kind)
-        data = {"x": places, "top": table["abundance"].to_numpy()[places], "word": [kind] * len(places),
-                "sample": table["sample"].to_numpy()[places]}  # fmt: skip
-        legend = {"legend_label": kind} if choice.by else {}
-        picture.vbar("x", top="top", width=0.9, source=data, color=color, **legend)
-    if choice.by:
-        _legend_above(picture, sorted(set(words)))
-    picture.xaxis.visible = False
-    picture.xgrid.visible = False
-    return picture
+    Parameters
+    ----------
+    table
+        Of :func:`cagdask.explore.views.samples_of`.
+    by
+        The column; None for one color.
+
+    Attributes
+    ----------
+    picture
+        The Bokeh figure.
+    """
+
+    def __init__(self, table: pd.DataFrame, by: str | None) -> None:
+        from bokeh.models import ColumnDataSource, HoverTool
+
+        self.by = by
+        kinds = sorted(set(table["group"])) if by else [""]
+        self.picture = _figure(height=280, y_axis_label="abundance")
+        tooltips = [("sample", "@sample"), ("abundance", "@top"), *([(by, "@word")] if by else [])]
+        self.picture.add_tools(HoverTool(tooltips=tooltips))
+        self.bars = {kind: ColumnDataSource() for kind in kinds}
+        self.fill(table)
+        for kind, color in color_of(kinds).items():
+            legend = {"legend_label": kind} if by else {}
+            self.picture.vbar("x", top="top", width=0.9, source=self.bars[kind], color=color, **legend)
+        if by:
+            _legend_above(self.picture, kinds)
+        self.picture.xaxis.visible = False
+        self.picture.xgrid.visible = False
+
+    def fill(self, table: pd.DataFrame) -> None:
+        """Show another CAG, or gene, of the same samples."""
+        words = table["group"].to_numpy() if self.by else np.full(len(table), "", object)
+        for kind, source in self.bars.items():
+            places = np.flatnonzero(words == kind)
+            here = table.iloc[places]
+            source.data = {"x": places, "top": here["abundance"].to_numpy(), "word": [kind] * len(places),
+                           "sample": here["sample"].to_numpy()}  # fmt: skip
 
 
 def heat_map_figure(session: Session, choice: Choice, open_cag: Callable[[int], None]) -> Any:
@@ -181,22 +206,25 @@ class MapFigure:
 class DendrogramFigure:
     """The merges of a CAG, with a line where they are cut.
 
+    Parameters
+    ----------
+    highest
+        The largest distance that is drawn.
+
     Attributes
     ----------
     picture
         The Bokeh figure.
     """
 
-    def __init__(self, made: Branches, cut: float, highest: float) -> None:
+    def __init__(self, highest: float) -> None:
         from bokeh.models import ColumnDataSource, Span
 
-        self.height = made.heights[:, 2]
-        x, y = made.lines()
+        self.height = np.zeros(0)
         self.picture = _figure(height=260, y_axis_label="distance", y_range=(0, max(highest, 1e-6) * 1.05))
-        lines = {"xs": x.tolist(), "ys": y.tolist(), "color": self._colors(cut)}
-        self.lines = ColumnDataSource(data=lines)
+        self.lines = ColumnDataSource(data={"xs": [], "ys": [], "color": []})
         self.picture.multi_line("xs", "ys", color="color", source=self.lines)
-        self.span = Span(location=cut, dimension="width", line_color=ORANGE, line_dash="dashed", line_width=2)
+        self.span = Span(location=0, dimension="width", line_color=ORANGE, line_dash="dashed", line_width=2)
         self.picture.add_layout(self.span)
         self.picture.xaxis.visible = False
         self.picture.xgrid.visible = False
@@ -204,7 +232,15 @@ class DendrogramFigure:
     def _colors(self, cut: float) -> list[str]:
         return [BLUE if height <= cut else "#a0a8b0" for height in self.height]
 
+    def fill(self, made: Branches, cut: float) -> None:
+        """Show another CAG, cut at a distance."""
+        self.height = made.heights[:, 2]
+        x, y = made.lines()
+        self.lines.data = {"xs": x.tolist(), "ys": y.tolist(), "color": self._colors(cut)}
+        self.span.location = cut
+
     def cut_at(self, cut: float) -> None:
         """Move the line."""
         self.span.location = cut
-        self.lines.patch({"color": [(slice(len(self.height)), self._colors(cut))]}) if len(self.height) else None
+        if len(self.height):
+            self.lines.patch({"color": [(slice(len(self.height)), self._colors(cut))]})

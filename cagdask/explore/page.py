@@ -10,29 +10,37 @@ Everything that comes out of the store is shown as text, never as HTML or code.
 
 from __future__ import annotations
 
-import html
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from io import BytesIO
 from typing import Any
 
-from cagdask.errors import CagdaskError
 from cagdask.explore.drawings import MOST_TIPS
-from cagdask.explore.figures import DendrogramFigure, MapFigure, darkened, heat_map_figure, samples_figure
-from cagdask.explore.gene_vectors import NotReadyError
+from cagdask.explore.figures import DendrogramFigure, MapFigure, SamplesFigure, heat_map_figure
+from cagdask.explore.parts import (
+    COMMAND,
+    QUIET,
+    Export,
+    Tab,
+    TableView,
+    as_text,
+    picture_pane,
+    refill,
+    table_widget,
+    text,
+)
 from cagdask.explore.session import Session
-from cagdask.explore.views import MOST_ROWS, VIEWS, Choice, command_of, content_of, file_name
+from cagdask.explore.views import MOST_ROWS, Choice, samples_of
 
-PAGE_ROWS = 12
 HEADING = {"font-size": "16px", "font-weight": "600"}
-QUIET = {"opacity": "0.8"}  # of the color of the theme
-COMMAND = QUIET | {"font-family": "monospace", "font-size": "12px"}
-WRAPPED = ["pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; margin: 4px 0 }"]
 NOTHING = "nothing"
 THEMES = {"default": "Light", "dark": "Dark"}
 """Names of Panel, and what the page calls them."""
-ACTIVE_TAB = [":host .bk-tab.bk-active { color: inherit; font-weight: 600 }"]  # Panel's own is dark on dark
+TABS = [
+    ":host .bk-tab.bk-active { color: inherit; font-weight: 600 }",  # Panel's own is dark on dark
+    ":host > [aria-hidden=true] { display: none !important }",  # Panel's own takes the room of the tallest tab
+]
 TICK = 700
 """Milliseconds between looks at what is read in the background."""
 
@@ -59,43 +67,27 @@ class Explorer:
         self.gene = pn.widgets.TextInput(name="Gene", placeholder="as it is in the table")
         self.abc = [pn.widgets.TextInput(name=name, width=180) for name in ("A is to", "B as", "C is to ?")]
         self.read = pn.widgets.StaticText(value="")  # changes when something was read in the background
-        self.hits = self._table(session.find(""), self._open)
+        self.hits = table_widget(session.find(""), self.dark, self._open)
         self.search.param.watch(self._search, "value_input")
+        self.tabs = pn.Tabs(sizing_mode="stretch_width", stylesheets=TABS)
+        self.drawn: list[Tab] = []
+        self.heading = text("", HEADING)
+        self.above = Tab(self.cag_samples, (self.cag, self.color))
+        self.cag_profile = SamplesView(session, self.dark)
+        self.gene_profile = SamplesView(session, self.dark)
+        self.tables = {
+            name: TableView(session, name, self.dark, self._open)
+            for name in ("members", "nearest", "similar", "analogy")
+        }
         self.map_figure: MapFigure | None = None
-        self._cutting: Any = None
-        self.cag.param.watch(self._mark, "value")
-        self.tabs = pn.Tabs(sizing_mode="stretch_width", stylesheets=ACTIVE_TAB)
         if session.has_cags:
             top = max(session.max_dist, 1e-6)
             self.threshold = pn.widgets.FloatSlider(
                 name="Cut this CAG at", start=0.0, end=top, value=top, step=top / 100, format="0.000", width=300
             )
+            self.split = SplitView(session, self.dark)
 
     # -- parts of the page -------------------------------------------------------------------------------------------
-
-    def _table(self, table: Any, on_click: Callable[[Any], None] | None = None) -> Any:
-        import panel as pn
-
-        text = {
-            name: {"type": "plaintext"} for name in table.select_dtypes(exclude="number")
-        }  # by itself it takes HTML
-        made = pn.widgets.Tabulator(
-            table, disabled=True, show_index=False, pagination="local", page_size=PAGE_ROWS,
-            sizing_mode="stretch_width", formatters=text, theme="midnight" if self.dark else "simple",
-        )  # fmt: skip
-        if on_click is not None:
-            made.on_click(lambda event: on_click(made.value.iloc[event.row]))
-        return made
-
-    def _picture(self, drawn: Any) -> Any:
-        import panel as pn
-
-        return pn.pane.Bokeh(darkened(drawn) if self.dark else drawn, sizing_mode="stretch_width")
-
-    def _text(self, words: str, styles: dict[str, str] = QUIET) -> Any:
-        import panel as pn
-
-        return pn.pane.HTML(as_text(words), styles=styles, stylesheets=WRAPPED, sizing_mode="stretch_width")
 
     def _theme_link(self) -> Any:
         """A link to the same page in the other theme."""
@@ -110,37 +102,10 @@ class Explorer:
         by = None if self.color.value == NOTHING else self.color.value
         return replace(Choice(cag=self.cag.value, by=by, rows=self.rows.value), **changes)
 
-    def export(self, name: str, choice: Choice) -> Any:
-        """Downloads of what is shown, and the command that makes the same file."""
-        import panel as pn
-
-        def download(suffix: str, label: str) -> Any:
-            return pn.widgets.FileDownload(
-                callback=lambda: BytesIO(content_of(self.session, name, choice, suffix)),
-                filename=file_name(name, choice, suffix), label=label, button_type="default", width=150,
-            )  # fmt: skip
-
-        buttons = [download("tsv", "Download table")]
-        if VIEWS[name].is_picture:
-            buttons.append(download("svg", "Download picture"))
-        command = self._text(command_of(self.session, name, choice), COMMAND)
-        return pn.Column(pn.Row(*buttons), command, sizing_mode="stretch_width")
-
-    def shown(self, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives; or, where it can not, why."""
-        try:
-            return make()
-        except (ValueError, CagdaskError, NotReadyError) as err:
-            return self._text(str(err))
-
     # -- what a click does -------------------------------------------------------------------------------------------
 
     def _search(self, event: Any) -> None:
-        self.hits.value = self.session.find(event.new)
-
-    def _mark(self, event: Any) -> None:
-        if self.map_figure is not None:
-            self.map_figure.mark(event.new)
+        refill(self.hits, self.session.find(event.new))
 
     def open_cag(self, cag: int) -> None:
         """Show another CAG."""
@@ -149,112 +114,64 @@ class Explorer:
 
     def _open(self, row: Any) -> None:
         """Show the gene, and the CAG, of a row of a table."""
-        if "gene" in row:
-            self.gene.value = str(row["gene"])
-        if "cag" in row:
-            self.open_cag(int(row["cag"]))
+        with one_message():
+            if "gene" in row:
+                self.gene.value = str(row["gene"])
+            if "cag" in row:
+                self.open_cag(int(row["cag"]))
+
+    def refresh(self, *_: Any) -> None:
+        """Fill anew what is looked at and has changed."""
+        with one_message():
+            if self.session.has_cags:
+                self.above.refresh(is_active=True)
+            for number, tab in enumerate(self.drawn):
+                tab.refresh(is_active=number == self.tabs.active)
 
     # -- tabs --------------------------------------------------------------------------------------------------------
 
-    def heading(self, cag: int) -> Any:
-        """Name and measures of the CAG."""
+    def cag_samples(self, cag: int, _: Any = None) -> list[Any]:
+        """Name and measures of the CAG, and its abundance in every sample."""
         found = self.session.describe(cag)
         words = [counted(int(found.pop("genes")), "gene")]
         words += [f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items()]
-        return self._text(f"CAG {cag}: " + ", ".join(words), HEADING)
+        self.heading.object = as_text(f"CAG {cag}: " + ", ".join(words))
+        return [self.heading, *self.cag_profile.fill(self.choice())]
 
-    def view(self, name: str, **changes: Any) -> Any:
-        """A table of the page with its downloads; a click on a row opens what it names."""
-        import panel as pn
-
-        choice = self.choice(**changes)
-
-        def make() -> Any:
-            table = VIEWS[name].table(self.session, choice)
-            return pn.Column(self._table(table, self._open), self.export(name, choice), sizing_mode="stretch_width")
-
-        return self.shown(make)
-
-    def samples(self, *_: Any, **changes: Any) -> Any:
-        """Abundance in every sample, grouped and colored by a column of the metadata."""
-        import panel as pn
-
-        choice = self.choice(**changes)
-
-        def make() -> Any:
-            picture = self._picture(samples_figure(self.session, choice))
-            return pn.Column(picture, self.export("samples", choice), sizing_mode="stretch_width")
-
-        return self.shown(make)
-
-    def split(self, cag: int) -> Any:
-        """The merges of the CAG, and a slider that cuts them anew while it is moved."""
-        import panel as pn
-
-        session = self.session
-        drawn = DendrogramFigure(session.subtree(cag).branches(MOST_TIPS), self.threshold.value, session.max_dist)
-        said, table = self._text(""), self._table(session.split(cag, self.threshold.value))
-        below = pn.Column(sizing_mode="stretch_width")
-
-        def cut(max_dist: float) -> None:
-            found = session.split(cag, max_dist)
-            grouped = int((found["first gene"] != "each alone").sum())
-            said.object = as_text(f"At {max_dist:.3f}: {counted(grouped, 'group')} of two genes or more.")
-            table.value = found
-            drawn.cut_at(max_dist)
-            exported = self.export("split", self.choice(max_dist=max_dist))
-            whole = f"the whole result at this distance: {cut_command(session, max_dist)}"
-            below.objects = [exported, self._text(whole, COMMAND)]
-
-        if self._cutting is not None:  # of the CAG that was shown before
-            self.threshold.param.unwatch(self._cutting)
-        self._cutting = self.threshold.param.watch(lambda event: cut(event.new), "value")
-        cut(self.threshold.value)
-        picture = self._picture(drawn.picture)
-        return pn.Column(said, picture, table, below, sizing_mode="stretch_width")
-
-    def similar(self, gene: str, _: Any = None) -> Any:
+    def similar(self, gene: str, *_: Any) -> list[Any]:
         """Genes most similar to one, and its own profile."""
-        import panel as pn
-
         if not gene.strip():
-            return self._text("Name a gene, or click one in a table.")
-        parts = [self.view("similar", genes=(gene,)), self.samples(genes=(gene,))]
-        return pn.Column(*parts, sizing_mode="stretch_width")
+            return [text("Name a gene, or click one in a table.")]
+        choice = self.choice(genes=(gene,))
+        return [*self.tables["similar"].fill(choice), *self.gene_profile.fill(choice)]
 
-    def analogy(self, a: str, b: str, c: str, _: Any = None) -> Any:
+    def analogy(self, a: str, b: str, c: str, *_: Any) -> list[Any]:
         """Genes d for which a is to b as c is to d."""
         if not (a.strip() and b.strip() and c.strip()):
-            return self._text("Name three genes: A is to B as C is to the genes that are found.")
-        return self.view("analogy", genes=(a.strip(), b.strip(), c.strip()))
+            return [text("Name three genes: A is to B as C is to the genes that are found.")]
+        return self.tables["analogy"].fill(self.choice(genes=(a.strip(), b.strip(), c.strip())))
 
-    def heat_map(self, rows: int, _: Any = None) -> Any:
+    def heat_map(self, rows: int, *_: Any) -> list[Any]:
         """The largest CAGs over samples."""
-        import panel as pn
-
         choice = self.choice(rows=rows)
+        export = Export(self.session, "heat-map")
+        export.fill(choice)
+        return [picture_pane(heat_map_figure(self.session, choice, self.open_cag), self.dark), export.shown]
 
-        def make() -> Any:
-            picture = self._picture(heat_map_figure(self.session, choice, self.open_cag))
-            return pn.Column(picture, self.export("heat-map", choice), sizing_mode="stretch_width")
-
-        return self.shown(make)
-
-    def map(self, _: Any = None) -> Any:
-        """All genes in a plane."""
-        import panel as pn
-
-        def make() -> Any:
-            self.map_figure = MapFigure(self.session, self.cag.value, self.open_cag)
-            picture = self._picture(self.map_figure.picture)
-            return pn.Column(picture, self.export("map", self.choice()), sizing_mode="stretch_width")
-
-        return self.shown(make)
+    def map(self, cag: int, *_: Any) -> list[Any]:
+        """All genes in a plane, and a ring around the CAG."""
+        if self.map_figure is None:
+            self.map_figure = MapFigure(self.session, cag, self.open_cag)
+            export = Export(self.session, "map")
+            export.fill(self.choice())
+            self._map = [picture_pane(self.map_figure.picture, self.dark), export.shown]
+        self.map_figure.mark(cag)
+        return self._map
 
     # -- the whole page ----------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Say what has been read in the background since the last look, so that tabs that wait are made again."""
+        """Say what has been read in the background since the last look, so that tabs that wait are filled."""
         vectors = self.session.vectors
         done = vectors is None or vectors.is_ready
         read = "all" if done else f"{vectors.share_read:.0%}" if vectors else ""
@@ -269,46 +186,100 @@ class Explorer:
 
         self._ticking = pn.state.add_periodic_callback(self._tick, period=TICK, start=False)
         pn.state.onload(self._ticking.start)  # a change before the browser has the page would not be known there
-        parts = [self._text(self.session.url), self._theme_link(), self.search, self.hits]
+        parts = [text(self.session.url), self._theme_link(), self.search, self.hits]
         left = pn.Column(*parts, styles={"flex": "0 1 340px"})
-        above = self._add_cag_tabs() if self.session.has_cags else []
+        above = []
+        if self.session.has_cags:
+            self._add_cag_tabs()
+            above = [pn.FlexBox(self.cag, self.color), self.above.shown]
         self._add_gene_tabs()
+        for widget in {id(widget): widget for tab in (self.above, *self.drawn) for widget in tab.depends}.values():
+            widget.param.watch(self.refresh, "value")
+        self.tabs.param.watch(self.refresh, "active")
+        self.refresh()
         right = pn.Column(*above, self.tabs, styles={"flex": "1 1 520px", "min-width": "0"})
         return pn.FlexBox(left, right, flex_wrap="wrap", sizing_mode="stretch_width")
 
-    def _add_tab(self, name: str, make: Callable[..., Any], *depends: Any, above: tuple[Any, ...] = ()) -> None:
-        """A tab that is made when it is looked at, and when what it depends on changes meanwhile."""
-        import panel as pn
-
-        number = len(self.tabs)
-
-        def made(active: int, *values: Any) -> Any:
-            return make(*values) if active == number else pn.Spacer(height=0)
-
-        content = pn.Column(*above, pn.bind(made, self.tabs.param.active, *depends), sizing_mode="stretch_width")
-        self.tabs.append((name, content))
+    def _add_tab(
+        self, name: str, fill: Callable[..., list[Any]], depends: Sequence[Any], above: Sequence[Any] = ()
+    ) -> None:
+        tab = Tab(fill, depends, above)
+        self.drawn.append(tab)
+        self.tabs.append((name, tab.shown))
 
     def _add_gene_tabs(self) -> None:
         import panel as pn
 
-        self._add_tab("Similar genes", self.similar, self.gene, self.read, above=(self.gene,))
-        self._add_tab("Analogies", self.analogy, *self.abc, self.read, above=(pn.FlexBox(*self.abc),))
+        self._add_tab("Similar genes", self.similar, (self.gene, self.color, self.read), [self.gene])
+        self._add_tab("Analogies", self.analogy, (*self.abc, self.read), [pn.FlexBox(*self.abc)])
 
-    def _add_cag_tabs(self) -> list[Any]:
-        import panel as pn
-
-        cag = self.cag
-        self._add_tab("Genes", lambda _: self.view("members"), cag)
-        self._add_tab("Most similar CAGs", lambda _: self.view("nearest"), cag)
-        self._add_tab("Other thresholds", self.split, cag, above=(self.threshold,))
-        self._add_tab("Heat map", self.heat_map, self.rows, self.color, above=(self.rows,))
-        self._add_tab("Map", self.map, self.read)
-        return [pn.FlexBox(cag, self.color), pn.bind(self.heading, cag), pn.bind(self.samples, cag, self.color)]
+    def _add_cag_tabs(self) -> None:
+        cag, tables = self.cag, self.tables
+        self._add_tab("Genes", lambda _: tables["members"].fill(self.choice()), [cag])
+        self._add_tab("Most similar CAGs", lambda _: tables["nearest"].fill(self.choice()), [cag])
+        self._add_tab("Other thresholds", self.split.fill, (cag, self.threshold), [self.threshold])
+        self._add_tab("Heat map", self.heat_map, (self.rows, self.color), [self.rows])
+        self._add_tab("Map", self.map, (cag, self.read))
 
 
-def as_text(words: str) -> str:
-    """HTML that shows these words; Panel's own pane for text would take them as HTML."""
-    return f"<pre>{html.escape(words)}</pre>"
+class SamplesView:
+    """Abundance of a CAG, or of a gene, in every sample, grouped and colored by a column of the metadata."""
+
+    def __init__(self, session: Session, dark: bool) -> None:
+        self.session, self.dark = session, dark
+        self.export = Export(session, "samples")
+        self.figure: SamplesFigure | None = None
+
+    def fill(self, choice: Choice) -> list[Any]:
+        """Show what this choice makes; errors as of :meth:`TableView.fill`."""
+        table = samples_of(self.session, choice)
+        if self.figure is None or self.figure.by != choice.by:
+            self.figure = SamplesFigure(table, choice.by)
+            self.pane = picture_pane(self.figure.picture, self.dark)
+        else:
+            self.figure.fill(table)
+        self.export.fill(choice)
+        return [self.pane, self.export.shown]
+
+
+class SplitView:
+    """The merges of a CAG, and what it falls into where the slider cuts it."""
+
+    def __init__(self, session: Session, dark: bool) -> None:
+        self.session, self.dark = session, dark
+        self.cag = -1
+        self.export = Export(session, "split")
+        self.said, self.whole = text(""), text("", COMMAND)
+        self.figure: DendrogramFigure | None = None
+
+    def fill(self, cag: int, max_dist: float) -> list[Any]:
+        """Show a CAG, cut at a distance."""
+        found = self.session.split(cag, max_dist)
+        if self.figure is None:
+            self.figure = DendrogramFigure(self.session.max_dist)
+            self.pane = picture_pane(self.figure.picture, self.dark)
+            self.table = table_widget(found, self.dark)
+        else:
+            refill(self.table, found)
+        if cag != self.cag:
+            self.figure.fill(self.session.subtree(cag).branches(MOST_TIPS), max_dist)
+            self.cag = cag
+        else:
+            self.figure.cut_at(max_dist)
+        grouped = int((found["first gene"] != "each alone").sum())
+        self.said.object = as_text(f"At {max_dist:.3f}: {counted(grouped, 'group')} of two genes or more.")
+        self.export.fill(Choice(cag=cag, max_dist=max_dist))
+        self.whole.object = as_text(f"the whole result at this distance: {cut_command(self.session, max_dist)}")
+        return [self.said, self.pane, self.table, self.export.shown, self.whole]
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """What changes meanwhile is sent to the browser at once, which then lays the page out once."""
+    import panel as pn
+
+    with pn.io.hold():
+        yield
 
 
 def counted(n: int, thing: str) -> str:

@@ -23,6 +23,7 @@ from cagdask.compute.runner import Runner
 from cagdask.io.options import INGEST, IngestOptions
 from cagdask.reports import tables
 from cagdask.runs import files, resume
+from cagdask.runs.forecast import expect_clustering
 from cagdask.stores import ABUNDANCE, CAGS, REPORT, RUN
 
 if TYPE_CHECKING:
@@ -303,5 +304,7 @@ def _cluster_stage(store: str, progress: resume.Progress, runner: Runner) -> Non
         parameters = _parameters(progress.recipe["parameters"])
         with progress.stage("cluster", runner):
             storage.check_target(result, overwrite=progress.replace)
+            after = progress.steps[progress.steps.index("cluster") + 1 :]
+            expect_clustering(store, parameters, runner, after)
             progress.search = cluster_store(store, result, parameters, runner, overwrite=progress.replace)
             storage.remove(storage.join(progress.output, RUN))  # of an earlier run: it speaks of another result

@@ -153,9 +153,14 @@ class Progress:
         }
         storage.write_json(storage.join(self.output, stores.PARTIAL), content)
 
+    @property
+    def steps(self) -> list[str]:
+        """Steps of the command, in order."""
+        return [*self.products, "outputs", *(["report"] if self.recipe.get("command") != "cluster" else [])]
+
     def _tell(self, name: str) -> None:
         """Say which step of the command begins."""
-        steps = [*self.products, "outputs", *(["report"] if self.recipe.get("command") != "cluster" else [])]
+        steps = self.steps
         if name in steps:
             reporter().step(steps.index(name) + 1, len(steps), STEPS.get(name, name))
 

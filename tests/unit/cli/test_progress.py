@@ -115,3 +115,39 @@ def test_what_is_shown_suits_stderr(
 )
 def test_durations_in_words(seconds: float, text: str) -> None:
     assert progress.duration(seconds) == text
+
+
+def _phases() -> list[progress.Phase]:
+    return [progress.Phase(("search",), 60), progress.Phase(("write",), 60)]
+
+
+def test_lines_and_bars_say_how_long_the_whole_run_will_take(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    bars = progress.Bars(Console(file=out, force_terminal=True, width=160))
+    lines = progress.Lines()
+    for one in (lines, bars):
+        one.step(2, 3, "group genes")
+        one.expect(_phases)
+        one.start("search", 100, "blocks")
+    for _ in range(50):
+        clock.now += 0.6
+        lines.advance()
+        bars.advance()
+    bars.progress.refresh()
+    bars.close()
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "search: 34 of 100 blocks (34 %), 2 blocks/s, 40 s left; whole run: about 2 min left"
+    )
+    assert "30 s so far, about 90 s left" in out.getvalue()
+
+
+def test_nothing_is_said_of_the_whole_run_where_nothing_is_known(clock: Clock) -> None:
+    lines = progress.Lines()
+    lines.step(1, 2, "read the input")
+    lines.start("read samples", 10, "samples")
+    clock.now += 60
+    assert lines.whole_rest() == ""
+    lines.expect(list)
+    assert lines.whole_rest() == ""
