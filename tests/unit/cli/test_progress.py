@@ -7,6 +7,7 @@ import pytest
 
 from cagdask.cli import progress
 from cagdask.compute.progress import reporter
+from cagdask.compute.time_left import Phase
 
 
 class Clock:
@@ -117,8 +118,8 @@ def test_durations_in_words(seconds: float, text: str) -> None:
     assert progress.duration(seconds) == text
 
 
-def _phases() -> list[progress.Phase]:
-    return [progress.Phase(("search",), 60), progress.Phase(("write",), 60)]
+def _phases() -> list[Phase]:
+    return [Phase(("search",), 60), Phase(("write",), 60)]
 
 
 def test_lines_and_bars_say_how_long_the_whole_run_will_take(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
