@@ -26,6 +26,7 @@ TREE, CUT = "write merge tree", "cut merge tree"
 
 REFINE = "refine CAGs"
 JOIN_PAIRS, GATHER, COMPARE, CHOOSE_PAIRS = "join CAGs", "gather CAGs", "compare CAGs", "choose pairs"
+CHOOSE_ORPHANS, COMPARE_ORPHANS = "choose CAGs", "compare CAGs again"
 """Stages of a round of refinement."""
 ATTACH = "attach small CAGs"
 LABELS = "number CAGs"

@@ -346,6 +346,7 @@ def test_refinement_equals_the_naive_reference(tmp_path: Path, data: st.DataObje
         patch.setattr(pivots, "choose_level", plan.choose_level)
         patch.setattr(pivots, "ROUND_NS", 0.0)
         patch.setattr(files, "SPARSE_BELOW", plan.sparse_below)
+        patch.setattr(refinement, "FEW_ORPHANS", data.draw(st.sampled_from([-1, 512]), label="few orphans"))
         _, table, joined, _ = refinement.refine(
             InPlace(), found_groups, similarity_of(refine_dist), sizes, f"{here}/refine"
         )

@@ -183,7 +183,7 @@ def attach_all(
         f"{ATTACH}: {CHOOSE_PAIRS}", attached_table, [(table, [item[-1] for item in items], pairs)], done=done
     )[0]
     this = Round(mapper, plan, here, done, ATTACH)
-    new = _in_parts(this, JOIN_PAIRS, join_attached, pairs, blocks, found["groups"]).folders
+    new = _in_parts(this, JOIN_PAIRS, join_attached, (pairs, blocks), found["groups"]).folders
     last = this.path("table")
     this.one("write table", next_table, pairs, new, len(blocks), [], last)
     return blocks + new, last, [pairs]

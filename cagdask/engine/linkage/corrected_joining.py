@@ -194,8 +194,8 @@ def _rounds(
             return blocks, n_rows, table, joined, state["n"], []
         joined.append(table)
         this = Round(mapper, plan, here, done, refinement_round(len(joined)))
-        changed = _in_parts(this, JOIN_PAIRS, join_pairs, table, blocks, state["pairs"])
-        others = _in_parts(this, GATHER, gather_groups, table, blocks, state["orphans"]).folders
+        changed = _in_parts(this, JOIN_PAIRS, join_pairs, (table, blocks), state["pairs"])
+        others = _in_parts(this, GATHER, gather_groups, (table, blocks), state["orphans"]).folders
         new = changed.folders
         blocks, n_rows = blocks + new, n_rows + changed.n_rows
 

@@ -7,8 +7,9 @@ the means) are joined; here in rounds that are the same for everybody:
     nearest other group of every group --> all reciprocal nearest pairs join, means weighted by size --> again
 
 until no two are near enough. This is centroid linkage, for which order matters, hence the rounds. The first round finds
-the nearest with the search of the linkage. After that only *stale* groups, those that changed or whose nearest did, are
-compared with all others, block by block, and all others with those that changed.
+the nearest with the search of the linkage. After that groups that changed are compared with all others, block by block.
+*Orphans*, whose nearest changed, have no other at a larger similarity than the one they lost: if a group that changed
+has, it is their nearest. Only the others are compared with all.
 
 Blocks of groups are never changed: joined groups go to a new block, and one table says which rows of which blocks live,
 
@@ -33,14 +34,25 @@ from cagdask.engine.linkage.refinement_table import (
     NONE,
     ComparedFiles,
     DirectionFiles,
+    LostFiles,
     TableFiles,
     first_table,
+    lost_orphans,
     next_table,
 )
 from cagdask.engine.linkage.rounds import InPlace, LinkagePlan, Linked, Mapper, Round, order_rows, search
 from cagdask.engine.rows.files import Block, GroupFiles, RowFiles, concatenate_rows, load_rows, smaller_form, take_rows
 from cagdask.engine.search.kernels import PRODUCT_MARGIN
-from cagdask.engine.stage_names import CHOOSE_PAIRS, COMPARE, GATHER, JOIN_PAIRS, REFINE, refinement_round
+from cagdask.engine.stage_names import (
+    CHOOSE_ORPHANS,
+    CHOOSE_PAIRS,
+    COMPARE,
+    COMPARE_ORPHANS,
+    GATHER,
+    JOIN_PAIRS,
+    REFINE,
+    refinement_round,
+)
 from cagdask.storage.arrays import array, in_memory
 
 Float64 = NDArray[np.float64]
@@ -48,6 +60,8 @@ Int64 = NDArray[np.int64]
 
 """Stages of a round; the first round orders and searches instead of joining and comparing."""
 ROWS_AT_ONCE = 256
+FEW_ORPHANS = 512
+"""Orphans that are compared with all in one go with what changed: reading all blocks twice would cost more."""
 PAIRS_AT_ONCE = 2**14
 
 
@@ -145,9 +159,9 @@ def join_pairs(table: str, groups: list[str], begin: int, end: int, folder: str)
     return len(pairs.keep)
 
 
-def gather_orphans(table: str, groups: list[str], begin: int, end: int, folder: str) -> int:
-    """Task: the directions of the groups ``begin:end`` that lost their nearest."""
-    gene = TableFiles.open(table, begin, end).orphan
+def gather_orphans(lost: str, table: str, groups: list[str], begin: int, end: int, folder: str) -> int:
+    """Task: the directions of the orphans ``begin:end`` of a :class:`LostFiles`."""
+    gene = LostFiles.open(lost, begin, end).gene
     OrphanFiles(**smaller_form(_rows_of(gene, table, groups, take_rows))._asdict(), gene=gene).write(folder)
     return len(gene)
 
@@ -156,16 +170,18 @@ def compare(
     groups: list[str],
     numbers: list[int],
     table: str,
+    first_new: int,
     changed: list[str],
     orphans: list[str],
     threshold: float,
     folder: str,
 ) -> int:
-    """Task: some blocks of groups against all stale ones.
+    """Task: some blocks of groups against groups that changed, and orphans.
 
-    Writes a :class:`ComparedFiles`. Returns the pairs evaluated.
+    Blocks from ``first_new`` on hold the groups that changed. Writes a :class:`ComparedFiles`. Returns the pairs
+    evaluated.
     """
-    rows, gene = _living(groups, numbers, len(groups) - len(changed), table)
+    rows, gene = _living(groups, numbers, first_new, table)
     rows32 = rows.astype(np.float32)
     near, sim = np.full(len(gene), NONE), np.full(len(gene), -2.0)
     stale = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
@@ -278,27 +294,42 @@ def _join_and_compare(
     this: Round, blocks: Blocks, table: str, state: dict[str, int], threshold: float, linked: Linked
 ) -> tuple[Blocks, str, dict[str, int]]:
     """One round: join the pairs of a table, and look for the nearest of all groups that changed or lost theirs."""
-    changed = _in_parts(this, JOIN_PAIRS, join_pairs, table, blocks.folders, state["pairs"])
-    orphans = _in_parts(this, GATHER, gather_orphans, table, blocks.folders, state["orphans"])
-    first_new, new = len(blocks.folders), changed.folders
+    changed = _in_parts(this, JOIN_PAIRS, join_pairs, (table, blocks.folders), state["pairs"])
+    before, first_new, new = blocks.folders, len(blocks.folders), changed.folders
     blocks = Blocks(blocks.folders + new, blocks.n_rows + changed.n_rows)
-    numbered = _pack([Block(str(i), n) for i, n in enumerate(blocks.n_rows)], this.plan.chunk_rows)
-    compared = [this.path("compared", str(i)) for i in range(len(numbered))]
-    items = [
-        (blocks.folders, [int(block.folder) for block in part], table, new, orphans.folders, threshold, url)
-        for part, url in zip(numbered, compared, strict=True)
-    ]
-    linked.multiplied += sum(this.map(COMPARE, compare, items))
+    compared: list[str] = []
+    if state["orphans"] > FEW_ORPHANS:
+        compared = _compare_all(this, blocks, COMPARE, (table, first_new, new, [], threshold), linked)
+    lost = this.path("lost")
+    n_lost = this.one(CHOOSE_ORPHANS, lost_orphans, table, compared, lost)
+    orphans = _in_parts(this, GATHER, gather_orphans, (lost, table, before), n_lost).folders
+    if not compared:
+        compared = _compare_all(this, blocks, COMPARE, (table, first_new, new, orphans, threshold), linked)
+    elif orphans:
+        compared += _compare_all(this, blocks, COMPARE_ORPHANS, (table, first_new, [], orphans, threshold), linked)
     next_ = this.path("table")
     return blocks, next_, this.one(CHOOSE_PAIRS, next_table, table, new, first_new, compared, next_)
 
 
-def _in_parts(this: Round, stage: str, function: Any, table: str, blocks: list[str], n: int) -> Blocks:
-    """Run ``function`` on ranges of ``n`` things; the folders that it wrote, and what it returned."""
+def _compare_all(this: Round, blocks: Blocks, stage: str, about: tuple[Any, ...], linked: Linked) -> list[str]:
+    """Compare all blocks, some at a time; the folders of what was found. ``about`` is for :func:`compare`."""
+    numbered = _pack([Block(str(i), n) for i, n in enumerate(blocks.n_rows)], this.plan.chunk_rows)
+    where = "compared" if stage == COMPARE else "compared-orphans"
+    compared = [this.path(where, str(i)) for i in range(len(numbered))]
+    items = [
+        (blocks.folders, [int(block.folder) for block in part], *about, url)
+        for part, url in zip(numbered, compared, strict=True)
+    ]
+    linked.multiplied += sum(this.map(stage, compare, items))
+    return compared
+
+
+def _in_parts(this: Round, stage: str, function: Any, given: tuple[Any, ...], n: int) -> Blocks:
+    """Run ``function`` on what is ``given`` and ranges of ``n`` things; the folders it wrote, and what it returned."""
     step = this.plan.chunk_rows
     ranges = [(begin, min(begin + step, n)) for begin in range(0, n, step)]
     folders = [this.path(function.__name__, str(i)) for i in range(len(ranges))]
-    items = [(table, blocks, begin, end, url) for (begin, end), url in zip(ranges, folders, strict=True)]
+    items = [(*given, begin, end, url) for (begin, end), url in zip(ranges, folders, strict=True)]
     return Blocks(folders, this.map(stage, function, items))
 
 

@@ -56,6 +56,12 @@ class ComparedFiles(Files):
     stale_sim: Float64 = array(np.float64, "stale", "its similarity; -2 for none")
 
 
+class LostFiles(Files):
+    """Orphans that are to be compared with all groups. Written by :func:`lost_orphans`, read by gathering."""
+
+    gene: Int64 = array(np.int64, "orphan", "gene of the group, ascending")
+
+
 def first_table(lists: list[str], groups: list[str], folder: str) -> dict[str, int]:
     """Task: the table after the first search."""
     gene = np.concatenate([files.gene for files in ListFiles.open_all(lists)])
@@ -97,6 +103,25 @@ def _write_table(folder: str, gene: Int64, near: Int64, sim: Float64, block: Int
     orphan = gene[np.isin(near, moving) & ~np.isin(gene, moving)]
     TableFiles(gene=gene, near=near, sim=sim, block=block, row=row, keep=keep, leave=leave, orphan=orphan).write(folder)
     return {"n": len(gene), "pairs": len(keep), "orphans": len(orphan)}
+
+
+def lost_orphans(table: str, compared: list[str], folder: str) -> int:
+    """Task: the orphans of a table to which no group that changed is nearer than the one that they lost.
+
+    ``compared`` are folders of what :func:`compare` found of groups that changed; without any, all orphans.
+    """
+    files = TableFiles.open(table)
+    gene = files.orphan
+    before = files.sim[np.searchsorted(files.gene, gene)]
+    nearest = np.full(len(gene), -2.0)
+    for part in ComparedFiles.open_all(compared):
+        i = np.searchsorted(gene, part.own_gene)
+        here = np.flatnonzero(i < len(gene))
+        here = here[gene[i[here]] == part.own_gene[here]]
+        nearest[i[here]] = part.own_sim[here]
+    lost = gene[nearest <= before]  # another group may be as near as the one lost, and have a smaller gene
+    LostFiles(gene=lost).write(folder)
+    return len(lost)
 
 
 def reciprocal_pairs(gene: Int64, near: Int64) -> tuple[Int64, Int64]:

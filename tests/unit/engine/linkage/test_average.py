@@ -156,6 +156,32 @@ def test_refinement_goes_by_direction_not_by_length_of_means(tmp_path: Path) -> 
     assert joined(rows, [4, 2, 1], 0.9, tmp_path) == [[[0, 1]]]
 
 
+def test_orphans_to_which_a_new_group_is_nearer_are_not_compared_with_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise makes groups of a genome less alike than their mean is to each of them."""
+    n_compared = {100: 0, -1: 0}
+    gather = refinement.gather_orphans
+
+    def gather_orphans(*given: Any) -> int:
+        n = gather(*given)
+        n_compared[refinement.FEW_ORPHANS] += n
+        return n
+
+    monkeypatch.setattr(refinement, "gather_orphans", gather_orphans)
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        rows = np.repeat(rng.normal(size=(3, 30)), 8, axis=0) + 0.5 * rng.normal(size=(24, 30))
+        rows, size = rows / np.linalg.norm(rows, axis=1, keepdims=True), rng.integers(1, 4, 24).tolist()
+        found = []
+        for few in n_compared:
+            monkeypatch.setattr(refinement, "FEW_ORPHANS", few)
+            found.append(joined(rows, size, 0.7, tmp_path / f"{seed} {few}"))
+        assert found[0] == found[1]
+        assert len(found[0]) > 1
+    assert n_compared[-1] < 0.8 * n_compared[100]
+
+
 @pytest.mark.parametrize("task", ["linkage", "refinement"])
 def test_a_task_that_keeps_its_files_in_memory_leaves_the_same_and_less(
     profiles: NDArray[np.float64], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
