@@ -16,6 +16,7 @@ from cagdask import storage
 from cagdask.cags.jobs import begin, check_source, finish, work_bytes
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.connect import as_runner
+from cagdask.compute.quick_start import import_meanwhile
 from cagdask.compute.runner import Runner
 from cagdask.io.inputs import as_store
 from cagdask.storage.scratch import scratch_folder
@@ -146,6 +147,7 @@ def find_cags(
         n_genes, n_samples = check_source(store, parameters)
         target = storage.absolute(output) if output is not None else os.path.join(scratch, "result.zarr")
         with as_runner(**where, work_bytes=work_bytes(n_genes, n_samples)) as runner:
+            import_meanwhile("xarray")  # a Dataset is made at the end
             cluster_store(storage.absolute(store), target, parameters, runner, overwrite=overwrite)
         return storage.open_dataset(target) if output is not None else storage.load_dataset(target)
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cagdask.cags.parameters import Parameters
+from cagdask.compute.quick_start import special_function
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -66,8 +67,6 @@ def cohesion_interval(label: Int64, distance: Float32, cohesion: Float32) -> tup
     >>> low.round(3), high.round(3)
     (array([-0.136,    nan], dtype=float32), array([ 1., nan], dtype=float32))
     """
-    from scipy.special import stdtrit
-
     grouped = np.flatnonzero(label >= 0)
     cag, t = label[grouped], 1 - distance[grouped].astype(np.float64)
     n = np.bincount(cag, minlength=len(cohesion)).astype(np.float64)
@@ -76,7 +75,7 @@ def cohesion_interval(label: Int64, distance: Float32, cohesion: Float32) -> tup
     known = n >= 3
     many = np.where(known, n, 3.0)
     error = np.sqrt(4 * many * length**2 / ((many - 1) * (many - 2) ** 2) * squares)
-    half = np.where(known, stdtrit(many - 1, (1 + LEVEL) / 2) * error, np.nan)
+    half = np.where(known, special_function("stdtrit")(many - 1, (1 + LEVEL) / 2) * error, np.nan)
     c = cohesion.astype(np.float64)
     return np.maximum(c - half, -1).astype(np.float32), np.minimum(c + half, 1).astype(np.float32)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cagdask.compute import in_process, memory, settings
 from cagdask.compute.allowed import allowed
 from cagdask.compute.progress import reporter
+from cagdask.compute.quick_start import rarely_collecting
 from cagdask.compute.runner import Runner
 from cagdask.errors import CagdaskError, ClusterError
 
@@ -73,7 +74,8 @@ def connect(
             raise ValueError(
                 "`n_workers` is 0, which means this process, but a cluster is given. Leave out one of them."
             )
-        yield _here(settings.memory_here(memory_limit), "as asked")
+        with rarely_collecting():
+            yield _here(settings.memory_here(memory_limit), "as asked")
         return
     with _on_dask(client, scheduler_file, n_workers, memory_limit) as runner:
         yield runner
@@ -105,10 +107,9 @@ def as_runner(
     if undecided and work_bytes is not None and work_bytes <= settings.IN_PROCESS_BYTES:
         # small work can not use it all; with a worker's memory for each task, plans are those of workers
         whole = memory.parse_bytes(memory_limit) * in_process.default_threads()
-        yield _here(
-            max(settings.memory_here(memory_limit), allowed().worker_memory(whole, 1)),
-            f"about {memory.format_bytes(work_bytes)} of work",
-        )
+        limit = max(settings.memory_here(memory_limit), allowed().worker_memory(whole, 1))
+        with rarely_collecting():
+            yield _here(limit, f"about {memory.format_bytes(work_bytes)} of work")
         return
     with connect(client, n_workers=n_workers, memory_limit=memory_limit) as runner:
         yield runner

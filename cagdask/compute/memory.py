@@ -125,7 +125,7 @@ def limited_threads(n: int) -> AbstractContextManager[Any]:
 
 def _libraries() -> ThreadpoolController:
     """The libraries of this process that have threads."""
-    import faiss  # noqa: F401  # brings a BLAS of its own, and must be there to be found
+    import scipy.linalg.cython_blas  # noqa: F401  # that of compiled kernels, which must be there to be found
 
     return _libraries_among(len(sys.modules))
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cagdask.compute.quick_start import special_function
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -129,8 +131,7 @@ def share_interval(found: Float64, n: Float64) -> tuple[Float64, Float64]:
     >>> low.round(3), high.round(3)
     (array([0.   , 0.187]), array([0.308, 0.813]))
     """
-    from scipy.special import betaincinv
-
+    betaincinv = special_function("betaincinv")
     missed = np.maximum(n - found, 0)
     low = np.where(found > 0, betaincinv(np.maximum(found, 1e-9), missed + 1, 0.025), 0.0)
     high = np.where(missed > 0, betaincinv(found + 1, np.maximum(missed, 1e-9), 0.975), 1.0)

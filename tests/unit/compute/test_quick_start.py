@@ -51,6 +51,22 @@ print("unittest" in sys.modules, callable(np.f2py.get_include), "numpy.f2py.crac
     assert ended.stdout.splitlines() == ["False False", "True True True"]
 
 
+def test_parts_of_scipy_come_without_their_packages_which_still_work() -> None:
+    code = """
+import sys
+from cagdask.compute.quick_start import special_function, start_quickly
+start_quickly()
+quantile = special_function("stdtrit")
+from numba.extending import get_cython_function_address  # as kernels find BLAS
+print(get_cython_function_address("scipy.linalg.cython_blas", "sgemm") > 0)
+print("scipy.linalg" in sys.modules, "scipy.special" in sys.modules)
+import numpy as np, scipy.special, scipy.stats
+print(scipy.special.stdtrit is quantile, scipy.linalg.inv(np.eye(2)).sum())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["True", "False False", "True 2.0"]
+
+
 def test_a_command_hardly_looks_for_garbage_and_not_at_its_end() -> None:
     code = """
 import atexit, gc, sys
