@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from cagdask.cags.parameters import Parameters
 from cagdask.compute.progress import reporter
 from cagdask.compute.time_left import Phase
-from cagdask.engine.plan.expected_cost import expect
-from cagdask.engine.plan.task_memory import plan_engine
 from cagdask.engine.stage_names import FOLD, GATHER_CHUNKS, JUDGE_GENES, MEASURE_GENES, MERGE, PROFILES, SEARCH, TREE
 
 if TYPE_CHECKING:
@@ -59,6 +57,10 @@ def clustering_phases(
     steps
         Names of the steps of the command that follow: ``outputs``, ``report``.
     """
+    # the engine compiles: a table that is refused would wait for it
+    from cagdask.engine.plan.expected_cost import expect
+    from cagdask.engine.plan.task_memory import plan_engine
+
     n_genes, n_samples = shape.n_genes, shape.n_samples
     plan = plan_engine(n_genes, n_samples, task_budget, n_threads)
     density = shape.n_values / (n_genes * n_samples) if shape.n_values else 1.0
