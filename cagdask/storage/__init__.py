@@ -1,7 +1,8 @@
 """Reading and writing at a local path, an ``s3://bucket/key`` or any fsspec URL, with the same functions.
 
     paths      taking paths and URLs apart
-    s3         the S3 client: server, credentials, retries, requests; s3_settings, s3_errors beside it
+    s3         the S3 client: server, credentials, retries, requests; s3_settings, s3_errors beside it, and a client
+               for each library that can make the requests
     files      read, write, list and delete files and folders
     prefetch   the next item is loaded while one is in use
     manifest   the files of a store, and whether all of them are there

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from cagdask.errors import StoreError
 from cagdask.storage import s3, s3_errors
 from cagdask.storage.paths import PROTOCOLS, in_place, is_remote, is_s3, local_path, scheme_of
+from cagdask.storage.s3_client import PART_BYTES
 
 _SPOOLED = 64 * 2**20
 _RANGE_BYTES = 8 * 2**20
@@ -106,14 +107,14 @@ class _S3Files:
         """Bytes of an object, or of all below a prefix."""
         client, key = s3.bucket(url)
         with errors_named(url):
-            found = s3.head(client, key)
-            return int(found["size"]) if found else sum(s3.listing(client, key).values())
+            found = client.head(key)
+            return int(found["size"]) if found else sum(client.listing(key).values())
 
     def info(self, url: str) -> dict[str, Any]:
         """Size, tag and age of an object."""
         client, key = s3.bucket(url)
         with errors_named(url):
-            found = s3.head(client, key)
+            found = client.head(key)
         if found is None:
             raise FileNotFoundError(url)
         return {"size": found["size"], "type": "file", "ETag": found["e_tag"]}
@@ -133,7 +134,7 @@ class _Ranges(io.RawIOBase):
         if by_tail:
             client, key = s3.bucket(url)
             with errors_named(url):
-                self._tail, self._size = s3.get_tail(client, key, _TAIL_BYTES)
+                self._tail, self._size = client.get_tail(key, _TAIL_BYTES)
         else:
             self._size = size_of(url)
         self._at = 0
@@ -176,7 +177,7 @@ def exists(url: str) -> bool:
     if is_s3(url):
         client, key = s3.bucket(url)
         with errors_named(url):
-            return s3.head(client, key) is not None or s3.any_below(client, key)
+            return client.head(key) is not None or client.any_below(key)
     if is_remote(url):
         fs, path = filesystem(url)
         return bool(fs.exists(path))
@@ -195,7 +196,7 @@ def remove(url: str) -> None:
         client, key = s3.bucket(url)
         assert key, "a whole bucket is never deleted"
         with errors_named(url):
-            s3.delete(client, [f"{key}/{name}" for name in s3.listing(client, key)] + [key])
+            client.delete([f"{key}/{name}" for name in client.listing(key)] + [key])
         chunks = in_place(url)
         if chunks is not None:
             remove(chunks)
@@ -222,7 +223,7 @@ def list_files(url: str) -> dict[str, int]:
     if is_s3(url):
         client, key = s3.bucket(url)
         with errors_named(url):
-            found = s3.listing(client, key)
+            found = client.listing(key)
         chunks = in_place(url)
         if chunks is not None:  # the metadata of an earlier try to publish it, there, is none of what is being made
             found |= {name: size for name, size in list_files(chunks).items() if not name.endswith("zarr.json")}
@@ -275,7 +276,7 @@ def _upload(url: str, handle: Any) -> None:
     with errors_named(url):
         n_bytes = handle.seek(0, os.SEEK_END)
         handle.seek(0)
-        s3.put(client, key, handle.read() if n_bytes <= s3.PART_BYTES else handle)
+        client.put(key, handle.read() if n_bytes <= PART_BYTES else handle)
 
 
 def write_bytes(url: str, data: bytes | memoryview) -> None:
@@ -283,7 +284,7 @@ def write_bytes(url: str, data: bytes | memoryview) -> None:
     if is_s3(url):
         client, key = s3.bucket(url)
         with errors_named(url):
-            s3.put(client, key, bytes(data))
+            client.put(key, bytes(data))
         return
     if is_remote(url):
         fs, path = filesystem(url)
@@ -304,7 +305,7 @@ def read_bytes(url: str) -> bytes:
     if is_s3(url):
         client, key = s3.bucket(url)
         with errors_named(url):
-            found = s3.get(client, key) if key else None
+            found = client.get(key) if key else None
         if found is None:
             raise FileNotFoundError(url)
         return found[0]
@@ -318,11 +319,9 @@ def read_bytes(url: str) -> bytes:
 def read_range(url: str, start: int, end: int) -> bytes:
     """Bytes ``start`` to ``end`` of a file."""
     if is_s3(url):
-        import obstore
-
         client, key = s3.bucket(url)
         with errors_named(url):
-            return bytes(obstore.get_range(client, key, start=start, end=end)) if end > start else b""
+            return client.get_range(key, start, end) if end > start else b""
     if is_remote(url):
         fs, path = filesystem(url)
         return bytes(fs.cat_file(path, start=start, end=end))

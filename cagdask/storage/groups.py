@@ -28,6 +28,8 @@ from cagdask.errors import StoreError
 from cagdask.storage import files, manifest, s3
 from cagdask.storage.files import remove
 from cagdask.storage.paths import in_place, is_remote, is_s3, join, local_path, work_folder
+from cagdask.storage.s3_client import DIGEST, PART_BYTES
+from cagdask.storage.s3_settings import setting
 
 if TYPE_CHECKING:  # xarray and zarr take seconds to import, and most tasks need neither
     import zarr
@@ -47,6 +49,8 @@ _INLINE_DIGEST = 2**20  # bytes that are hashed in the event loop; more of them 
 def _store_classes() -> dict[str, Any]:
     """Zarr's stores, with the manifest in mind; made late, since importing Zarr takes a second."""
     from zarr.storage import FsspecStore, LocalStore, ObjectStore
+
+    from cagdask.storage.s3_store import ClientStore
 
     _without_assertions()
 
@@ -71,18 +75,32 @@ def _store_classes() -> dict[str, Any]:
         Checked.__name__ = Checked.__qualname__ = f"Checked{base.__name__}"
         return Checked
 
-    class CheckedObjectStore(checked(ObjectStore)):  # type: ignore[misc]  # likewise
-        """On S3; pickled by its URL, since the client holds credentials."""
-
+    class CheckedObjectStore(_of_url(checked(ObjectStore))):  # type: ignore[misc]  # likewise
         async def set(self, key: str, value: Any) -> None:
             import obstore
 
             self._check_writable()
             data = value.as_buffer_like()
-            attributes: Any = {s3.DIGEST: await _digest(data)}  # so that nobody has to read it back for the manifest
+            attributes: Any = {DIGEST: await _digest(data)}  # so that nobody has to read it back for the manifest
             with files.errors_named(self.url):
-                await obstore.put_async(self.store, key, data, chunk_size=s3.PART_BYTES, attributes=attributes)
+                await obstore.put_async(self.store, key, data, chunk_size=PART_BYTES, attributes=attributes)
 
+    class CheckedClientStore(_of_url(checked(ClientStore))):  # type: ignore[misc]  # likewise
+        async def set(self, key: str, value: Any) -> None:
+            self._check_writable()
+            data = value.as_buffer_like()
+            with files.errors_named(self.url):
+                await asyncio.to_thread(self.client.put, key, data, digest=await _digest(data))
+
+    on_s3 = {"obstore": CheckedObjectStore, "s3fs": CheckedClientStore}
+    on_s3 |= {f"{name} in place": _in_place(base) for name, base in on_s3.items()}
+    return on_s3 | {"file": checked(LocalStore), "fsspec": checked(FsspecStore)}
+
+
+def _of_url(base: Any) -> Any:
+    """A store on S3 that is pickled by its URL, since its client holds credentials."""
+
+    class OfUrl(base):  # type: ignore[misc]  # a base known at run time
         def __reduce__(self) -> Any:
             return open_store, (self.url,), {"read_only": self.read_only}
 
@@ -90,10 +108,9 @@ def _store_classes() -> dict[str, Any]:
             self._read_only = state["read_only"]
 
         def __repr__(self) -> str:
-            return f"CheckedObjectStore({self.url!r})"
+            return f"{type(self).__name__}({self.url!r})"
 
-    on_s3 = {"s3": CheckedObjectStore, "in place": _in_place(CheckedObjectStore)}
-    return on_s3 | {"file": checked(LocalStore), "fsspec": checked(FsspecStore)}
+    return OfUrl
 
 
 def _in_place(base: Any) -> Any:
@@ -171,10 +188,10 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
         url = join(work_folder(url), found.location)
     chunks = in_place(url)
     if chunks is not None:
-        store = classes["in place"](s3.client_at(url), read_only=read_only)
+        store = _store_on_s3(url, " in place", read_only)
         store.chunks = open_store(chunks)
     elif is_s3(url):
-        store = classes["s3"](s3.client_at(url), read_only=read_only)
+        store = _store_on_s3(url, "", read_only)
     elif is_remote(url):
         store = classes["fsspec"].from_url(url, read_only=read_only)
     else:
@@ -185,6 +202,13 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
         store.chunks.files = store.files
     opened: Store = store
     return opened
+
+
+def _store_on_s3(url: str, kind: str, read_only: bool) -> Any:
+    client: Any = s3.client_at(url)
+    backend = setting().backend
+    base = client.store if backend == "obstore" else client
+    return _store_classes()[backend + kind](base, read_only=read_only)
 
 
 def find_damage(url: str) -> list[str]:

@@ -281,7 +281,7 @@ def _read(url: str) -> tuple[dict[str, Any], str | None] | None:
     if is_s3(url):
         client, key = s3.bucket(url)
         with files.errors_named(url):
-            found = s3.get(client, key)
+            found = client.get(key)
         if found is None:
             return None
         data, tag = found
@@ -302,7 +302,7 @@ def _write(url: str, data: bytes, tag: str | None, *, create: bool = False) -> s
     if is_s3(url):
         client, key = s3.bucket(url)
         with files.errors_named(url):
-            return s3.put(client, key, data, create=create, version=None if create else tag)
+            return client.put(key, data, create=create, version=None if create else tag)
     path = local_path(url)
     if not create:
         held = _read(url)

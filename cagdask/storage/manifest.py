@@ -78,7 +78,7 @@ def read(store: str) -> Manifest | None:
     if is_s3(store):
         client, key = s3.bucket(url)
         with files.errors_named(store):
-            found = s3.get(client, key)
+            found = client.get(key)
         if found is None:
             return None
         data, tag = found
@@ -123,7 +123,7 @@ def _sent(url: str) -> tuple[int, str] | None:
         return None
     client, key = s3.bucket(url)
     with files.errors_named(url):
-        return s3.digest_sent(client, key)
+        return client.digest_sent(key)
 
 
 def _look(url: str) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from cagdask.storage.exchange import exchanged
 from cagdask.storage.files import exists, remove, write_json
 from cagdask.storage.manifest import Manifest
 from cagdask.storage.paths import in_place, is_remote, is_s3, join, local_path, work_folder
+from cagdask.storage.s3_client import S3Client
 
 logger = logging.getLogger(__name__)
 
@@ -129,10 +130,10 @@ def _settle_from(staged: str, target: str, made: Manifest, tag: str | None) -> N
     client, goal = s3.bucket(target)
     _, source = s3.bucket(staged)
     with files.errors_named(target):
-        there = s3.listing(client, goal)
+        there = client.listing(goal)
         first = [f"{goal}/{name}" for name in there if name.endswith("zarr.json") and name != manifest.NAME]
-        s3.delete(client, first)  # who has no manifest in mind finds no store while it changes
-        s3.delete(client, [f"{goal}/{name}" for name in there if name not in made.files and name != manifest.NAME])
+        client.delete(first)  # who has no manifest in mind finds no store while it changes
+        client.delete([f"{goal}/{name}" for name in there if name not in made.files and name != manifest.NAME])
         if in_place(staged) is None:
             _copy(client, source, goal, [name for name in made.files if not name.endswith("zarr.json")])
         _copy(client, source, goal, [name for name in made.files if name.endswith("zarr.json") and "/" in name])
@@ -142,11 +143,9 @@ def _settle_from(staged: str, target: str, made: Manifest, tag: str | None) -> N
     _put(target, replace(made, location=None), tag)
 
 
-def _copy(client: Any, source: str, goal: str, names: list[str]) -> None:
-    import obstore
-
+def _copy(client: S3Client, source: str, goal: str, names: list[str]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda name: obstore.copy(client, f"{source}/{name}", f"{goal}/{name}"), names))
+        list(pool.map(lambda name: client.copy(f"{source}/{name}", f"{goal}/{name}"), names))
 
 
 def _put(target: str, made: Manifest, tag: str | None) -> Manifest:
@@ -154,7 +153,7 @@ def _put(target: str, made: Manifest, tag: str | None) -> Manifest:
     client, key = s3.bucket(join(target, manifest.NAME))
     try:
         with files.errors_named(target):
-            new = s3.put(client, key, made.to_bytes(), version=tag, create=tag is None)
+            new = client.put(key, made.to_bytes(), version=tag, create=tag is None)
     except FileExistsError as err:
         raise StoreError(
             f"{target}: another run published it meanwhile. Look at what it holds; `overwrite=True` replaces it."
@@ -168,13 +167,13 @@ def _copy_folder(staged: str, target: str) -> None:
         client, goal = s3.bucket(target)
         _, source = s3.bucket(staged)
         with files.errors_named(target):
-            names = sorted(s3.listing(client, source))
+            names = sorted(client.listing(source))
             if not names:
-                _copy_object(client, source, goal)
+                client.copy(source, goal)
                 return
             _copy(client, source, goal, names)
-            left = [f"{goal}/{name}" for name in s3.listing(client, goal) if name not in names]
-            s3.delete(client, left)
+            left = [f"{goal}/{name}" for name in client.listing(goal) if name not in names]
+            client.delete(left)
         return
     fs, source = files.filesystem(staged)
     _, goal = files.filesystem(target)
@@ -184,9 +183,3 @@ def _copy_folder(staged: str, target: str) -> None:
     remove(target)
     for path in sorted(fs.find(source), key=lambda path: path == f"{source}/zarr.json"):
         fs.copy(path, goal + path[len(source) :])
-
-
-def _copy_object(client: Any, source: str, goal: str) -> None:
-    import obstore
-
-    obstore.copy(client, source, goal)

@@ -85,7 +85,7 @@ def _look(url: str, place: tuple[str, Setting, int], key: str) -> None:
 
 def _ask(url: str, name: str, key: str) -> None:
     try:
-        is_empty = not s3.any_below(s3.client_of_bucket(name, PROBE_SECONDS), key)
+        is_empty = not s3.client_of_bucket(name, PROBE_SECONDS).any_below(key)
     except Exception as err:
         if not s3.is_client_error(err):
             raise
@@ -115,6 +115,8 @@ _UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def _answer(err: BaseException) -> _Answer:
+    if hasattr(err, "status"):  # of the s3fs backend, which is imported only where it is used
+        return _Answer(err.status, err.code, err.reason, err.body, err.seconds)  # type: ignore[attr-defined]
     text = str(err).split("\n\nDebug source:")[0]
     status, body = (*re.findall(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", text, re.DOTALL), ("", ""))[0]
     status = status or next(iter(re.findall(r"status:? (\d{3})", text)), "")
@@ -174,7 +176,8 @@ def explain(err: BaseException, url: str) -> StoreError:
             return StoreError(f"{url}: {said}")
     if code == "NoSuchBucket" or (answer.status == "404" and "bucket" in str(err).lower()):
         return StoreError(f"{url}: there is no bucket {name!r} at {server}. Make it, or correct the URL.")
-    if s3_reach.is_web_page(answer.body):
+    is_page = s3_reach.is_web_page(answer.body)
+    if is_page or (not code and not answer.body and s3_reach.answers_with_web_page(setting().endpoint, name)):
         return StoreError(_web_page(url, server, answer.status))
     if code in _DENIED or (not code and answer.status == "403"):
         what = "to list" if "list request" in str(err) or "HEAD" in str(err) else "this"
@@ -216,7 +219,7 @@ def _names(err: BaseException, word: str) -> bool:
 def _answer_of_listing(url: str) -> _Answer | None:
     try:
         name, key = split_s3(url)
-        s3.any_below(s3.client_of_bucket(name, PROBE_SECONDS), key)
+        s3.client_of_bucket(name, PROBE_SECONDS).any_below(key)
     except Exception as err:  # what it says is all that is wanted
         return _answer(err)
     return None

@@ -11,6 +11,7 @@ import http.client
 import re
 import socket
 import ssl
+import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
@@ -122,10 +123,13 @@ def is_web_page(text: str) -> bool:
 
 
 def answers_with_web_page(endpoint: str | None, bucket: str) -> bool:
-    """Whether a listing is answered by a web page, which the S3 client takes for an empty listing."""
+    """Whether a listing is answered by a web page, which a client may take for an empty listing."""
     url = f"{(endpoint or AMAZON).rstrip('/')}/{bucket}?list-type=2&max-keys=1"
     try:
         with urllib.request.urlopen(url, timeout=LOOK_SECONDS) as found:
             return is_web_page(found.read(200).decode(errors="replace"))
-    except (OSError, ValueError, http.client.HTTPException):  # also any status but 200: the client understands these
+    except urllib.error.HTTPError as err:
+        with err:
+            return is_web_page(err.read(200).decode(errors="replace"))
+    except (OSError, ValueError, http.client.HTTPException):
         return False

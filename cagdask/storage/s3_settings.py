@@ -19,7 +19,9 @@ from functools import lru_cache
 
 from cagdask.errors import StoreError
 
-ANONYMOUS, OPTIONS = "CAGDASK_S3_ANONYMOUS", "CAGDASK_S3_OPTIONS"
+ANONYMOUS, OPTIONS, BACKEND = "CAGDASK_S3_ANONYMOUS", "CAGDASK_S3_OPTIONS", "CAGDASK_S3_BACKEND"
+BACKENDS = ("obstore", "s3fs")
+"""Libraries that can make the requests; the first one does unless :data:`BACKEND` says otherwise."""
 VARIABLES = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
@@ -28,6 +30,7 @@ VARIABLES = (
     "AWS_PROFILE",
     ANONYMOUS,
     OPTIONS,
+    BACKEND,
 )
 """Environment variables that say which server, and that hold no secret."""
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -63,6 +66,8 @@ class Setting:
         Names and values of further options.
     ca_bundle
         File of certificates (PEM) to trust; None: those of the system.
+    backend
+        Which library makes the requests: one of :data:`BACKENDS`.
     """
 
     endpoint: str | None
@@ -71,6 +76,7 @@ class Setting:
     anonymous: bool
     options: tuple[tuple[str, str], ...]
     ca_bundle: str | None = None
+    backend: str = BACKENDS[0]
 
 
 def setting() -> Setting:
@@ -79,7 +85,7 @@ def setting() -> Setting:
     Raises
     ------
     StoreError
-        The options are not a JSON object of known names.
+        The options are not a JSON object of known names, or there is no such backend.
     """
     found = os.environ
     options = json_options(found.get(OPTIONS, "{}"))
@@ -95,6 +101,7 @@ def setting() -> Setting:
         anonymous=found.get(ANONYMOUS, "").lower() in ("1", "true", "yes"),
         options=tuple(sorted(options.items())),
         ca_bundle=found.get("AWS_CA_BUNDLE") or config.get("ca_bundle"),
+        backend=backend_of(found.get(BACKEND) or BACKENDS[0]),
     )
 
 
@@ -159,6 +166,19 @@ def _config(file: tuple[str, float], profile: str | None) -> dict[str, str]:
     service = whole.get("services", {}).get(chosen.get("services"), {}).get("s3", {})
     named = {name: chosen.get(name) for name in ("endpoint_url", "region", "ca_bundle")}
     return {name: value for name, value in (named | service).items() if isinstance(value, str)}
+
+
+def backend_of(name: str) -> str:
+    """The name of a backend, as it was given.
+
+    Raises
+    ------
+    StoreError
+        There is none of this name.
+    """
+    if name not in BACKENDS:
+        raise StoreError(f"{BACKEND} is {name!r}; choose one of {', '.join(BACKENDS)}.")
+    return name
 
 
 def json_options(text: str) -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from cagdask.io import columns
 from cagdask.io.sheets.sheet import read_sheet
 from cagdask.storage import files, manifest, s3_errors
 from cagdask.storage import s3 as s3_client
+from cagdask.storage.s3_settings import BACKEND, BACKENDS
 from tests.conftest import write_abundance_store
 from tests.faults import Proxy
 from tests.s3_server import READER, SECRET_KEY, WRITER, S3Server
@@ -47,9 +50,25 @@ def upload(folder: Path, url: str) -> None:
             storage.write_bytes(storage.join(url, path.relative_to(folder).as_posix()), path.read_bytes())
 
 
-def tell_workers(runner: Runner, server: S3Server) -> None:
-    """Set the environment of workers that began before the server."""
-    runner.executor.client.run(lambda values: os.environ.update(values), server.environment)
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The library that makes the requests of a test, and of the programs that it starts."""
+    name = str(request.param)
+    monkeypatch.setenv(BACKEND, name)
+    return name
+
+
+def both_backends(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test with each of the libraries."""
+    return pytest.mark.usefixtures("backend")(pytest.mark.parametrize("backend", BACKENDS, indirect=True)(test))
+
+
+@pytest.fixture
+def told(runner: Runner, s3: S3Server, backend: str) -> Iterator[Runner]:
+    """Workers that began before the server, with the environment of the test."""
+    runner.executor.client.run(lambda values: os.environ.update(values), s3.environment | {BACKEND: backend})
+    yield runner
+    runner.executor.client.run(lambda name: os.environ.pop(name), BACKEND)
 
 
 def published(url: str, values: np.ndarray, **options: object) -> str:
@@ -74,23 +93,24 @@ def run_cagdask(*arguments: object, **environment: str) -> subprocess.CompletedP
 # -- the whole thing -------------------------------------------------------------------------------------------------
 
 
+@both_backends
 def test_a_cohort_on_s3_gives_the_bytes_of_a_local_one(
-    s3: S3Server, s3_url: str, toy_sheet: Path, tmp_path: Path, runner: Runner
+    s3_url: str, toy_sheet: Path, tmp_path: Path, told: Runner
 ) -> None:
     upload(toy_sheet.parent, f"{s3_url}/in")
-    tell_workers(runner, s3)
-    cagdask.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "out"), client=runner)
-    cagdask.run(f"{s3_url}/in/sample_sheet.json", max_dist=0.2, output=f"{s3_url}/out", client=runner)
+    cagdask.run(str(toy_sheet), max_dist=0.2, output=str(tmp_path / "out"), client=told)
+    cagdask.run(f"{s3_url}/in/sample_sheet.json", max_dist=0.2, output=f"{s3_url}/out", client=told)
     assert contents(f"{s3_url}/out") == contents(str(tmp_path / "out"))
     left = {name.split("/")[0] for name in storage.list_files(s3_url)}
     assert left == {"in", "out"}
-    again = cagdask.cut(f"{s3_url}/out/cags.zarr", max_dist=0.1, output=f"{s3_url}/finer.zarr", client=runner)
-    local = cagdask.cut(str(tmp_path / "out" / "cags.zarr"), max_dist=0.1, client=runner)
+    again = cagdask.cut(f"{s3_url}/out/cags.zarr", max_dist=0.1, output=f"{s3_url}/finer.zarr", client=told)
+    local = cagdask.cut(str(tmp_path / "out" / "cags.zarr"), max_dist=0.1, client=told)
     xr.testing.assert_equal(again.load().drop_attrs(), local.drop_attrs())
 
 
+@both_backends
 @pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".parquet", ".feather"])
-def test_tables_are_read_from_s3(s3: S3Server, s3_url: str, tmp_path: Path, runner: Runner, suffix: str) -> None:
+def test_tables_are_read_from_s3(s3_url: str, tmp_path: Path, told: Runner, suffix: str) -> None:
     import pandas as pd
 
     table = pd.DataFrame({"gene": ["a", "b", "c"], "s1": [1.0, 0.0, 2.0], "s2": [0.5, 3.0, 0.0]})
@@ -101,12 +121,12 @@ def test_tables_are_read_from_s3(s3: S3Server, s3_url: str, tmp_path: Path, runn
         table.to_feather(path)
     else:
         table.to_csv(path, index=False, sep="\t" if "tsv" in suffix else ",")
-    tell_workers(runner, s3)
     storage.write_bytes(f"{s3_url}/table{suffix}", path.read_bytes())
-    ds = cagdask.ingest(f"{s3_url}/table{suffix}", store=f"{s3_url}/made.zarr", client=runner)
+    ds = cagdask.ingest(f"{s3_url}/table{suffix}", store=f"{s3_url}/made.zarr", client=told)
     np.testing.assert_array_equal(ds["abundance"].values, table[["s1", "s2"]].to_numpy(np.float32))
 
 
+@both_backends
 def test_chunks_are_not_read_back_for_the_manifest(s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their digests are those of what was sent, and right; where they were not noted, files are read."""
     staged = f"{s3_url}/a.zarr"
@@ -157,6 +177,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return ranges
 
 
+@both_backends
 @pytest.mark.parametrize("n_bytes", [10, 2**20, 3 * 2**20])
 def test_a_file_opened_by_its_tail_reads_as_it_is(s3_url: str, n_bytes: int, asked: list[tuple[int, int]]) -> None:
     data = np.random.default_rng(0).bytes(n_bytes)
@@ -214,6 +235,27 @@ def test_programs_of_others_read_through_s3fs(s3: S3Server, s3_url: str) -> None
     assert json.loads(ended.stdout) == [values.tolist(), names, ["one", "two"], ["one", "two"]]
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("backend", ["s3fs"], indirect=True)
+def test_large_objects_are_put_in_parts(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5 MiB, the least that servers take; one that fails leaves nothing."""
+    monkeypatch.setattr("cagdask.storage.s3_s3fs.PART_BYTES", 5 * 2**20)
+    data = np.random.default_rng(0).bytes(12 * 2**20)
+    storage.write_bytes(f"{s3_url}/large", data)
+    assert storage.read_bytes(f"{s3_url}/large") == data
+    assert storage.read_range(f"{s3_url}/large", 6 * 2**20, 6 * 2**20 + 10) == data[6 * 2**20 : 6 * 2**20 + 10]
+
+    class Ends(io.BytesIO):
+        def read(self, n: int | None = -1) -> bytes:
+            if self.tell() > 6 * 2**20:
+                raise OSError("the disk is gone")
+            return super().read(n)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        s3_client.client_at(s3_url).put("partial", Ends(data))
+    assert sorted(storage.list_files(s3_url)) == ["large"]
+
+
 # -- complete or absent ----------------------------------------------------------------------------------------------
 
 
@@ -223,27 +265,42 @@ class Killed(BaseException):
 
 def count_requests(monkeypatch: pytest.MonkeyPatch, fail_at: int | None) -> list[str]:
     """Count the requests that change something, and stop before one of them."""
-    import obstore
+    from cagdask.storage.s3_obstore import ObstoreClient
+    from cagdask.storage.s3_s3fs import S3fsClient
 
     seen: list[str] = []
 
-    def counting(name: str) -> None:
-        real = getattr(obstore, name)
+    def counting(client: type, name: str) -> None:
+        real = getattr(client, name)
 
         def request(*arguments: object, **options: object) -> object:
-            seen.append(name)
-            if fail_at is not None and len(seen) > fail_at:
-                raise Killed
+            if not str(arguments[1]).endswith(".lock"):  # which is refreshed every ten seconds
+                seen.append(name)
+                if fail_at is not None and len(seen) > fail_at:
+                    raise Killed
             return real(*arguments, **options)
 
-        monkeypatch.setattr(obstore, name, request)
+        monkeypatch.setattr(client, name, request)
 
     for name in ("put", "copy", "delete"):
-        counting(name)
+        counting(ObstoreClient, name)
+        counting(S3fsClient, name)
     return seen
 
 
-@pytest.mark.parametrize(("replacing", "is_store"), [(False, False), (False, True), (True, True)])
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize(
+    ("backend", "replacing", "is_store"),
+    [
+        ("obstore", False, False),
+        ("obstore", False, True),
+        ("obstore", True, True),
+        pytest.param("s3fs", False, False, marks=pytest.mark.slow),
+        ("s3fs", False, True),
+        pytest.param("s3fs", True, True, marks=pytest.mark.slow),
+    ],
+    indirect=["backend"],
+)
 def test_a_publication_may_stop_anywhere(s3: S3Server, s3_url: str, replacing: bool, is_store: bool) -> None:
     """With chunks that are copied, chunks that are in place, and an earlier store."""
     old, new = np.ones((4, 2), np.float32), np.full((6, 3), 2, np.float32)
@@ -283,6 +340,7 @@ def test_a_publication_may_stop_anywhere(s3: S3Server, s3_url: str, replacing: b
     assert step > (5 if is_store and not replacing else 10)
 
 
+@both_backends
 def test_a_new_store_is_written_where_it_stays(s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is none before it is published, whatever is read of it."""
     url, values = f"{s3_url}/a.zarr", np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -306,6 +364,7 @@ def test_a_new_store_is_written_where_it_stays(s3: S3Server, s3_url: str, monkey
     assert storage.find_damage(url) == []
 
 
+@both_backends
 def test_unfinished_chunks_in_place_go_with_their_work(s3: S3Server, s3_url: str) -> None:
     """Also if throwing them away is interrupted; never are they taken for those of other work."""
     step = 0
@@ -332,6 +391,7 @@ def test_unfinished_chunks_in_place_go_with_their_work(s3: S3Server, s3_url: str
     assert not storage.exists(url)
 
 
+@both_backends
 def test_what_others_keep_at_a_target_is_not_mixed_with_chunks(s3: S3Server, s3_url: str) -> None:
     url = f"{s3_url}/a.zarr"
     storage.write_bytes(f"{url}/notes.txt", b"of someone")
@@ -342,6 +402,7 @@ def test_what_others_keep_at_a_target_is_not_mixed_with_chunks(s3: S3Server, s3_
     assert storage.list_files(url) == {"notes.txt": 10}
 
 
+@both_backends
 def test_other_work_ends_an_interrupted_publication_first(s3: S3Server, s3_url: str) -> None:
     url, new = f"{s3_url}/a.zarr", np.full((6, 3), 2, np.float32)
     published(url, np.ones((4, 2)))
@@ -359,6 +420,7 @@ def test_other_work_ends_an_interrupted_publication_first(s3: S3Server, s3_url: 
     np.testing.assert_array_equal(read(url), new)
 
 
+@both_backends
 def test_two_publications_at_once_have_one_winner(s3: S3Server, s3_url: str) -> None:
     url = f"{s3_url}/a.zarr"
     published(url, np.ones((4, 2)))
@@ -372,6 +434,7 @@ def test_two_publications_at_once_have_one_winner(s3: S3Server, s3_url: str) -> 
     np.testing.assert_array_equal(read(url), np.full((4, 2), 2))
 
 
+@both_backends
 @pytest.mark.parametrize("where", ["local", "s3"])
 def test_what_is_missing_or_damaged_is_named(s3: S3Server, s3_url: str, tmp_path: Path, where: str) -> None:
     url = published(f"{s3_url}/a.zarr" if where == "s3" else str(tmp_path / "a.zarr"), np.ones((6, 2)))
@@ -397,6 +460,7 @@ def test_what_is_missing_or_damaged_is_named(s3: S3Server, s3_url: str, tmp_path
     assert "Every file is as its manifest says." in CliRunner().invoke(main, ["info", url, "--verify"]).stdout
 
 
+@both_backends
 def test_an_unpublished_store_is_refused(s3: S3Server, s3_url: str) -> None:
     write_abundance_store(f"{s3_url}/a.zarr", np.ones((2, 2), np.float32))
     with pytest.raises(StoreError, match="was never published"):
@@ -409,6 +473,7 @@ def test_an_unpublished_store_is_refused(s3: S3Server, s3_url: str) -> None:
 # -- one line, no secret ---------------------------------------------------------------------------------------------
 
 
+@both_backends
 @pytest.mark.parametrize(
     ("environment", "url", "words"),
     [
@@ -440,6 +505,7 @@ def test_what_s3_refuses_is_one_line_without_a_secret(
         assert secret not in ended.stderr + ended.stdout + loud.stderr + loud.stdout
 
 
+@both_backends
 @pytest.mark.parametrize("command", ["info", "ingest"])
 def test_expired_credentials_are_one_line_without_a_secret(s3: S3Server, toy_sheet: Path, command: str) -> None:
     proxy = Proxy(s3.port)
@@ -465,6 +531,7 @@ def test_expired_credentials_are_said_to_be() -> None:
     assert "have expired (ExpiredToken)" in str(s3_errors.explain(GenericError(text), "s3://b/k"))
 
 
+@both_backends
 def test_nothing_that_travels_holds_a_secret(s3: S3Server, s3_url: str) -> None:
     ds = storage.open_dataset(published(f"{s3_url}/a.zarr", np.ones((4, 2))))
     for thing in (ds, storage.open_store(f"{s3_url}/a.zarr")):
@@ -475,6 +542,7 @@ def test_nothing_that_travels_holds_a_secret(s3: S3Server, s3_url: str) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds))["abundance"].values, np.ones((4, 2)))
 
 
+@both_backends
 def test_flags_choose_profile_and_options(s3: S3Server, s3_url: str, tmp_path: Path) -> None:
     published(f"{s3_url}/a.zarr", np.ones((4, 2)))
     key = s3.environment["AWS_ACCESS_KEY_ID"]
@@ -494,6 +562,7 @@ def test_flags_choose_profile_and_options(s3: S3Server, s3_url: str, tmp_path: P
 # -- one run at a time, and bad weather ------------------------------------------------------------------------------
 
 
+@both_backends
 def test_a_lock_on_s3_has_one_winner(s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from cagdask.storage import locks
 
@@ -514,6 +583,7 @@ def test_a_lock_on_s3_has_one_winner(s3: S3Server, s3_url: str, monkeypatch: pyt
     assert not storage.exists(url)
 
 
+@both_backends
 def test_requests_survive_a_server_that_is_gone_for_a_while(s3: S3Server, s3_url: str) -> None:
     storage.write_bytes(f"{s3_url}/before", b"kept")
     s3.kill()
@@ -521,7 +591,7 @@ def test_requests_survive_a_server_that_is_gone_for_a_while(s3: S3Server, s3_url
     starting.start()
     with ThreadPoolExecutor(4) as pool:
         writes = [pool.submit(storage.write_bytes, f"{s3_url}/{i}", bytes([i])) for i in range(3)]
-        created = pool.submit(s3_client.put, s3_client.client_at(s3_url), "created", b"once", create=True)
+        created = pool.submit(s3_client.client_at(s3_url).put, "created", b"once", create=True)
         assert storage.read_bytes(f"{s3_url}/before") == b"kept"
         created.result()
         for write in writes:
@@ -530,6 +600,7 @@ def test_requests_survive_a_server_that_is_gone_for_a_while(s3: S3Server, s3_url
     assert sorted(storage.list_files(s3_url)) == ["0", "1", "2", "before", "created"]
 
 
+@both_backends
 def test_slow_down_and_dropped_connections_are_waited_out(
     s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,6 +615,7 @@ def test_slow_down_and_dropped_connections_are_waited_out(
     proxy.server_close()
 
 
+@both_backends
 def test_a_conditional_put_whose_answer_is_lost_is_not_lost(
     s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,11 +625,11 @@ def test_a_conditional_put_whose_answer_is_lost_is_not_lost(
     monkeypatch.setenv("CAGDASK_S3_OPTIONS", '{"timeout": "1s"}')
     client = s3_client.client_at(s3_url)
     for i in range(6):  # after a time-out, the client does not repeat these by itself
-        s3_client.put(client, f"once-{i}", b"x", create=True)
+        client.put(f"once-{i}", b"x", create=True)
     proxy.mood = ""
     for i in range(6):
         with pytest.raises(FileExistsError):
-            s3_client.put(client, f"once-{i}", b"other", create=True)
+            client.put(f"once-{i}", b"other", create=True)
     proxy.shutdown()
     proxy.server_close()
 

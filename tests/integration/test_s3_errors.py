@@ -20,6 +20,7 @@ import pytest
 from cagdask import storage
 from cagdask.errors import StoreError
 from cagdask.storage import s3_settings
+from cagdask.storage.s3_settings import BACKEND, BACKENDS
 from tests.dask_processes import Certificate, make_certificate
 
 LISTING = b"<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>"
@@ -70,9 +71,10 @@ class Answering(ThreadingHTTPServer):
 Serve = Callable[..., Answering]
 
 
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
-    """Makes servers; the environment has keys, and no other server."""
+@pytest.fixture(params=BACKENDS)
+def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
+    """Makes servers; the environment has keys, and no other server. With each library that makes requests."""
+    monkeypatch.setenv(BACKEND, str(request.param))
     for name in (*NAMES, *PROXIES, *(name.lower() for name in PROXIES)):
         monkeypatch.delenv(name, raising=False)
     for name, value in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "a-secret"), ("AWS_REGION", "x-1")):
@@ -138,6 +140,8 @@ def xml(code: str, message: str = "") -> bytes:
 def test_the_reason_of_the_server_and_the_remedy_are_told(
     serve: Serve, status: int, body: bytes, words: list[str]
 ) -> None:
+    if status == 301 and os.environ[BACKEND] == "s3fs":
+        pytest.skip("botocore looks for the region by itself, as long as the server sends it elsewhere")
     serve(status, body)
     said = refusal()
     for word in words:
