@@ -41,5 +41,5 @@ def test_everything_that_the_page_names_is_there(extension: Any) -> None:
 
 def test_what_is_not_there_is_a_fault(extension: Any) -> None:
     assert extension.faults("cagdask/nowhere.py") == ["there is no cagdask/nowhere.py"]
-    assert extension.faults("cagdask/storage/s3.py put gone") == ["cagdask/storage/s3.py does not define gone"]
+    assert extension.faults("cagdask/storage/s3.py bucket gone") == ["cagdask/storage/s3.py does not define gone"]
     assert extension.faults("cagdask/compute/runner.py Runner.map") == []

@@ -31,8 +31,8 @@ CONDA_NAMES = {"matplotlib": "matplotlib-base", "dask": "dask-core", "isal": "py
 MODULES = {"faiss-cpu": "faiss", "scikit-learn": "sklearn", "vl-convert-python": "vl_convert"}
 """Module of a distribution, where it has another name."""
 
-USED_BY_OTHERS = {"numcodecs", "s3fs"}
-"""Required though never imported: zarr's codecs, and s3:// addresses in xarray, pandas and pyarrow."""
+USED_BY_OTHERS = {"numcodecs"}
+"""Required though never imported: zarr's codecs."""
 
 NOT_ON_CONDA = {
     "axe-playwright-python",
