@@ -63,6 +63,12 @@ def both_backends(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.usefixtures("backend")(pytest.mark.parametrize("backend", BACKENDS, indirect=True)(test))
 
 
+def both_backends_in_time(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test that takes long with each of the libraries, with s3fs only where slow tests are run."""
+    params = ["obstore", pytest.param("s3fs", marks=pytest.mark.slow)]
+    return pytest.mark.usefixtures("backend")(pytest.mark.parametrize("backend", params, indirect=True)(test))
+
+
 @pytest.fixture
 def told(runner: Runner, s3: S3Server, backend: str) -> Iterator[Runner]:
     """Workers that began before the server, with the environment of the test."""
@@ -93,7 +99,7 @@ def run_cagdask(*arguments: object, **environment: str) -> subprocess.CompletedP
 # -- the whole thing -------------------------------------------------------------------------------------------------
 
 
-@both_backends
+@both_backends_in_time
 def test_a_cohort_on_s3_gives_the_bytes_of_a_local_one(
     s3_url: str, toy_sheet: Path, tmp_path: Path, told: Runner
 ) -> None:
@@ -108,7 +114,7 @@ def test_a_cohort_on_s3_gives_the_bytes_of_a_local_one(
     xr.testing.assert_equal(again.load().drop_attrs(), local.drop_attrs())
 
 
-@both_backends
+@both_backends_in_time
 @pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".parquet", ".feather"])
 def test_tables_are_read_from_s3(s3_url: str, tmp_path: Path, told: Runner, suffix: str) -> None:
     import pandas as pd
@@ -296,7 +302,7 @@ def count_requests(monkeypatch: pytest.MonkeyPatch, fail_at: int | None) -> list
         ("obstore", False, True),
         ("obstore", True, True),
         pytest.param("s3fs", False, False, marks=pytest.mark.slow),
-        ("s3fs", False, True),
+        pytest.param("s3fs", False, True, marks=pytest.mark.slow),
         pytest.param("s3fs", True, True, marks=pytest.mark.slow),
     ],
     indirect=["backend"],
@@ -364,7 +370,7 @@ def test_a_new_store_is_written_where_it_stays(s3: S3Server, s3_url: str, monkey
     assert storage.find_damage(url) == []
 
 
-@both_backends
+@both_backends_in_time
 def test_unfinished_chunks_in_place_go_with_their_work(s3: S3Server, s3_url: str) -> None:
     """Also if throwing them away is interrupted; never are they taken for those of other work."""
     step = 0
@@ -420,7 +426,7 @@ def test_other_work_ends_an_interrupted_publication_first(s3: S3Server, s3_url: 
     np.testing.assert_array_equal(read(url), new)
 
 
-@both_backends
+@both_backends_in_time
 def test_two_publications_at_once_have_one_winner(s3: S3Server, s3_url: str) -> None:
     url = f"{s3_url}/a.zarr"
     published(url, np.ones((4, 2)))
@@ -473,7 +479,7 @@ def test_an_unpublished_store_is_refused(s3: S3Server, s3_url: str) -> None:
 # -- one line, no secret ---------------------------------------------------------------------------------------------
 
 
-@both_backends
+@both_backends_in_time
 @pytest.mark.parametrize(
     ("environment", "url", "words"),
     [
@@ -505,7 +511,7 @@ def test_what_s3_refuses_is_one_line_without_a_secret(
         assert secret not in ended.stderr + ended.stdout + loud.stderr + loud.stdout
 
 
-@both_backends
+@both_backends_in_time
 @pytest.mark.parametrize("command", ["info", "ingest"])
 def test_expired_credentials_are_one_line_without_a_secret(s3: S3Server, toy_sheet: Path, command: str) -> None:
     proxy = Proxy(s3.port)
@@ -542,7 +548,7 @@ def test_nothing_that_travels_holds_a_secret(s3: S3Server, s3_url: str) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds))["abundance"].values, np.ones((4, 2)))
 
 
-@both_backends
+@both_backends_in_time
 def test_flags_choose_profile_and_options(s3: S3Server, s3_url: str, tmp_path: Path) -> None:
     published(f"{s3_url}/a.zarr", np.ones((4, 2)))
     key = s3.environment["AWS_ACCESS_KEY_ID"]
@@ -583,7 +589,7 @@ def test_a_lock_on_s3_has_one_winner(s3: S3Server, s3_url: str, monkeypatch: pyt
     assert not storage.exists(url)
 
 
-@both_backends
+@both_backends_in_time
 def test_requests_survive_a_server_that_is_gone_for_a_while(s3: S3Server, s3_url: str) -> None:
     storage.write_bytes(f"{s3_url}/before", b"kept")
     s3.kill()
@@ -600,7 +606,7 @@ def test_requests_survive_a_server_that_is_gone_for_a_while(s3: S3Server, s3_url
     assert sorted(storage.list_files(s3_url)) == ["0", "1", "2", "before", "created"]
 
 
-@both_backends
+@both_backends_in_time
 def test_slow_down_and_dropped_connections_are_waited_out(
     s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

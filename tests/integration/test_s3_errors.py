@@ -20,7 +20,7 @@ import pytest
 from cagdask import storage
 from cagdask.errors import StoreError
 from cagdask.storage import s3_settings
-from cagdask.storage.s3_settings import BACKEND, BACKENDS
+from cagdask.storage.s3_settings import BACKEND
 from tests.dask_processes import Certificate, make_certificate
 
 LISTING = b"<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>"
@@ -71,7 +71,7 @@ class Answering(ThreadingHTTPServer):
 Serve = Callable[..., Answering]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["obstore", pytest.param("s3fs", marks=pytest.mark.slow)])
 def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Makes servers; the environment has keys, and no other server. With each library that makes requests."""
     monkeypatch.setenv(BACKEND, str(request.param))
