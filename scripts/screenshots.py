@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 1280, 1190
 
 PARTS = {
     "report": sorted((ROOT / "cagdask" / "reports" / "templates").iterdir()),
-    "explorer": [ROOT / "cagdask" / "explore" / name for name in ("figures.py", "page.py")],
+    "explorer": [ROOT / "cagdask" / "explore" / name for name in ("figures.py", "page.py", "parts.py")],
 }
 """What each page is made from."""
 

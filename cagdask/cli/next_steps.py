@@ -24,10 +24,23 @@ def after_result(url: str) -> str:
     folder = storage.absolute(url)
     ds = storage.look(stores.result_url(url))
     steps = [(f"cagdask explore {where}", "walk through genes, groups and samples")]
-    if any(str(name).startswith("sample_") and name != "sample_id" for name in ds.variables):
+    columns = [str(name)[7:] for name in ds.variables if str(name).startswith("sample_") and name != "sample_id"]
+    if columns:
         table = shlex.quote(storage.join(url, "by-COLUMN.tsv"))
-        steps.append((f"cagdask test {where} --labels COLUMN --output {table}", "which groups differ between labels"))
+        steps.append(
+            (f"cagdask test {where} --labels COLUMN --output {table}", f"which groups differ; COLUMN: {_some(columns)}")
+        )
     if storage.exists(storage.join(folder, stores.REPORT)):
         page = storage.join(url, stores.REPORT)
         return f"Open {page} in a browser; it needs no network.\n\n{then(*steps)}"
     return then((f"cagdask report {where}", "a page about the result"), *steps)
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    """A few names, and that there are more.
+
+    >>> _some(["a", "b"]), _some(list("abcdef"))
+    ('a or b', 'a, b, c, d or others')
+    """
+    first = names[:most] + (["others"] if len(names) > most else [])
+    return " or ".join([", ".join(first[:-1]), first[-1]]) if len(first) > 1 else first[0]

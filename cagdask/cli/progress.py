@@ -165,7 +165,8 @@ class Lines(_Counting):
         """End the stage."""
         after = f"{duration(self.elapsed)}{f', {note}' if note else ''}"
         if self.done < self.total:
-            self._print(f"{self.stage}: stopped at {share_of(self.done, self.total, self.unit)} after {after}")
+            at = "" if is_single(self.total, self.unit) else f" at {share_of(self.done, self.total, self.unit)}"
+            self._print(f"{self.stage}: stopped{at} after {after}")
         elif self.elapsed >= SHORT_SECONDS or note:
             self._print(f"{self.stage}: done in {after}")
 

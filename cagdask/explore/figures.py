@@ -35,6 +35,7 @@ def _figure(**options: Any) -> Any:
     options = {"sizing_mode": "stretch_width", "tools": TOOLS, "toolbar_location": "above"} | options
     made = figure(**options)
     made.toolbar.logo = None
+    made.axis.minor_tick_line_color = None
     return made
 
 
@@ -46,12 +47,18 @@ def darkened(picture: Any) -> Any:
     picture.outline_line_color = picture.grid.grid_line_color = LINE
     for axis in picture.axis:
         axis.axis_label_text_color = axis.major_label_text_color = INK
-        axis.axis_line_color = axis.major_tick_line_color = axis.minor_tick_line_color = LINE
+        axis.axis_line_color = axis.major_tick_line_color = LINE
     for key in picture.legend:
         key.background_fill_color, key.border_line_color, key.label_text_color = GROUND, LINE, INK
     for bar in picture.select({"type": ColorBar}):
         bar.background_fill_color, bar.title_text_color, bar.major_label_text_color = GROUND, INK, INK
     return picture
+
+
+def unit_of(session: Session) -> str:
+    """What an axis of abundances is called: with the normalization, since ``clr`` and others change its scale."""
+    normalization = session.parameters.get("normalization", "none")
+    return "abundance" if normalization == "none" else f"abundance ({normalization})"
 
 
 def _legend_above(picture: Any, words: list[str]) -> None:
@@ -71,6 +78,8 @@ class SamplesFigure:
         Of :func:`cagdask.explore.views.samples_of`.
     by
         The column; None for one color.
+    unit
+        What the abundance is measured in, as :func:`unit_of` says.
 
     Attributes
     ----------
@@ -78,12 +87,12 @@ class SamplesFigure:
         The Bokeh figure.
     """
 
-    def __init__(self, table: pd.DataFrame, by: str | None) -> None:
+    def __init__(self, table: pd.DataFrame, by: str | None, unit: str) -> None:
         from bokeh.models import ColumnDataSource, HoverTool
 
         self.by = by
         kinds = sorted(set(table["group"])) if by else [""]
-        self.picture = _figure(height=280, y_axis_label="abundance")
+        self.picture = _figure(height=280, y_axis_label=unit)
         tooltips = [("sample", "@sample"), ("abundance", "@top"), *([(by, "@word")] if by else [])]
         self.picture.add_tools(HoverTool(tooltips=tooltips))
         self.bars = {kind: ColumnDataSource() for kind in kinds}
@@ -93,7 +102,11 @@ class SamplesFigure:
             self.picture.vbar("x", top="top", width=0.9, source=self.bars[kind], color=color, **legend)
         if by:
             _legend_above(self.picture, kinds)
-        self.picture.xaxis.visible = False
+        self.picture.xaxis.axis_label = (
+            f"{len(table):,} samples, by {by}" if by else f"{len(table):,} samples, by abundance"
+        )
+        self.picture.xaxis.ticker = []
+        self.picture.x_range.range_padding = 0.01
         self.picture.xgrid.visible = False
 
     def fill(self, table: pd.DataFrame) -> None:

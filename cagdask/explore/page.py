@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from cagdask.explore.drawings import MOST_TIPS
-from cagdask.explore.figures import DendrogramFigure, MapFigure, SamplesFigure, heat_map_figure
+from cagdask.explore.figures import DendrogramFigure, MapFigure, SamplesFigure, heat_map_figure, unit_of
 from cagdask.explore.parts import (
     COMMAND,
     QUIET,
@@ -34,6 +34,8 @@ from cagdask.explore.session import Session
 from cagdask.explore.views import MOST_ROWS, Choice, samples_of
 
 HEADING = {"font-size": "16px", "font-weight": "600"}
+MEASURES = {"mean_abundance": "mean abundance", "std_abundance": "standard deviation"}
+"""Measures of a CAG in words, where their names are none."""
 NOTHING = "nothing"
 THEMES = {"default": "Light", "dark": "Dark"}
 """Names of Panel, and what the page calls them."""
@@ -68,6 +70,7 @@ class Explorer:
         self.abc = [pn.widgets.TextInput(name=name, width=180) for name in ("A is to", "B as", "C is to ?")]
         self.read = pn.widgets.StaticText(value="")  # changes when something was read in the background
         self.hits = table_widget(session.find(""), self.dark, self._open)
+        self.hits.param.update(layout="fit_columns", widths={"cag": 72, "genes": 104})  # long names leave them room
         self.search.param.watch(self._search, "value_input")
         self.tabs = pn.Tabs(sizing_mode="stretch_width", stylesheets=TABS)
         self.drawn: list[Tab] = []
@@ -96,6 +99,13 @@ class Explorer:
         other = "default" if self.dark else "dark"
         link = f'<a href="?theme={other}" style="color: inherit">{THEMES[other]} page</a>'
         return pn.pane.HTML(link, styles=QUIET)
+
+    def _title(self) -> str:
+        """How much the result holds."""
+        counts = [counted(len(self.session.label), "gene"), counted(len(self.session.samples), "sample")]
+        if self.session.has_cags:
+            counts.append(counted(len(self.session.sizes), "CAG"))
+        return ", ".join(counts)
 
     def choice(self, **changes: Any) -> Choice:
         """What the widgets say."""
@@ -134,7 +144,7 @@ class Explorer:
         """Name and measures of the CAG, and its abundance in every sample."""
         found = self.session.describe(cag)
         words = [counted(int(found.pop("genes")), "gene")]
-        words += [f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items()]
+        words += [f"{MEASURES.get(name, name)} {value:.3g}" for name, value in found.items()]
         self.heading.object = as_text(f"CAG {cag}: " + ", ".join(words))
         return [self.heading, *self.cag_profile.fill(self.choice())]
 
@@ -186,7 +196,7 @@ class Explorer:
 
         self._ticking = pn.state.add_periodic_callback(self._tick, period=TICK, start=False)
         pn.state.onload(self._ticking.start)  # a change before the browser has the page would not be known there
-        parts = [text(self.session.url), self._theme_link(), self.search, self.hits]
+        parts = [text(self._title(), HEADING), text(self.session.url), self._theme_link(), self.search, self.hits]
         left = pn.Column(*parts, styles={"flex": "0 1 340px"})
         above = []
         if self.session.has_cags:
@@ -234,7 +244,7 @@ class SamplesView:
         """Show what this choice makes; errors as of :meth:`TableView.fill`."""
         table = samples_of(self.session, choice)
         if self.figure is None or self.figure.by != choice.by:
-            self.figure = SamplesFigure(table, choice.by)
+            self.figure = SamplesFigure(table, choice.by, unit_of(self.session))
             self.pane = picture_pane(self.figure.picture, self.dark)
         else:
             self.figure.fill(table)
@@ -267,7 +277,10 @@ class SplitView:
         else:
             self.figure.cut_at(max_dist)
         grouped = int((found["first gene"] != "each alone").sum())
-        self.said.object = as_text(f"At {max_dist:.3f}: {counted(grouped, 'group')} of two genes or more.")
+        said = f"At {max_dist:.3f}: {counted(grouped, 'group')} of two genes or more."
+        if grouped > 1 and max_dist >= self.session.max_dist:
+            said += " They were joined to this CAG afterwards, since their mean profiles are alike."
+        self.said.object = as_text(said)
         self.export.fill(Choice(cag=cag, max_dist=max_dist))
         self.whole.object = as_text(f"the whole result at this distance: {cut_command(self.session, max_dist)}")
         return [self.said, self.pane, self.table, self.export.shown, self.whole]

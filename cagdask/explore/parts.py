@@ -18,6 +18,8 @@ from cagdask.explore.session import Session
 from cagdask.explore.views import VIEWS, Choice, command_of, content_of, file_name
 
 PAGE_ROWS = 12
+TITLES = {"cag": "CAG", "genes": "genes in it"}
+"""What columns are called on the page, where their names alone say too little."""
 QUIET = {"opacity": "0.8"}  # of the color of the theme
 COMMAND = QUIET | {"font-family": "monospace", "font-size": "12px"}
 STALE, FRESH = {"visibility": "hidden"}, {"visibility": "inherit"}  # ``visible`` would lay the whole page out
@@ -46,11 +48,13 @@ def picture_pane(drawn: Any, dark: bool) -> Any:
 def table_widget(table: Any, dark: bool, on_click: Callable[[Any], None] | None = None) -> Any:
     """A table, a page of it at a time; every cell is shown as text."""
     import panel as pn
+    from bokeh.models.widgets.tables import NumberFormatter
 
-    plain = {name: {"type": "plaintext"} for name in table.select_dtypes(exclude="number")}  # by itself it takes HTML
+    shown: dict[Any, Any] = {name: {"type": "plaintext"} for name in table.select_dtypes(exclude="number")}  # not HTML
+    shown |= {name: NumberFormatter(format="0.0000") for name in table.select_dtypes("floating")}
     made = pn.widgets.Tabulator(
         table, disabled=True, show_index=False, pagination="local", page_size=PAGE_ROWS,
-        sizing_mode="stretch_width", formatters=plain, theme="midnight" if dark else "simple",
+        sizing_mode="stretch_width", formatters=shown, titles=TITLES, theme="midnight" if dark else "simple",
     )  # fmt: skip
     if on_click is not None:
         made.on_click(lambda event: on_click(made.value.iloc[event.row]))

@@ -117,13 +117,13 @@ def joined(url: str, table: pa.Table, names: list[str], what: str) -> pa.Table:
         )
     unused = len(row_of) - (len(names) - len(missing))
     if missing or unused:
-        named = (
-            f" ({', '.join(map(repr, missing[:_SHOWN]))}{', …' if len(missing) > _SHOWN else ''})" if missing else ""
-        )
-        logger.warning(
-            "%s: %d of %d %ss have no metadata%s; %d of its rows are of no %s", url, len(missing), len(names), what,
-            named, unused, what,
-        )  # fmt: skip
+        said = []
+        if missing:
+            named = f"{', '.join(map(repr, missing[:_SHOWN]))}{', …' if len(missing) > _SHOWN else ''}"
+            said.append(f"{len(missing):,} of {len(names):,} {what}s have no metadata ({named})")
+        if unused:
+            said.append(f"{unused:,} of its rows are of no {what}")
+        logger.warning("%s: %s", url, "; ".join(said))
     return table.take(pa.array(rows, pa.int64())).drop_columns(["id"])
 
 

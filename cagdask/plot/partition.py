@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import altair as alt
     import xarray as xr
 
-MANY_CLASSES = 7
+MANY_CLASSES = 5
 """Classes of size beyond which their labels are written upright: side by side they do not fit a phone."""
 _CURVES = {
     "n_groups": "CAGs of two genes or more",

@@ -63,9 +63,8 @@ def method(ds: xr.Dataset) -> str:
     parameters = numbers.parameters_of(ds)
     linkage, metric = ds.attrs.get("linkage", "average"), ds.attrs.get("metric", "cosine")
     normalization = parameters.get("normalization", "not recorded")
-    steps = (
-        f"{linkage} linkage on {metric} distance up to {ds.attrs.get('max_dist', '?')}, normalization {normalization}"
-    )
+    normalized = "without normalization" if normalization == "none" else f"normalization {normalization}"
+    steps = f"{linkage} linkage on {metric} distance up to {ds.attrs.get('max_dist', '?')}, {normalized}"
     refine = parameters.get("refine")
     source = ds.attrs.get("source", "cagdask")
     if refine == "noise-corrected":

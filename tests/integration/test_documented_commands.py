@@ -108,19 +108,22 @@ def test_readme(folder: Path) -> None:
     assert len((folder / "differences.tsv").read_text().splitlines()) > 6
 
 
+@pytest.mark.parametrize("page", ["tutorials/explore-an-embedding", "how-to/size-a-run"])
+def test_quick_docs(folder: Path, page: str) -> None:
+    run_blocks(f"docs/{page}.md", folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [
         "tutorials/first-cags",
         "tutorials/classify-a-cohort",
-        "tutorials/explore-an-embedding",
         "tutorials/find-programs",
         "tutorials/measure-expression",
         "tutorials/your-own-table",
         "how-to/bring-your-own-table",
         "how-to/migrate-from-find-cags",
-        "how-to/size-a-run",
         "how-to/use-one-big-node",
     ],
 )

@@ -156,7 +156,7 @@ def test_a_head_sorts_and_pages_turn(opened: Opened) -> None:
     opened.page.click("#cags thead button:has-text('cohesion')")
     assert opened.rows()[0].split("\t")[0].strip() == "63"
     opened.page.click("#after")
-    assert opened.page.inner_text("#page") == "26 to 50"
+    assert opened.page.inner_text("#page") == "26 to 50 of 64"
 
 
 def test_a_gene_leads_to_its_cag_and_a_cag_to_its_genes(opened: Opened) -> None:

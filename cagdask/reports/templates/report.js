@@ -178,7 +178,7 @@
   // -- the table of CAGs -------------------------------------------------------------------------------------------
 
   const ROWS = 25;
-  const HEADS = { cag: "CAG", size: "genes", shape: "shape", prevalence: "prevalence", cohesion: "cohesion", status: "status", symbol: "symbol", taxonomy: "taxonomy", description: "description", gene: "gene", mean_abundance: "mean abundance", std_abundance: "std abundance", entropy: "entropy" };
+  const HEADS = { cag: "CAG", size: "genes", shape: "shape", prevalence: "prevalence", cohesion: "cohesion", status: "status", symbol: "symbol", taxonomy: "taxonomy", description: "description", gene: "gene", mean_abundance: "mean abundance", std_abundance: "standard deviation", entropy: "entropy" };
   const TEXT = new Set(["status", "gene", "symbol", "taxonomy", "description"]);
   let cags, columns, shapes, steps, shown = [], first = 0, sortBy = "cag", falling = false, open = -1, starts = null, names = null;
 
@@ -187,7 +187,8 @@
     if (name === "status") return cags.status_words[cags.status[i]];
     return cags[name][i];
   };
-  const written = (name, value) => value === null || value === undefined ? "–" : name === "size" || name === "cag" ? value.toLocaleString("en") : typeof value === "number" ? Number(value.toPrecision(3)).toString() : value;
+  const written = (name, value) => value === null || value === undefined ? "–" : name === "size" || name === "cag" ? value.toLocaleString("en") : typeof value === "number" ? digits(value) : value;
+  const digits = (v) => v !== 0 && (Math.abs(v) < 0.01 || Math.abs(v) >= 1000) ? Number(v.toPrecision(3)).toString() : v.toFixed(Math.abs(v) < 10 ? 3 : 1);
 
   function filter() {
     const words = byId("search").value.trim().toLowerCase();
@@ -231,6 +232,12 @@
     return svg;
   }
 
+  // the lowest ranks that are named: the first ones are alike in most rows
+  const ranks = (text) => {
+    const named = text.split(/;|\|/).map((rank) => rank.trim()).filter((rank) => rank && !/^[a-z]__$/.test(rank));
+    return named.length > 2 ? `… ${named.slice(-2).join("; ")}` : text;
+  };
+
   function table() {
     const body = byId("cags").tBodies[0];
     body.replaceChildren();
@@ -246,13 +253,13 @@
           button.setAttribute("aria-label", `CAG ${i}: show its genes`);
           button.onclick = () => { open = open === i ? -1 : i; table(); };
           td.append(button);
-        } else { const text = written(name, cell(name, i)); td.textContent = text; if (TEXT.has(name)) td.title = text; }
+        } else { const text = written(name, cell(name, i)); td.textContent = name === "taxonomy" ? ranks(text) : text; if (TEXT.has(name)) td.title = text; }
       }
       if (open === i) details(body.insertRow(), i);
     }
     const last = Math.min(shown.length, first + ROWS);
     byId("count").textContent = `${shown.length.toLocaleString("en")} of ${cags.size.length.toLocaleString("en")} CAGs`;
-    byId("page").textContent = shown.length ? `${first + 1} to ${last}` : "none";
+    byId("page").textContent = shown.length ? `${(first + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${shown.length.toLocaleString("en")}` : "none";
     byId("before").disabled = first === 0;
     byId("after").disabled = last >= shown.length;
   }
