@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,7 @@ class GeneVectors:
             self._load()
         except Exception as err:  # a thread has nobody to raise it to
             self._failed = err
+        _give_back()
         self._done.set()
 
     def _load(self) -> None:
@@ -146,6 +148,17 @@ class GeneVectors:
         exact = rounded(score(self.vectors.read_at(rows), query[None], self.metric)[:, 0])
         kept = best(exact, k, rows)
         return rows[kept], exact[kept]
+
+
+def _give_back() -> None:
+    """Hand freed memory back to the system, where the C library can: the map that is laid out next needs some."""
+    import ctypes
+
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @njit(cache=True, nogil=True)
