@@ -45,7 +45,7 @@ def njit(**options: Any) -> Callable[[_Kernel], _Kernel]:
     def kernel(function: _Kernel) -> _Kernel:
         dispatcher = compiled(function)
         cache = getattr(dispatcher, "_cache", None)  # none where compiling is switched off
-        if type(cache) is FunctionCache:
+        if type(cache) is FunctionCache and hasattr(cache, "_load_overload"):  # private: another Numba may lack it
             cache.__class__ = _SoonerCache
         return cast(_Kernel, dispatcher)
 
