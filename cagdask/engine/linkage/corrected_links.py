@@ -28,8 +28,8 @@ from cagdask.compute.kernels import njit
 from cagdask.compute.memory import one_thread
 from cagdask.engine.linkage.components import root_of
 from cagdask.engine.linkage.corrected_nearest import Linking, factors_of, kinds_of, least_listed, rho_of
+from cagdask.engine.linkage.links import Links, add_link, compact, room_for
 from cagdask.engine.linkage.noise_correction import Bounds, Groups, bounds_of, inner_similarity
-from cagdask.engine.linkage.reciprocal import Links, compact
 from cagdask.engine.linkage.refinement import ROWS_AT_ONCE
 from cagdask.engine.linkage.refinement_table import NONE
 
@@ -207,17 +207,11 @@ def link(n: int, one: Any, other: Any) -> Links:
     for e in range(len(one)):
         count[one[e]] += 1
         count[other[e]] += 1
-    start = np.cumsum(count) - count
-    end = count.sum()
-    pool = np.empty(end + end // 2 + 1000, np.int32)
-    count[:] = 0
+    links = room_for(count)
     for e in range(len(one)):
-        a, b = one[e], other[e]
-        pool[start[a] + count[a]] = b
-        pool[start[b] + count[b]] = a
-        count[a] += 1
-        count[b] += 1
-    return Links(pool, np.full(1, end, np.int64), start, count, count.copy())
+        add_link(links, one[e], other[e])
+        add_link(links, other[e], one[e])
+    return links
 
 
 @njit(cache=True, nogil=True)
@@ -242,8 +236,7 @@ def _add_links(one: Any, other: Any, parent: Any, links: Links) -> Links:
         for a, b in ((one[e], other[e]), (other[e], one[e])):
             if count[a] == room[a]:
                 links = _make_room(a, 2 * count[a] + 4, parent, a, links)
-            links.pool[links.start[a] + count[a]] = b
-            count[a] += 1
+            add_link(links, a, b)
     return links
 
 

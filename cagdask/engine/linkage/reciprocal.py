@@ -15,6 +15,7 @@ import numpy as np
 from cagdask.compute.kernels import njit
 from cagdask.engine.grid import STEP
 from cagdask.engine.linkage.components import root_of
+from cagdask.engine.linkage.links import Links, add_link, compact, room_for
 from cagdask.engine.rows.files import product, rounded
 
 UNKNOWN, WAITS, FINISHED = -3, -2, -1
@@ -56,20 +57,6 @@ class Proofs(NamedTuple):
     first_sim: Any
     bound: Any
     tie: Any
-
-
-class Links(NamedTuple):
-    """Lists in both directions, so that a group finds those that list it too.
-
-    The list of row i is ``pool[start[i] : start[i] + count[i]]``; it may grow to ``room[i]`` where it is. ``end`` (1,)
-    is where the pool is free from.
-    """
-
-    pool: Any
-    end: Any
-    start: Any
-    count: Any
-    room: Any
 
 
 class Progress(NamedTuple):
@@ -198,39 +185,13 @@ def _link(index: Any) -> Links:
             if index[i, j] >= 0:
                 count[i] += 1
                 count[index[i, j]] += 1
-    start = np.cumsum(count) - count
-    end = count.sum()
-    pool = np.empty(end + end // 2 + 1000, np.int32)
-    count[:] = 0
+    links = room_for(count)
     for i in range(n):
         for j in range(k):
-            y = index[i, j]
-            if y >= 0:
-                pool[start[i] + count[i]] = y
-                pool[start[y] + count[y]] = i
-                count[i] += 1
-                count[y] += 1
-    return Links(pool, np.full(1, end, np.int64), start, count, count.copy())
-
-
-@njit(cache=True, nogil=True)
-def compact(links: Links, parent: Any, also: int, extra: int) -> Links:
-    """The lists of living groups and of ``also`` in a new pool, with space for at least ``extra`` more entries."""
-    pool, _, start, count, room = links
-    live = 0
-    for i in range(len(parent)):
-        if parent[i] == i or i == also:
-            live += count[i]
-    bigger = np.empty(2 * live + extra + 1000, pool.dtype)
-    end = 0
-    for i in range(len(parent)):
-        if parent[i] == i or i == also:
-            bigger[end : end + count[i]] = pool[start[i] : start[i] + count[i]]
-            start[i] = end
-            room[i] = count[i]
-            end += count[i]
-    links.end[0] = end
-    return Links(bigger, links.end, start, count, room)
+            if index[i, j] >= 0:
+                add_link(links, i, index[i, j])
+                add_link(links, index[i, j], i)
+    return links
 
 
 @njit(cache=True, nogil=True)
